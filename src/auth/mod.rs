@@ -1,0 +1,19 @@
+//! Who may do what: one identity per connection, one function that answers.
+
+mod secret;
+
+pub use secret::Secret;
+
+/// What a client without a credential may do (`auth.anonymous`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Anonymous {
+    /// Everything, while the server listens on a loopback address.
+    #[default]
+    Loopback,
+    /// Subscribe and read history.
+    Subscribe,
+    /// Everything.
+    All,
+    /// Nothing.
+    None,
+}

@@ -1,0 +1,141 @@
+//! One payload accepted into a topic, and its encodings.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::name::TopicName;
+use super::position::Epoch;
+use super::variant::{VariantId, Variants};
+use crate::id::SessionId;
+
+/// Whether a payload is text or binary; it stays so through every front door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayloadKind {
+    /// UTF-8, checked before it got here.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// A payload inside the bytes of its native encoding, exactly sized.
+///
+/// Invariant: `head_len <= framed.len()`; the payload is what follows the head, UTF-8 if text.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    framed: Bytes,
+    head_len: u8,
+    kind: PayloadKind,
+}
+
+impl Payload {
+    /// Takes bytes that begin with `head_len` bytes of framing. The caller has checked text.
+    ///
+    /// # Panics
+    /// When the head is longer than the bytes: a bug of the caller.
+    pub fn from_framed(framed: Bytes, head_len: u8, kind: PayloadKind) -> Self {
+        assert!(
+            usize::from(head_len) <= framed.len(),
+            "the head is part of the bytes"
+        );
+        Self {
+            framed,
+            head_len,
+            kind,
+        }
+    }
+
+    /// The payload's own bytes.
+    pub fn data(&self) -> &[u8] {
+        &self.framed[usize::from(self.head_len)..]
+    }
+
+    /// The payload with the head it came with: the native encoding, ready to send.
+    pub fn framed(&self) -> &Bytes {
+        &self.framed
+    }
+
+    /// Text or binary.
+    pub fn kind(&self) -> PayloadKind {
+        self.kind
+    }
+}
+
+/// What a publisher hands in, beside the topic.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The payload.
+    pub payload: Payload,
+    /// The publishing session, so that it can leave out its own.
+    pub session: Option<SessionId>,
+    /// The publisher, where it is known.
+    pub user: Option<Arc<str>>,
+}
+
+/// One payload with its place in the topic's order, immutable and shared by all workers.
+#[derive(Debug)]
+pub struct Publication {
+    /// Place in the topic's order, from 1. It exists without history too, but is then not shown.
+    pub sequence: u64,
+    /// The topic's incarnation; `None` = the topic keeps no history and shows no position.
+    pub epoch: Option<Epoch>,
+    /// When it was accepted, in milliseconds since 1970.
+    pub time: u64,
+    /// When it was accepted, for the fan-out histogram.
+    pub accepted: Instant,
+    /// What the publisher handed in.
+    pub draft: Draft,
+    /// The first variant asked for; nearly every topic has one.
+    first: OnceLock<(VariantId, Bytes)>,
+    /// The others, by variant.
+    others: OnceLock<Box<[OnceLock<Bytes>]>>,
+}
+
+impl Publication {
+    /// A publication that nobody has encoded yet.
+    pub fn new(sequence: u64, epoch: Option<Epoch>, stamp: (u64, Instant), draft: Draft) -> Self {
+        let (time, accepted) = stamp;
+        let (first, others) = (OnceLock::new(), OnceLock::new());
+        Self {
+            sequence,
+            epoch,
+            time,
+            accepted,
+            draft,
+            first,
+            others,
+        }
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Payload {
+        &self.draft.payload
+    }
+
+    /// The bytes of `variant`, encoded at first use and shared from then on.
+    pub fn encoded<'a>(
+        &'a self,
+        variant: VariantId,
+        topic: &TopicName,
+        variants: &Variants,
+    ) -> &'a Bytes {
+        if variant == VariantId::NATIVE {
+            return self.payload().framed();
+        }
+        let encode = || variants.encode(variant, self, topic);
+        let (first, bytes) = self.first.get_or_init(|| (variant, encode()));
+        if *first == variant {
+            return bytes;
+        }
+        let others = self
+            .others
+            .get_or_init(|| (0..variants.count()).map(|_| OnceLock::new()).collect());
+        others[variant.index()].get_or_init(encode)
+    }
+
+    /// Bytes this publication holds for as long as it is kept, encodings left out.
+    pub fn held_len(&self) -> usize {
+        size_of::<Self>() + self.payload().framed().len()
+    }
+}

@@ -1,0 +1,11 @@
+//! Fanwire, a WebSocket pub/sub broadcast server.
+//!
+//! The modules below stand in the order of their layers, low to high; each names only lower ones
+//! (ARCHITECTURE.md, checked by `tests/tidy.rs`).
+
+pub mod auth;
+pub mod hub;
+pub mod id;
+pub mod limits;
+pub mod metrics;
+pub mod reason;

@@ -1,0 +1,3 @@
+//! The `fanwire` binary.
+
+fn main() {}
