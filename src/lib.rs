@@ -8,4 +8,6 @@ pub mod hub;
 pub mod id;
 pub mod limits;
 pub mod metrics;
+pub mod outbox;
 pub mod reason;
+pub mod time;
