@@ -195,6 +195,12 @@ impl Slice {
         to - index
     }
 
+    /// As [`Slice::drop_front`], but keeps at least the last publication.
+    pub(super) fn drop_front_but_newest(&mut self, len: usize) -> usize {
+        let newest = self.batch.start(self.batch.index_at(self.end) - 1);
+        self.drop_front(len.min(newest - self.at))
+    }
+
     /// Cuts off all but the last publication. Returns how many went. It must not be begun.
     pub(super) fn keep_newest(&mut self) -> usize {
         debug_assert!(!self.is_begun(), "what is begun is finished");

@@ -80,10 +80,10 @@ impl Outbox {
         self.items.is_empty()
     }
 
-    /// Queues publications under `policy`.
+    /// Queues publications under `policy`. An empty outbox takes them whatever their length.
     pub fn push(&mut self, mut slice: Slice, policy: Policy, memory: &Arc<Memory>) -> Push {
         let mut dropped = 0;
-        if self.len + slice.bytes().len() > policy.len_max {
+        if !self.is_empty() && self.len + slice.bytes().len() > policy.len_max {
             match policy.delivery {
                 Delivery::Reliable => {
                     self.clear();
@@ -97,7 +97,7 @@ impl Outbox {
                     dropped = self.drop_oldest(excess);
                     let excess = (self.len + slice.bytes().len()).saturating_sub(policy.len_max);
                     if excess > 0 {
-                        dropped += slice.drop_front(excess);
+                        dropped += slice.drop_front_but_newest(excess);
                     }
                 }
             }
