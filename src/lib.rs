@@ -9,3 +9,4 @@ pub mod id;
 pub mod limits;
 pub mod metrics;
 pub mod reason;
+pub mod ws;
