@@ -1,6 +1,6 @@
 //! The operator's door on `admin_listen`: metrics, health, numbers as JSON, and the console.
 //!
-//! It only reads what the server counts and changes nothing, so that a scrape cannot disturb a delivery.
+//! It only reads what the server counts and changes nothing: a scrape cannot disturb a delivery.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -10,8 +10,8 @@
 //! | `/health/ready` | 200, or 503 with the reason while no new client should be sent here |
 //! | `/` | the console, one page that polls `/stats` |
 //!
-//! With a password everything but `/health/*` asks for it (Basic, any user). Without one the listener is
-//! on a loopback address, and only requests that name a local host are answered.
+//! Probes may ask for `/health/*` as they like. All else asks for the password (Basic, any user);
+//! without a password the listener is on a loopback address, and the request must name a local host.
 
 mod access;
 mod answer;

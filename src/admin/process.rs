@@ -41,7 +41,7 @@ impl Process {
 
 /// Descriptors of the main thread's table; a worker with a private table has its own.
 fn open_fds() -> io::Result<u64> {
-    // Since Linux 6.2 the directory's size is the count; listing a million entries takes most of a second.
+    // Since Linux 6.2 the directory's size is the count; listing a million entries is slow.
     match fs::metadata("/proc/self/fd")?.len() {
         // The listing itself holds one descriptor.
         0 => Ok((fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1)),

@@ -1,9 +1,9 @@
 //! `/stats`: the numbers as one JSON object, for the console and for scripts.
 //!
-//! Keys are stable: new ones may come, none changes its meaning. Everything counts since the start of
-//! the process, but `connections`, `topics`, `subscriptions`, `outbox_bytes`, `memory_bytes` and
-//! `process`, which tell the present. Objects keyed by a closed set have all its words, but `refusals`
-//! and `protocol_errors`, and the list `closes`, have only what happened.
+//! Keys are stable: new ones may come, none changes its meaning. Everything counts since the start
+//! of the process, but `connections`, `topics`, `subscriptions`, `outbox_bytes`, `memory_bytes` and
+//! `process` tell the present. Objects keyed by a closed set have all its words, but `refusals`,
+//! `protocol_errors` and the list `closes` have only what happened.
 //!
 //! | key | value |
 //! | --- | --- |
@@ -21,7 +21,7 @@
 //! | `refusals`, `protocol_errors` | by word |
 //! | `closes` | list of `code`, `reason`, `count` |
 //! | `accept_pauses` | times accepting paused for want of a descriptor |
-//! | `process` | `cpu_seconds`, `resident_bytes`, `virtual_bytes`, `open_fds`, `max_fds`, `threads`; null without `/proc` |
+//! | `process` | the fields of [`Process`]; null without `/proc` |
 
 use std::collections::BTreeMap;
 use std::time::Duration;
