@@ -11,7 +11,7 @@
 //! | `/` | the console, one page that polls `/stats` |
 //!
 //! Probes may ask for `/health/*` as they like. All else asks for the password (Basic, any user);
-//! without a password the listener is on a loopback address, and the request must name a local host.
+//! without a password the listener is on a loopback address, and a request must name a local host.
 
 mod access;
 mod answer;
