@@ -3,6 +3,7 @@
 //! The modules below stand in the order of their layers, low to high; each names only lower ones
 //! (ARCHITECTURE.md, checked by `tests/tidy.rs`).
 
+pub mod admin;
 pub mod auth;
 pub mod hub;
 pub mod id;
