@@ -8,4 +8,5 @@ pub mod hub;
 pub mod id;
 pub mod limits;
 pub mod metrics;
+pub mod protocol;
 pub mod reason;
