@@ -41,7 +41,9 @@ impl Window {
             return 0;
         }
         let left = (self.length - elapsed).as_nanos() * count as u128;
-        usize::try_from(left.div_ceil(self.length.as_nanos())).unwrap_or(count).min(count)
+        usize::try_from(left.div_ceil(self.length.as_nanos()))
+            .unwrap_or(count)
+            .min(count)
     }
 
     /// When the last session is asked to leave.
@@ -66,7 +68,10 @@ mod tests {
         drain.begin(start, Duration::from_secs(99));
         let window = drain.window().expect("it drains");
         for (elapsed, expected) in [(0, 1000), (1, 900), (5, 500), (9, 100), (10, 0), (11, 0)] {
-            assert_eq!(window.remaining(1000, start + Duration::from_secs(elapsed)), expected);
+            assert_eq!(
+                window.remaining(1000, start + Duration::from_secs(elapsed)),
+                expected
+            );
         }
         let none = Drain::default();
         none.begin(start, Duration::ZERO);

@@ -49,5 +49,27 @@ pub fn variants() -> Variants {
     ])
 }
 
+/// Tells a subscriber of `variant` that it lost `count` publications; `None` = it has no words
+/// for that.
+pub fn skipped(variant: VariantId, count: u64) -> Option<Box<[u8]>> {
+    let notice = match variant {
+        JSON => json::skipped(count),
+        SSE | SSE_JSON => sse::skipped(count),
+        NDJSON => ndjson::skipped(count),
+        _ => return None,
+    };
+    Some(notice.as_ref().into())
+}
+
+/// What a stream of `variant` says in silence; `None` = the transport has its own pings.
+pub fn keepalive(variant: VariantId) -> Option<Box<[u8]>> {
+    let words = match variant {
+        SSE | SSE_JSON => sse::comment(),
+        NDJSON => ndjson::ping(),
+        _ => return None,
+    };
+    Some(words.as_ref().into())
+}
+
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,9 @@ impl Worker {
     /// Serves those who catch up and are not waiting for their client.
     pub(super) fn catch_up(&mut self) {
         for _ in 0..self.catching.len().min(REPLAYS_PER_TURN) {
-            let Some(key) = self.catching.pop_front() else { return };
+            let Some(key) = self.catching.pop_front() else {
+                return;
+            };
             if self.catch_up_one(key) {
                 self.catching.push_back(key);
             }
@@ -30,7 +32,9 @@ impl Worker {
 
     /// Serves one session its next piece. Returns whether it can take another at once.
     fn catch_up_one(&mut self, key: ConnectionKey) -> bool {
-        let Some(connection) = self.get(key) else { return false };
+        let Some(connection) = self.get(key) else {
+            return false;
+        };
         let is_waiting = connection.outbox.is_some()
             || matches!(connection.transport, Transport::Pending)
             || connection.phase != Phase::Open;
@@ -52,7 +56,11 @@ impl Worker {
                     self.end(key, CloseReason::OutboxOverflow);
                     return false;
                 }
-                let Self { connections, output, .. } = self;
+                let Self {
+                    connections,
+                    output,
+                    ..
+                } = self;
                 let connection = &mut connections[key.index as usize];
                 connection.extra().next = oldest;
                 output.metrics.overflows[topic.topic.rule().delivery as usize].add(1);
@@ -60,9 +68,17 @@ impl Worker {
                 true
             }
             CatchUp::Behind(publications) => {
-                let Self { connections, topics, output, variants, .. } = self;
-                let (connection, topic) =
-                    (&mut connections[key.index as usize], &topics[member.topic as usize].topic);
+                let Self {
+                    connections,
+                    topics,
+                    output,
+                    variants,
+                    ..
+                } = self;
+                let (connection, topic) = (
+                    &mut connections[key.index as usize],
+                    &topics[member.topic as usize].topic,
+                );
                 connection.extra().next = next + publications.len() as u64;
                 let own = Some(key.session(output.worker));
                 let publications: Vec<_> = publications
@@ -72,7 +88,9 @@ impl Worker {
                 if publications.is_empty() {
                     return true;
                 }
-                let batch = output.encoding(topic, variants).batch(&publications, member.variant);
+                let batch = output
+                    .encoding(topic, variants)
+                    .batch(&publications, member.variant);
                 let batch = Rc::new(batch);
                 output.replay(key.index, connection, &Share::all(&batch, topic));
                 connection.outbox.is_none()

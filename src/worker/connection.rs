@@ -27,7 +27,10 @@ impl ConnectionKey {
 
     pub(super) fn from_token(token: mio::Token) -> Self {
         let token = token.0 as u64;
-        Self { index: low(token), generation: low(token >> 32) }
+        Self {
+            index: low(token),
+            generation: low(token >> 32),
+        }
     }
 
     pub(super) fn token(self) -> mio::Token {
@@ -41,7 +44,10 @@ impl ConnectionKey {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is wanted"
+)]
 fn low(word: u64) -> u32 {
     word as u32
 }

@@ -39,7 +39,13 @@ impl WorkerHandle {
     pub fn new(parts: WorkerParts) -> Self {
         let (hub, metrics) = (Arc::clone(&parts.hub), Arc::clone(&parts.metrics));
         let worker = RefCell::new(Worker::new(parts));
-        Self(Rc::new(Shared { worker, hub, metrics, stirred: Notify::new(), requests: Cell::new(0) }))
+        Self(Rc::new(Shared {
+            worker,
+            hub,
+            metrics,
+            stirred: Notify::new(),
+            requests: Cell::new(0),
+        }))
     }
 
     /// All topics.
@@ -91,7 +97,14 @@ impl WorkerHandle {
             }
             (key, joined)
         });
-        (Pending { worker: self.clone(), key, is_armed: true }, joined)
+        (
+            Pending {
+                worker: self.clone(),
+                key,
+                is_armed: true,
+            },
+            joined,
+        )
     }
 }
 
@@ -118,14 +131,18 @@ impl Pending {
     /// Goes on as a WebSocket over `socket`; `first` is what came behind the request.
     pub fn activate(mut self, socket: TcpStream, first: Vec<u8>) {
         self.is_armed = false;
-        self.worker.stir(|worker| worker.activate(self.key, socket, first));
+        self.worker
+            .stir(|worker| worker.activate(self.key, socket, first));
     }
 
     /// Goes on as a response body; `abort` ends the task that serves it.
     pub fn into_body(mut self, abort: AbortHandle) -> StreamBody {
         self.is_armed = false;
         self.worker.stir(|worker| worker.attach(self.key, abort));
-        StreamBody { worker: self.worker.clone(), key: self.key }
+        StreamBody {
+            worker: self.worker.clone(),
+            key: self.key,
+        }
     }
 }
 
@@ -152,7 +169,9 @@ impl Body for StreamBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
-        let piece = self.worker.stir(|worker| worker.poll_piece(self.key, context));
+        let piece = self
+            .worker
+            .stir(|worker| worker.poll_piece(self.key, context));
         piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
     }
 }
@@ -166,7 +185,11 @@ impl Drop for StreamBody {
 impl Worker {
     /// Queues what a connection gets before everything else.
     fn greet(&mut self, key: ConnectionKey, bytes: Box<[u8]>) {
-        let Self { connections, output, .. } = self;
+        let Self {
+            connections,
+            output,
+            ..
+        } = self;
         output.send_own(key.index, &mut connections[key.index as usize], bytes);
     }
 

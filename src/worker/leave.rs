@@ -16,7 +16,11 @@ const LINGER: Duration = Duration::from_secs(2);
 impl Worker {
     /// Notes that a connection ends when this turn's fan-out is done.
     pub(super) fn end(&mut self, key: ConnectionKey, reason: CloseReason) {
-        let Self { connections, output, .. } = self;
+        let Self {
+            connections,
+            output,
+            ..
+        } = self;
         if let Some(connection) = connections.get_mut(key.index as usize)
             && connection.key(key.index) == key
         {
@@ -40,7 +44,11 @@ impl Worker {
             return self.remove(index);
         }
         self.metrics.closes[reason.index()].add(1);
-        tracing::debug!(door = self.connections[index as usize].door.word(), reason = reason.labels().1, "session ended");
+        tracing::debug!(
+            door = self.connections[index as usize].door.word(),
+            reason = reason.labels().1,
+            "session ended"
+        );
         if reason == CloseReason::Abnormal {
             return self.remove(index);
         }
@@ -54,7 +62,11 @@ impl Worker {
         }
         self.connections[index as usize].phase = Phase::Leaving;
         self.unsubscribe(index);
-        let Self { connections, output, .. } = self;
+        let Self {
+            connections,
+            output,
+            ..
+        } = self;
         let connection = &mut connections[index as usize];
         if let Transport::Stream(_) = connection.transport {
             output::wake(connection);
@@ -72,16 +84,24 @@ impl Worker {
     /// Shuts our side of a leaving connection once all is written.
     pub(super) fn finish(&mut self, key: ConnectionKey) {
         let linger = self.output.wheel.ticks(LINGER);
-        let Some(connection) = self.get(key) else { return };
+        let Some(connection) = self.get(key) else {
+            return;
+        };
         if connection.phase != Phase::Leaving || connection.outbox.is_some() {
             return;
         }
-        let Transport::Socket(socket) = &connection.transport else { return };
+        let Transport::Socket(socket) = &connection.transport else {
+            return;
+        };
         if socket.shutdown(Shutdown::Write).is_err() {
             return self.remove(key.index);
         }
         connection.phase = Phase::Lingering;
-        let Self { connections, output, .. } = self;
+        let Self {
+            connections,
+            output,
+            ..
+        } = self;
         let deadline = output.now.plus(linger);
         output.expect_by(key.index, &mut connections[key.index as usize], deadline);
         self.mark_ready(key);

@@ -44,14 +44,23 @@ impl Pass {
         let (mut publications, mut len) = (Vec::new(), 0);
         while let Some(next) = topic.pending.front() {
             let next_len = next.payload().framed().len();
-            let large = if next_len >= LARGE_LEN { LARGE_BATCH_LEN_MAX } else { BATCH_LEN_MAX };
+            let large = if next_len >= LARGE_LEN {
+                LARGE_BATCH_LEN_MAX
+            } else {
+                BATCH_LEN_MAX
+            };
             if len > 0 && len + next_len > large.min(batch_len_max) {
                 break;
             }
             len += next_len;
             publications.extend(topic.pending.pop_front());
         }
-        Self { publications, batches: Vec::new(), list: 0, cursor: 0 }
+        Self {
+            publications,
+            batches: Vec::new(),
+            list: 0,
+            cursor: 0,
+        }
     }
 
     /// The batch in `variant`, encoded at first use.
@@ -65,11 +74,15 @@ impl Pass {
     }
 
     fn first(&self) -> u64 {
-        self.publications.first().map_or(u64::MAX, |publication| publication.sequence)
+        self.publications
+            .first()
+            .map_or(u64::MAX, |publication| publication.sequence)
     }
 
     fn last(&self) -> u64 {
-        self.publications.last().map_or(0, |publication| publication.sequence)
+        self.publications
+            .last()
+            .map_or(0, |publication| publication.sequence)
     }
 
     fn runs(&self, from: usize, excluded: Option<SessionId>) -> Vec<Range<usize>> {
@@ -113,7 +126,9 @@ impl Encoding<'_> {
         if let [one] = publications {
             return Batch::single(one.encoded(variant, self.topic, self.variants).clone());
         }
-        let encoded = publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
+        let encoded = publications
+            .iter()
+            .map(|one| one.encoded(variant, self.topic, self.variants));
         Batch::join(std::mem::take(self.spare), encoded)
     }
 }
@@ -141,7 +156,9 @@ impl Worker {
     pub(super) fn flush_topics(&mut self) {
         let mut budget = WRITES_PER_TURN;
         for _ in 0..self.dirty.len() {
-            let Some(local) = self.dirty.pop_front() else { return };
+            let Some(local) = self.dirty.pop_front() else {
+                return;
+            };
             if self.step(local, &mut budget) {
                 self.dirty.push_back(local);
             }
@@ -153,7 +170,9 @@ impl Worker {
 
     /// Goes on with a topic's pass, or begins the next. Returns whether there is more to do.
     fn step(&mut self, local: u32, budget: &mut usize) -> bool {
-        let Some(topic) = self.topics.get_mut(local as usize) else { return false };
+        let Some(topic) = self.topics.get_mut(local as usize) else {
+            return false;
+        };
         if topic.pass.is_none() && !topic.pending.is_empty() {
             let batch_len_max = (self.limits.outbox_bytes_max / 4).max(LARGE_LEN);
             topic.pass = Some(Pass::take(topic, batch_len_max));
@@ -170,14 +189,25 @@ impl Worker {
 
     /// Serves members who joined in the middle of the batch.
     fn serve_late(&mut self, local: u32) {
-        let Self { topics, connections, output, variants, .. } = self;
-        let LocalTopic { topic, late, pass, .. } = &mut topics[local as usize];
+        let Self {
+            topics,
+            connections,
+            output,
+            variants,
+            ..
+        } = self;
+        let LocalTopic {
+            topic, late, pass, ..
+        } = &mut topics[local as usize];
         let Some(pass) = pass.as_mut() else { return };
         let (first, last) = (pass.first(), pass.last());
         for Late { index, next } in late.iter_mut().filter(|late| late.next <= last) {
             let connection = &mut connections[*index as usize];
             let from = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
-            let batch = pass.batch(connection.member.variant, &mut output.encoding(topic, variants));
+            let batch = pass.batch(
+                connection.member.variant,
+                &mut output.encoding(topic, variants),
+            );
             let own = connection.excluded(*index, output.worker);
             for run in pass.runs(from, own) {
                 output.deliver(*index, connection, &Share::new(&batch, run, topic));
@@ -188,9 +218,19 @@ impl Worker {
 
     /// Hands the batch to members until the budget is used up. Returns whether all are served.
     fn run_pass(&mut self, local: u32, budget: &mut usize) -> bool {
-        let Self { topics, connections, output, variants, .. } = self;
-        let LocalTopic { topic, lists, pass, .. } = &mut topics[local as usize];
-        let Some(pass) = pass.as_mut() else { return true };
+        let Self {
+            topics,
+            connections,
+            output,
+            variants,
+            ..
+        } = self;
+        let LocalTopic {
+            topic, lists, pass, ..
+        } = &mut topics[local as usize];
+        let Some(pass) = pass.as_mut() else {
+            return true;
+        };
         while let Some(list) = lists.get(pass.list) {
             let batch = pass.batch(list.variant, &mut output.encoding(topic, variants));
             let end = list.members.len().min(pass.cursor + *budget);
@@ -221,7 +261,9 @@ impl Worker {
     /// Accounts for a batch that everybody has been served, and lets latecomers into the lists.
     fn end_pass(&mut self, local: u32) {
         let topic = &mut self.topics[local as usize];
-        let Some(pass) = topic.pass.take() else { return };
+        let Some(pass) = topic.pass.take() else {
+            return;
+        };
         topic.lists.retain(|list| !list.members.is_empty());
         topic.promote(&mut self.connections);
         let now = Instant::now();
@@ -243,14 +285,24 @@ impl Worker {
     /// Gives back a publication's room; held-back publishers may go on when that makes some.
     pub(super) fn release(&self, publication: &Publication) {
         if self.inbox.release(publication) {
-            let waiting = self.hub.inboxes().iter().filter(|inbox| inbox.publishers_wait());
+            let waiting = self
+                .hub
+                .inboxes()
+                .iter()
+                .filter(|inbox| inbox.publishers_wait());
             waiting.for_each(|inbox| inbox.wake());
         }
     }
 
     /// Serves one member, out of its turn, all that has arrived for it: it is about to leave.
     pub(super) fn serve_rest(&mut self, index: u32) {
-        let Self { topics, connections, output, variants, .. } = self;
+        let Self {
+            topics,
+            connections,
+            output,
+            variants,
+            ..
+        } = self;
         let connection = &mut connections[index as usize];
         let local = &topics[connection.member.topic as usize];
         let rest = local.rest_of(index, connection.member);

@@ -10,7 +10,7 @@ use crate::metrics::MemoryKind;
 use crate::protocol;
 use crate::reason::CloseReason;
 use crate::session::Action;
-use crate::ws::{self, DecodeError, Event, MessageKind};
+use crate::ws::{self, DecodeError, Event, Input, MessageKind};
 
 /// Length of the read buffer that all connections of a worker share.
 pub(super) const READ_LEN: usize = 64 * 1024;
@@ -33,8 +33,12 @@ impl Worker {
     pub(super) fn read_ready(&mut self) {
         let mut buf = std::mem::take(&mut self.read_buf);
         for _ in 0..self.ready.len().min(READS_PER_TURN) {
-            let Some(key) = self.ready.pop_front() else { break };
-            let Some(connection) = self.get(key) else { continue };
+            let Some(key) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(connection) = self.get(key) else {
+                continue;
+            };
             connection.is_ready = false;
             if self.read(key, &mut buf) == More::Perhaps {
                 self.mark_ready(key);
@@ -45,11 +49,15 @@ impl Worker {
 
     fn read(&mut self, key: ConnectionKey, buf: &mut [u8]) -> More {
         let now = self.output.now;
-        let Some(connection) = self.get(key) else { return More::No };
+        let Some(connection) = self.get(key) else {
+            return More::No;
+        };
         if connection.is_paused {
             return More::No;
         }
-        let Transport::Socket(socket) = &mut connection.transport else { return More::No };
+        let Transport::Socket(socket) = &mut connection.transport else {
+            return More::No;
+        };
         let len = match socket.read(buf) {
             Ok(0) => return self.on_eof(key),
             Ok(len) => len,
@@ -64,8 +72,14 @@ impl Worker {
         }
         // A short read emptied the socket: the kernel tells when there is more. What is not open
         // any more is read to its end of file.
-        let is_open = self.get(key).is_some_and(|connection| connection.phase == Phase::Open);
-        if len == buf.len() || !is_open { More::Perhaps } else { More::No }
+        let is_open = self
+            .get(key)
+            .is_some_and(|connection| connection.phase == Phase::Open);
+        if len == buf.len() || !is_open {
+            More::Perhaps
+        } else {
+            More::No
+        }
     }
 
     /// The client sends no more.
@@ -79,10 +93,12 @@ impl Worker {
     }
 
     /// Handles bytes of an open connection. Returns when they are used up or the connection ends.
-    pub(super) fn receive(&mut self, key: ConnectionKey, mut input: &mut [u8]) {
-        let decoder = self.decoder;
+    pub(super) fn receive(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        let (decoder, mut input) = (self.decoder, Input::new(bytes));
         loop {
-            let Some(connection) = self.get(key) else { return };
+            let Some(connection) = self.get(key) else {
+                return;
+            };
             if connection.phase != Phase::Open {
                 return;
             }
@@ -115,7 +131,11 @@ impl Worker {
         match event {
             Event::Message { kind, data } => self.on_message(key, kind, &data),
             Event::Ping(payload) => {
-                let Self { connections, output, .. } = self;
+                let Self {
+                    connections,
+                    output,
+                    ..
+                } = self;
                 let connection = &mut connections[key.index as usize];
                 output.send_pong(key.index, connection, ws::pong_frame(&payload).into());
             }
@@ -149,8 +169,11 @@ impl Worker {
             session: Some(key.session(self.output.worker)),
             user: connection.session.identity().user(),
         };
-        let options =
-            Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
+        let options = Publish {
+            now: self.clock,
+            admission: Admission::Always,
+            idempotency_key: None,
+        };
         match self.hub.publish_to(topic, draft, options) {
             Ok(published) => {
                 self.metrics.publications[Door::Plain.index()].add(1);
@@ -218,4 +241,3 @@ fn client_close(code: Option<u16>) -> CloseReason {
         Some(code) => CloseReason::ClientOther(code),
     }
 }
-

@@ -4,12 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use mio::Events;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use super::connection::{ConnectionKey, Phase};
-use super::{Worker, WorkerHandle};
+use super::{Worker, WorkerHandle, poller};
 use crate::reason::CloseReason;
 use crate::time::Stamp;
 
@@ -45,7 +44,7 @@ enum Next {
 /// # Cancel safety
 /// Dropping the future loses nothing but the worker's attention.
 pub async fn run(handle: WorkerHandle, poll: mio::Poll) -> io::Result<()> {
-    let mut poll = AsyncFd::with_interest(poll, Interest::READABLE)?;
+    let mut poll = poller::nest(poll)?;
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     loop {
         poll_now(poll.get_mut(), &mut events)?;
@@ -132,7 +131,9 @@ impl Worker {
                 continue;
             }
             let key = ConnectionKey::from_token(event.token());
-            let Some(connection) = self.get(key) else { continue };
+            let Some(connection) = self.get(key) else {
+                continue;
+            };
             if event.is_writable() && connection.outbox.is_some() {
                 self.write_waiting(key);
             }
@@ -147,9 +148,15 @@ impl Worker {
         let window = self.drain.window()?;
         let (total, mut index) = *self.leaving.get_or_insert((self.subscribed, 0));
         let remaining = window.remaining(total, self.clock.instant);
-        let mut excess = self.subscribed.saturating_sub(remaining + self.output.ending.len());
+        let mut excess = self
+            .subscribed
+            .saturating_sub(remaining + self.output.ending.len());
         while excess > 0 && !self.connections.is_empty() {
-            let Self { connections, output, .. } = self;
+            let Self {
+                connections,
+                output,
+                ..
+            } = self;
             if let Some(connection) = connections.get_mut(index)
                 && connection.phase == Phase::Open
             {
@@ -157,8 +164,15 @@ impl Worker {
                 let at = u32::try_from(index).unwrap_or(u32::MAX);
                 output.end(at, connection, CloseReason::Draining);
             }
-            index = if index + 1 >= connections.capacity() { 0 } else { index + 1 };
-            if index == 0 && excess > 0 && !connections.iter().any(|(_, one)| one.phase == Phase::Open) {
+            index = if index + 1 >= connections.capacity() {
+                0
+            } else {
+                index + 1
+            };
+            if index == 0
+                && excess > 0
+                && !connections.iter().any(|(_, one)| one.phase == Phase::Open)
+            {
                 break;
             }
         }

@@ -42,7 +42,13 @@ impl Wheel {
     pub(super) fn new(shortest: Duration, now: Instant) -> Self {
         let length = (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1));
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
-        Self { slots, count: 0, start: now, length, taken: Tick(0) }
+        Self {
+            slots,
+            count: 0,
+            start: now,
+            length,
+            taken: Tick(0),
+        }
     }
 
     /// The tick of `now`.
@@ -70,9 +76,8 @@ impl Wheel {
         if self.count == 0 {
             return None;
         }
-        let next = (1..=SLOTS).find(|ahead| {
-            !self.slots[(self.taken.plus(*ahead).0 % SLOTS) as usize].is_empty()
-        })?;
+        let next = (1..=SLOTS)
+            .find(|ahead| !self.slots[(self.taken.plus(*ahead).0 % SLOTS) as usize].is_empty())?;
         Some(self.start + self.length * self.taken.plus(next).0)
     }
 

@@ -23,6 +23,14 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// How the protocol was broken, if that is what happened.
+    pub fn fault(self) -> Option<ProtocolFault> {
+        match self {
+            Self::Protocol(fault) => Some(fault),
+            Self::TooLong { .. } | Self::TooManyFragments { .. } => None,
+        }
+    }
+
     /// The close that answers it.
     pub fn close_reason(self) -> CloseReason {
         match self {
