@@ -7,5 +7,6 @@ pub mod auth;
 pub mod hub;
 pub mod id;
 pub mod limits;
+pub mod log;
 pub mod metrics;
 pub mod reason;
