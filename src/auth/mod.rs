@@ -17,3 +17,12 @@ pub enum Anonymous {
     /// Nothing.
     None,
 }
+
+/// `[auth]` of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct AuthConfig {
+    /// What a client without a credential may do.
+    pub anonymous: Anonymous,
+    /// Keys that may do everything.
+    pub api_keys: Vec<Secret>,
+}
