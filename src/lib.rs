@@ -11,3 +11,4 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod reason;
+pub mod server;
