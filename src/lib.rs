@@ -4,6 +4,7 @@
 //! (ARCHITECTURE.md, checked by `tests/tidy.rs`).
 
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod hub;
 pub mod id;

@@ -322,10 +322,10 @@ fn lacks(_: &DeValue<'_>, feature: &str) -> Result<(), Refused> {
 }
 
 fn lacks_unless_false(value: &DeValue<'_>, feature: &str) -> Result<(), Refused> {
-    match boolean(value)? {
-        false => Ok(()),
-        true => Err(format!("this build lacks {feature}: set it to false")),
+    if boolean(value)? {
+        return Err(format!("this build lacks {feature}: set it to false"));
     }
+    Ok(())
 }
 
 fn lacks_unless_empty(value: &DeValue<'_>, feature: &str) -> Result<(), Refused> {

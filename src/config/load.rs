@@ -264,7 +264,7 @@ impl Loader {
 
     fn topics(&mut self, rules: &DeArray<'_>, place: &dyn Place) {
         self.config.topics.clear();
-        for rule in rules.iter() {
+        for rule in rules {
             match rule.get_ref() {
                 DeValue::Table(table) => self.topic(table, place),
                 _ => self.problem(
