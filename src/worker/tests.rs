@@ -183,9 +183,9 @@ impl Model {
                 Some(Some(index)) => {
                     pass.cursor += 1;
                     budget -= 1;
-                    batch
-                        .iter()
-                        .for_each(|sequence| self.take(index, *sequence));
+                    for sequence in &batch {
+                        self.take(index, *sequence);
+                    }
                 }
             }
         }
