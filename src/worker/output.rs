@@ -213,14 +213,12 @@ impl Output {
         wake(connection);
     }
 
-    /// Answers a ping: at once if nothing waits, else ahead of it, and only the newest.
+    /// Answers a ping of a client that is behind: ahead of what waits, and only the newest.
     pub(super) fn send_pong(&mut self, index: u32, connection: &mut Connection, bytes: Box<[u8]>) {
-        let before = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
-        self.outbox(index, connection).push_pong(bytes);
+        let outbox = self.outbox(index, connection);
+        let before = outbox.len();
+        outbox.push_pong(bytes);
         self.account(before, connection);
-        if before == 0 {
-            self.drain(index, connection);
-        }
     }
 
     /// Writes what waits. Returns whether nothing waits any more.
