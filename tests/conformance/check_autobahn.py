@@ -6,11 +6,10 @@ that a case cannot see what another one sent.
 
 import asyncio
 import pathlib
-import sys
 
 from kosoku import FailureError, run_fuzzingclient
 
-from server import Server, describe, report
+from server import check, report
 
 # The runner itself gives up on a large echo after 100 s.
 SECONDS_MAX = 120
@@ -39,19 +38,16 @@ def expected():
     return {words[0]: ["OK", *map(str.upper, words[1:])] for words in lines if words}
 
 
-async def fault(server, case, verdicts):
+async def demand(server, case, verdicts):
     try:
         results = await run_fuzzingclient(server.ws(f"autobahn-{case}"), [case])
     except FailureError as failure:
         results = failure.results
-    if [result.case_id for result in results] != [case]:
-        return f"the runner answers with other cases: {results}"
+    assert [result.case_id for result in results] == [case], f"other cases came back: {results}"
     result = results[0]
-    if result.behavior.value not in verdicts:
-        return f"{result.behavior.value}: {result.result}"
-    if result.behavior_close.value not in ("OK", "INFORMATIONAL"):
-        return f"closing {result.behavior_close.value}: {result.result_close}"
-    return None
+    behavior, close = result.behavior.value, result.behavior_close.value
+    assert behavior in verdicts, f"{behavior}: {result.result}"
+    assert close in ("OK", "INFORMATIONAL"), f"closing {close}: {result.result_close}"
 
 
 async def run(server, cases, at_once):
@@ -59,12 +55,13 @@ async def run(server, cases, at_once):
     gate = asyncio.Semaphore(at_once)
 
     async def one(case, verdicts):
+        error = None
         async with gate:
             try:
-                why = await asyncio.wait_for(fault(server, case, verdicts), SECONDS_MAX)
-            except Exception as error:
-                why = describe(error)
-            return report(f"autobahn {case}", why)
+                await asyncio.wait_for(demand(server, case, verdicts), SECONDS_MAX)
+            except Exception as fault:
+                error = fault
+        return report(f"autobahn {case}", error)
 
     return all(await asyncio.gather(*(one(case, verdicts) for case, verdicts in cases.items())))
 
@@ -74,16 +71,8 @@ async def main(server):
     cases = expected()
     large = {case: verdicts for case, verdicts in cases.items() if case.startswith("9.")}
     small = {case: verdicts for case, verdicts in cases.items() if case not in large}
-    good = await run(server, small, 8)
-    return await run(server, large, 2) and good
+    return all([await run(server, small, 8), await run(server, large, 2)])
 
 
 if __name__ == "__main__":
-    good = False
-    try:
-        with Server(CONFIG) as server:
-            good = asyncio.run(main(server))
-        report("autobahn server stops with 0")
-    except Exception as error:
-        good = report("autobahn server starts, and stops with 0", describe(error))
-    sys.exit(0 if good else 1)
+    check(CONFIG, main)

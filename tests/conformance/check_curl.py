@@ -5,7 +5,7 @@ import base64
 import contextlib
 import json
 
-from server import Cases
+from server import Cases, check, same
 
 CONFIG = """
 [limits]
@@ -22,10 +22,6 @@ history_size = 0
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 cases = Cases()
-
-
-def same(got, wanted):
-    assert got == wanted, f"got {got!r}, wanted {wanted!r}"
 
 
 class Answer:
@@ -358,4 +354,4 @@ async def the_try_it_page_is_served_at_the_root(server):
 
 
 if __name__ == "__main__":
-    cases.run(CONFIG)
+    check(CONFIG, cases.run)

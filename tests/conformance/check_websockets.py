@@ -7,7 +7,7 @@ import json
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from server import Cases, Server
+from server import Cases, Server, check, same
 
 CONFIG = """
 [limits]
@@ -26,10 +26,6 @@ history_size = 3
 """
 
 cases = Cases()
-
-
-def same(got, wanted):
-    assert got == wanted, f"got {got!r}, wanted {wanted!r}"
 
 
 async def received(socket, count=1):
@@ -281,4 +277,4 @@ async def a_draining_server_delivers_and_closes_with_1012(_):
 
 
 if __name__ == "__main__":
-    cases.run(CONFIG)
+    check(CONFIG, cases.run)

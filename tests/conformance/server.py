@@ -72,7 +72,8 @@ class Server:
             except queue.Empty:
                 raise AssertionError(f"no line `{label}..` on stdout within {SECONDS_MAX} s") from None
             if line is None:
-                raise AssertionError(f"ended before `{label}..`; its log: {self.log.name}")
+                last = pathlib.Path(self.log.name).read_text(errors="replace").splitlines()[-1:]
+                raise AssertionError(f"ended before `{label}..`: {last}; its log: {self.log.name}")
             if line.startswith(label):
                 return line.removeprefix(label).strip()
 
@@ -104,15 +105,34 @@ class Server:
         self.config_file.unlink()
 
 
-def report(name, fault=None):
-    """One case's line."""
-    text = " ".join(str(fault).split())
-    print(f"ok {name}" if fault is None else f"not ok {name}: {text[:300]}", flush=True)
-    return fault is None
+def same(got, wanted):
+    assert got == wanted, f"got {got!r}, wanted {wanted!r}"
 
 
-def describe(error):
-    return f"{type(error).__name__}: {error}" if str(error) else repr(error)
+def report(name, error=None):
+    """Prints one case's line; returns whether it is good."""
+    if error is None:
+        print(f"ok {name}", flush=True)
+        return True
+    why = f"{type(error).__name__}: {error}" if str(error) else repr(error)
+    print(f"not ok {name}: {' '.join(why.split())[:300]}", flush=True)
+    return False
+
+
+def check(config, main):
+    """Runs `main(server)`, which tells whether all is good, and exits accordingly.
+
+    That the server starts, and stops well, is the last case.
+    """
+    good = True
+    error = None
+    try:
+        with Server(config) as server:
+            good = asyncio.run(main(server))
+    except Exception as fault:  # whatever it is, it is the check's result
+        error = fault
+    good = report("server starts, and stops with 0", error) and good
+    sys.exit(0 if good else 1)
 
 
 class Cases:
@@ -125,25 +145,14 @@ class Cases:
         self.listed.append(function)
         return function
 
-    def run(self, config=""):
-        """Runs all against one server and exits; stopping it well is the last case."""
-        good = True
-        try:
-            with Server(config) as server:
-                good = asyncio.run(self._run(server))
-        except Exception as error:  # whatever it is, it is the check's result
-            good = report("server starts, and stops with 0", describe(error))
-        else:
-            report("server starts, and stops with 0")
-        sys.exit(0 if good else 1)
+    async def run(self, server):
+        return all([await self._one(function, server) for function in self.listed])
 
-    async def _run(self, server):
-        good = True
-        for function in self.listed:
-            name = function.__name__.replace("_", " ")
-            try:
-                await asyncio.wait_for(function(server), SECONDS_MAX)
-                report(name)
-            except Exception as error:
-                good = report(name, describe(error))
-        return good
+    @staticmethod
+    async def _one(function, server):
+        error = None
+        try:
+            await asyncio.wait_for(function(server), SECONDS_MAX)
+        except Exception as fault:
+            error = fault
+        return report(function.__name__.replace("_", " "), error)
