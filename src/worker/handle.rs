@@ -1,0 +1,226 @@
+//! The way to a worker from the HTTP tasks on its own thread.
+
+use std::cell::{Cell, RefCell};
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::connection::{ConnectionKey, Transport};
+use super::{Opening, Worker, WorkerParts};
+use crate::admission::Permit;
+use crate::hub::{Hub, Joined};
+use crate::id::Door;
+use crate::metrics::WorkerMetrics;
+use crate::outbox::Piece;
+
+/// A worker, shared by the tasks of its thread. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct WorkerHandle(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    worker: RefCell<Worker>,
+    hub: Arc<Hub>,
+    metrics: Arc<WorkerMetrics>,
+    /// Something outside of a turn gave the worker work.
+    stirred: Notify,
+    /// HTTP connections that are open on this thread.
+    http_count: Cell<usize>,
+    stage: watch::Sender<Stage>,
+}
+
+/// How far the worker is with its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It accepts and serves.
+    Serving,
+    /// Sessions are asked to leave; requests are refused.
+    Draining,
+    /// The drain window is over: what is idle closes.
+    Over,
+}
+
+impl WorkerHandle {
+    /// A worker without connections.
+    pub fn new(parts: WorkerParts) -> Self {
+        let (hub, metrics) = (Arc::clone(&parts.hub), Arc::clone(&parts.metrics));
+        let worker = RefCell::new(Worker::new(parts));
+        let (stirred, http_count) = (Notify::new(), Cell::new(0));
+        let stage = watch::Sender::new(Stage::Serving);
+        Self(Rc::new(Shared {
+            worker,
+            hub,
+            metrics,
+            stirred,
+            http_count,
+            stage,
+        }))
+    }
+
+    /// All topics.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.0.hub
+    }
+
+    /// The worker's counters.
+    pub fn metrics(&self) -> &WorkerMetrics {
+        &self.0.metrics
+    }
+
+    /// Counts an HTTP connection in; the worker's loop does not end before it is out again.
+    pub fn enter_http(&self) -> HttpGuard {
+        self.0.http_count.set(self.0.http_count.get() + 1);
+        let metrics = self.metrics();
+        metrics.connections[Door::Http.index()].add(1);
+        metrics.connections_total[Door::Http.index()].add(1);
+        HttpGuard(self.clone())
+    }
+
+    pub(super) fn http_count(&self) -> usize {
+        self.0.http_count.get()
+    }
+
+    /// How far the worker is, to be waited on.
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.0.stage.subscribe()
+    }
+
+    pub(super) fn set_stage(&self, stage: Stage) {
+        self.0
+            .stage
+            .send_if_modified(|current| std::mem::replace(current, stage) != stage);
+    }
+
+    pub(super) async fn stirred(&self) {
+        self.0.stirred.notified().await;
+    }
+
+    /// Runs `f` on the worker. Tasks do so between turns, never across an await.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut Worker) -> T) -> T {
+        f(&mut self.0.worker.borrow_mut())
+    }
+
+    /// As [`WorkerHandle::with`], and has the worker take a turn.
+    fn stir<T>(&self, f: impl FnOnce(&mut Worker) -> T) -> T {
+        let result = self.with(f);
+        self.0.stirred.notify_one();
+        result
+    }
+
+    /// Subscribes. From here on nothing published is missed; `greet` says what comes first.
+    pub fn open(
+        &self,
+        opening: Opening,
+        greet: impl FnOnce(&Joined) -> Option<Bytes>,
+    ) -> (Pending, Joined) {
+        let (key, joined) = self.stir(|worker| {
+            let (key, joined) = worker.open(opening);
+            if let Some(bytes) = greet(&joined) {
+                worker.greet(key, bytes.as_ref().into());
+            }
+            (key, joined)
+        });
+        (
+            Pending {
+                worker: self.clone(),
+                key,
+                is_armed: true,
+            },
+            joined,
+        )
+    }
+}
+
+/// Counts one HTTP connection.
+#[derive(Debug)]
+pub struct HttpGuard(WorkerHandle);
+
+impl Drop for HttpGuard {
+    fn drop(&mut self) {
+        let Self(worker) = self;
+        worker.0.http_count.set(worker.http_count() - 1);
+        worker.metrics().connections[Door::Http.index()].sub(1);
+        worker.0.stirred.notify_one();
+    }
+}
+
+/// A subscription whose answer is not out yet; dropped, it is undone.
+#[derive(Debug)]
+pub struct Pending {
+    worker: WorkerHandle,
+    key: ConnectionKey,
+    is_armed: bool,
+}
+
+impl Pending {
+    /// Goes on as a WebSocket over `socket`; `first` is what came behind the request.
+    pub fn activate(mut self, socket: TcpStream, first: Vec<u8>, permit: Permit) {
+        self.is_armed = false;
+        self.worker
+            .stir(|worker| worker.activate(self.key, (socket, permit), first));
+    }
+
+    /// Goes on as a response body; `abort` ends the task that serves it.
+    pub fn into_body(mut self, abort: AbortHandle) -> StreamBody {
+        self.is_armed = false;
+        self.worker.stir(|worker| worker.attach(self.key, abort));
+        StreamBody {
+            worker: self.worker.clone(),
+            key: self.key,
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.is_armed {
+            self.worker.stir(|worker| worker.forget(self.key));
+        }
+    }
+}
+
+/// A response body that gives what the worker has for its connection, without end.
+#[derive(Debug)]
+pub struct StreamBody {
+    worker: WorkerHandle,
+    key: ConnectionKey,
+}
+
+impl StreamBody {
+    /// The next piece; `None` ends the stream.
+    pub fn poll_piece(&mut self, context: &Context<'_>) -> Poll<Option<Piece>> {
+        self.worker
+            .stir(|worker| worker.poll_piece(self.key, context))
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.worker.stir(|worker| worker.forget(self.key));
+    }
+}
+
+impl Worker {
+    /// Queues what a connection gets before everything else.
+    fn greet(&mut self, key: ConnectionKey, bytes: Box<[u8]>) {
+        let Self {
+            connections,
+            output,
+            ..
+        } = self;
+        output.send_own(key.index, &mut connections[key.index as usize], bytes);
+    }
+
+    /// Removes a connection whose HTTP task is over or lets go of it.
+    fn forget(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.get(key) {
+            connection.transport = Transport::Pending;
+            self.remove(key.index);
+        }
+    }
+}
