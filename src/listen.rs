@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -59,11 +60,7 @@ pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<std::net::TcpLis
 }
 
 /// Accepts until the server drains; then until the kernel has no more, and closes.
-pub async fn accept(
-    service: Rc<Service>,
-    listener: TcpListener,
-    admission: std::sync::Arc<Admission>,
-) {
+pub async fn accept(service: Rc<Service>, listener: TcpListener, admission: Arc<Admission>) {
     let mut stage = service.worker.stage();
     loop {
         // Both arms are cancel safe.
@@ -89,17 +86,15 @@ async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, Soc
     .await
 }
 
-fn admit(
-    service: &Rc<Service>,
-    admission: &std::sync::Arc<Admission>,
-    socket: TcpStream,
-    peer: SocketAddr,
-) {
+fn admit(service: &Rc<Service>, admission: &Arc<Admission>, socket: TcpStream, peer: SocketAddr) {
     let (permit, refused) = match admission.enter(peer.ip()) {
         Entrance::Admitted(permit) => (permit, None),
         Entrance::Refused(permit, refusal) => (permit, Some(refusal)),
         Entrance::Shut => {
-            service.worker.metrics().refused[Refusal::ConnectionsLimit as usize].add(1);
+            service
+                .worker
+                .metrics()
+                .count_refused(Refusal::ConnectionsLimit);
             return;
         }
     };

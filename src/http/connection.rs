@@ -78,21 +78,32 @@ impl Connection {
             .clone()
     }
 
-    /// What to do at `now`: wait until a deadline, or `None` when one has passed.
-    fn deadline(&self, now: Instant, head: Duration, idle: Duration) -> Option<Instant> {
-        if let Progress::Idle(since) = self.progress.get()
+    /// When to look again, or `None` when a deadline has passed at `now`.
+    fn look_again(&self, now: Instant, patience: Patience) -> Option<Duration> {
+        let Patience { head, idle } = patience;
+        if let Progress::Idle(_) = self.progress.get()
             && self.received.swap(false, Ordering::Relaxed)
         {
-            // Not later than it was: the timer looks at least once per head timeout.
-            self.progress.set(Progress::Head(now.min(since + head)));
+            self.progress.set(Progress::Head(now));
         }
-        let deadline = match self.progress.get() {
-            Progress::Idle(since) => since + idle,
-            Progress::Head(since) => since + head,
-            Progress::Busy => return Some(now + head),
+        let (since, allowed) = match self.progress.get() {
+            Progress::Idle(since) => (since, idle),
+            Progress::Head(since) => (since, head),
+            Progress::Busy => return Some(head),
         };
-        (deadline > now).then(|| deadline.min(now + head))
+        let left = allowed.checked_sub(now.saturating_duration_since(since))?;
+        // Bytes that come in while it is idle are noticed at the next look.
+        (!left.is_zero()).then_some(left.min(head))
     }
+}
+
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// From the first byte of a request head to its end.
+    head: Duration,
+    /// Between requests.
+    idle: Duration,
 }
 
 /// A socket that was let in.
@@ -110,7 +121,7 @@ pub struct Accepted {
 pub fn spawn(service: Rc<Service>, accepted: Accepted) {
     let abort = Rc::new(OnceCell::new());
     let task = tokio::task::spawn_local(serve(service, accepted, Rc::clone(&abort)));
-    abort.set(task.abort_handle()).expect("the slot is new");
+    abort.get_or_init(|| task.abort_handle());
 }
 
 async fn serve(service: Rc<Service>, accepted: Accepted, abort: Rc<OnceCell<AbortHandle>>) {
@@ -160,14 +171,15 @@ async fn serve_requests(
         .max_buf_size(service.limits.request_head_bytes_max)
         .header_read_timeout(None);
     let mut served = std::pin::pin!(builder.serve_connection(io, handler).with_upgrades());
-    let (head, idle) = (
-        service.limits.handshake_timeout,
-        service.limits.http_idle_timeout,
-    );
+    let limits = &service.limits;
+    let patience = Patience {
+        head: limits.handshake_timeout,
+        idle: limits.http_idle_timeout,
+    };
     let mut stage = service.worker.stage();
     let mut is_ending = false;
     loop {
-        let deadline = connection.deadline(Instant::now(), head, idle)?;
+        let wait = connection.look_again(Instant::now(), patience)?;
         // Every arm is cancel safe: the connection keeps its own state.
         tokio::select! {
             result = served.as_mut() => {
@@ -180,7 +192,7 @@ async fn serve_requests(
                 is_ending = true;
                 served.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep_until(deadline) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
     let (pending, on_upgrade) = connection.upgrade.take()?;

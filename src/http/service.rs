@@ -92,7 +92,7 @@ impl Service {
             Err(refused) => Err(refused),
         };
         let mut response = result.unwrap_or_else(|refused| {
-            self.worker.metrics().refused[refused.refusal as usize].add(1);
+            self.worker.metrics().count_refused(refused.refusal);
             tracing::debug!(code = refused.refusal.code(), message = %refused.message, "refused");
             answer::refused(&refused, methods).map(Content::Whole)
         });
@@ -133,10 +133,10 @@ impl Service {
         match (route, checked) {
             (_, Err(refused)) => Ok(Err(refused)),
             (Route::Topic(topic), Ok(checked)) => match handshake {
-                Some(handshake) => Ok(self.upgrade(connection, topic, checked, &handshake)),
+                Some(handshake) => Ok(self.upgrade(connection, &topic, checked, &handshake)),
                 None if checked.parts.method == Method::POST => self.publish(topic, checked).await,
                 None if checked.parts.method == Method::GET => {
-                    Ok(self.stream(connection, topic, &checked))
+                    Ok(self.stream(connection, &topic, &checked))
                 }
                 None => Ok(Err(Refusal::MethodNotAllowed.into())),
             },
@@ -188,14 +188,11 @@ impl Service {
         }
         let (since, limit) = (checked.query.since(), checked.query.limit);
         let page = hub.page(topic, since, limit);
-        let body = match &page {
-            Some(page) => {
-                answer::history_body(topic, Some(page.top), page.recovered, &page.publications)
-            }
-            None => {
-                let recovered = since.map(|since| since.epoch.is_none() && since.offset == 0);
-                answer::history_body(topic, None, recovered, &[])
-            }
+        let body = if let Some(page) = &page {
+            answer::history_body(topic, Some(page.top), page.recovered, &page.publications)
+        } else {
+            let recovered = since.map(|since| since.epoch.is_none() && since.offset == 0);
+            answer::history_body(topic, None, recovered, &[])
         };
         Ok(answer::json(body).map(Content::Whole))
     }
@@ -207,7 +204,7 @@ impl Service {
             identified,
             ..
         } = checked;
-        let declared = match self.check_publish(&topic, &parts.headers, &identified) {
+        let declared = match check_publish(&topic, &parts.headers, &identified) {
             Ok(declared) => declared,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -223,18 +220,6 @@ impl Service {
             };
             self.accept(&topic, &draft, &parts.headers)
         }))
-    }
-
-    /// Everything that can refuse a publication before its body is read.
-    fn check_publish(
-        &self,
-        topic: &TopicName,
-        headers: &HeaderMap,
-        identified: &Identified,
-    ) -> Result<Declared, Refused> {
-        identified.identity.require(Right::Publish, topic)?;
-        idempotency_key(headers)?;
-        Declared::read(headers)
     }
 
     async fn read_body(
@@ -276,9 +261,7 @@ impl Service {
         let acceptance = if published.duplicate {
             Acceptance::Duplicate
         } else {
-            let metrics = self.worker.metrics();
-            metrics.publications[Door::Http.index()].add(1);
-            metrics.publication_bytes[Door::Http.index()].add(len);
+            self.worker.metrics().count_publication(Door::Http, len);
             Acceptance::New
         };
         let body = answer::published_body(topic, published.position, acceptance);
@@ -288,7 +271,7 @@ impl Service {
     fn upgrade(
         &self,
         connection: &Rc<Connection>,
-        topic: TopicName,
+        topic: &TopicName,
         checked: Checked,
         handshake: &Handshake,
     ) -> Answer {
@@ -299,7 +282,7 @@ impl Service {
         let opening = self.opening(topic.clone(), &checked, (variant, Door::Plain))?;
         let (pending, joined) = self.worker.open(opening, |joined| {
             (variant == protocol::JSON)
-                .then(|| protocol::json::subscribed(&topic, joined.position, joined.recovered))
+                .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
         let mut response = Response::new(Content::Whole(Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -316,7 +299,7 @@ impl Service {
         Ok(response)
     }
 
-    fn stream(&self, connection: &Rc<Connection>, topic: TopicName, checked: &Checked) -> Answer {
+    fn stream(&self, connection: &Rc<Connection>, topic: &TopicName, checked: &Checked) -> Answer {
         let stream = Stream::negotiate(&checked.parts.headers)?;
         let (variant, door, content_type) = match (stream, checked.query.format) {
             (Stream::Sse, Format::Native) => (protocol::SSE, Door::Sse, "text/event-stream"),
@@ -326,7 +309,7 @@ impl Service {
         let opening = self.opening(topic.clone(), checked, (variant, door))?;
         let (pending, joined) = self
             .worker
-            .open(opening, |joined| Some(greeting(stream, &topic, joined)));
+            .open(opening, |joined| Some(greeting(stream, topic, joined)));
         let body = pending.into_body(connection.abort_handle());
         let mut response = Response::new(Content::Stream(body));
         let headers = response.headers_mut();
@@ -371,6 +354,17 @@ impl Service {
             None => {}
         }
     }
+}
+
+/// Everything that can refuse a publication before its body is read.
+fn check_publish(
+    topic: &TopicName,
+    headers: &HeaderMap,
+    identified: &Identified,
+) -> Result<Declared, Refused> {
+    identified.identity.require(Right::Publish, topic)?;
+    idempotency_key(headers)?;
+    Declared::read(headers)
 }
 
 /// What a stream says first.

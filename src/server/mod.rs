@@ -6,7 +6,6 @@ mod thread;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -27,7 +26,7 @@ use crate::metrics::{Memory, WorkerMetrics};
 use crate::protocol;
 use crate::reason::Refusal;
 use crate::worker::WAKE;
-use thread::WorkerThread;
+use thread::{Thread, WorkerThread};
 
 /// Time between two looks at what only the clock brings about: old history, threads that ended.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
@@ -172,10 +171,7 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
     Ok((shared, polls))
 }
 
-fn start_workers(
-    shared: &Arc<Shared>,
-    polls: Vec<mio::Poll>,
-) -> Result<Vec<JoinHandle<io::Result<()>>>, ServeError> {
+fn start_workers(shared: &Arc<Shared>, polls: Vec<mio::Poll>) -> Result<Vec<Thread>, ServeError> {
     let mut threads = Vec::new();
     for (index, poll) in polls.into_iter().enumerate() {
         let id = WorkerId(u16::try_from(index).expect("config bounds the workers"));
@@ -216,18 +212,20 @@ fn admin_state(shared: &Arc<Shared>, started: admin::Started) -> admin::State {
 /// Prints where the server listens and what to try.
 fn announce(shared: &Shared, admin: Option<&TcpListener>) -> io::Result<()> {
     let url = format!("http://{}", shared.address);
-    let mut text = format!("listening {url}\n");
+    let mut lines = vec![format!("listening {url}")];
     if let Some(admin) = admin {
-        text += &format!("admin http://{}\n", admin.local_addr()?);
+        lines.push(format!("admin http://{}", admin.local_addr()?));
     }
-    text += &format!(
-        "\nTry:\n  \
-         curl -N {url}/topics/chat              # follow a topic\n  \
-         curl -d hello {url}/topics/chat        # publish to it, from another terminal\n"
-    );
+    lines.extend([
+        String::new(),
+        "Try, from other terminals:".to_owned(),
+        format!("  curl -N {url}/topics/chat         follows a topic"),
+        format!("  curl -d hello {url}/topics/chat   publishes to it"),
+    ]);
     if shared.access.is_loopback_effective() {
-        text += &format!("  {url}/                             # the same topic as a chat page\n");
+        lines.push(format!("  {url}/   is the same topic as a chat page"));
     }
+    let text = lines.join("\n") + "\n";
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
@@ -260,13 +258,13 @@ impl Signals {
 async fn watch(
     shared: &Shared,
     signals: &mut Signals,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Vec<Thread>,
 ) -> Result<(), ServeError> {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while threads.iter().any(|thread| !thread.is_finished()) {
         if !shared.drain.is_draining()
-            && let Some(index) = threads.iter().position(JoinHandle::is_finished)
+            && let Some(index) = threads.iter().position(Thread::is_finished)
         {
             return Err(ServeError::Worker(index));
         }

@@ -16,6 +16,9 @@ use crate::id::WorkerId;
 use crate::listen;
 use crate::worker::{self, WorkerHandle, WorkerParts};
 
+/// A worker's thread, once it runs.
+pub(super) type Thread = JoinHandle<io::Result<()>>;
+
 /// What moves to the thread.
 pub(super) struct WorkerThread {
     parts: WorkerParts,
@@ -42,9 +45,7 @@ impl WorkerThread {
 
     /// Starts the thread, which ends when the worker is drained. The receiver tells once whether it
     /// listens.
-    pub(super) fn start(
-        self,
-    ) -> io::Result<(JoinHandle<io::Result<()>>, Receiver<io::Result<()>>)> {
+    pub(super) fn start(self) -> io::Result<(Thread, Receiver<io::Result<()>>)> {
         let (ready, is_ready) = sync_channel(1);
         let builder = Builder::new().name(format!("worker-{}", self.parts.id.0));
         let thread = builder.spawn(move || self.run(&ready))?;
