@@ -9,7 +9,7 @@ use std::process::Command;
 /// table; modules of one row do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["id", "time", "limits", "reason"],
-    &["metrics", "drain", "log"],
+    &["metrics", "drain", "admission", "log"],
     &["outbox", "ws", "hub"],
     &["backplane"],
     &["auth"],
