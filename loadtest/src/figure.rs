@@ -11,6 +11,11 @@ pub(crate) fn float(value: u64) -> f64 {
     value as f64
 }
 
+/// `amount` for each of `count`; 0 of nothing.
+pub(crate) fn per(amount: f64, count: f64) -> f64 {
+    if count > 0.0 { amount / count } else { 0.0 }
+}
+
 /// `1234567` as `1,234,567`.
 pub(crate) fn grouped(value: u64) -> String {
     let digits = value.to_string();

@@ -16,6 +16,8 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(crate) struct Usage {
     /// User and system time of all threads, those that have ended included.
     pub(crate) cpu: Duration,
+    /// Time in which its threads could have run, but others had their cores.
+    pub(crate) waited: Duration,
     pub(crate) rss_bytes: u64,
     /// The part of `rss_bytes` that no file backs: heap and stacks.
     pub(crate) anonymous_bytes: u64,
@@ -35,6 +37,7 @@ impl Usage {
             };
             sum += parse(&read("stat")?, &read("status")?)
                 .with_context(|| format!("--pid {pid}: /proc says something unknown"))?;
+            sum.waited += waited(*pid);
         }
         Ok((!pids.is_empty()).then_some(sum))
     }
@@ -51,6 +54,7 @@ impl Usage {
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.cpu += other.cpu;
+        self.waited += other.waited;
         self.rss_bytes += other.rss_bytes;
         self.anonymous_bytes += other.anonymous_bytes;
     }
@@ -63,10 +67,32 @@ impl Sub for Usage {
     fn sub(self, earlier: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(earlier.cpu),
+            waited: self.waited.saturating_sub(earlier.waited),
             rss_bytes: self.rss_bytes.saturating_sub(earlier.rss_bytes),
             anonymous_bytes: self.anonymous_bytes.saturating_sub(earlier.anonymous_bytes),
         }
     }
+}
+
+/// The second figure of every thread's `schedstat`; a kernel without it says nothing.
+fn waited(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let nanos = |path| -> Option<u64> {
+        fs::read_to_string(path)
+            .ok()?
+            .split(' ')
+            .nth(1)?
+            .parse()
+            .ok()
+    };
+    Duration::from_nanos(
+        threads
+            .filter_map(|thread| nanos(thread.path().join("schedstat")))
+            .sum(),
+    )
 }
 
 fn parse(stat: &str, status: &str) -> Option<Usage> {
@@ -81,6 +107,7 @@ fn parse(stat: &str, status: &str) -> Option<Usage> {
     };
     Some(Usage {
         cpu: Duration::from_millis((user + system) * 1_000 / TICKS_PER_SECOND),
+        waited: Duration::ZERO,
         rss_bytes: kibibytes("VmRSS:")? * 1_024,
         anonymous_bytes: kibibytes("RssAnon:")? * 1_024,
     })

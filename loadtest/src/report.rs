@@ -62,6 +62,8 @@ pub(crate) struct ServerCost {
     pub(crate) cpu_us_per_delivery: f64,
     /// 1 = one whole core.
     pub(crate) busy: f64,
+    /// Share of the time in which it could have run, but others had its core.
+    pub(crate) waited: f64,
     pub(crate) rss_bytes: u64,
 }
 
@@ -141,6 +143,10 @@ impl Fanout {
             table.row(
                 "server busy",
                 format!("{:.1} % of a core", server.busy * 100.0),
+            );
+            table.row(
+                "server waited",
+                format!("{:.1} % for its core", server.waited * 100.0),
             );
             table.row("server RSS", mebibytes(server.rss_bytes));
         }

@@ -9,7 +9,7 @@ use crate::{
     cli,
     clock::{Clock, nanos},
     door::{Door, Plain, Role},
-    figure::float,
+    figure::{float, grouped, per},
     load::{
         ledger::Ledger,
         pool::{Pool, Seen, Wait},
@@ -23,6 +23,8 @@ use crate::{
 const STALL: Duration = Duration::from_secs(5);
 /// After the last delivery: time for one too many to show up.
 const AFTERMATH: Duration = Duration::from_millis(100);
+/// A last delivery as fresh as this, or a quarter of the patience, is one of a stream that flows.
+const FLOWING: Duration = Duration::from_secs(1);
 /// Publications that are late go out in portions of this, or reading would starve.
 const BURST_MAX: usize = 256;
 /// An open loop holds back, with its due times unchanged, while a publisher's socket is full.
@@ -41,7 +43,9 @@ pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
     let (begun, ended) = run.measure(options)?;
     let backlog = run.ledger.outstanding();
     run.drain(options.drain)?;
-    run.ledger.finish();
+    if !run.flowing {
+        run.ledger.finish();
+    }
     let report = report(&run, options, origin, (begun, ended), backlog);
     report::publish(&report.table(), &report, options.server.json.as_deref())?;
     Ok(Verdict::from(&report.faults))
@@ -64,6 +68,8 @@ struct Run<D> {
     /// Nanoseconds in which there was nothing to do.
     idle: u64,
     stalled: bool,
+    /// Whether deliveries were still coming when patience ended.
+    flowing: bool,
     samples: Samples,
 }
 
@@ -106,6 +112,7 @@ impl<D: Door> Run<D> {
             out: Vec::new(),
             idle: 0,
             stalled: false,
+            flowing: false,
             samples: Samples::default(),
         })
     }
@@ -226,9 +233,17 @@ impl<D: Door> Run<D> {
     fn drain(&mut self, patience: Duration) -> anyhow::Result<()> {
         let deadline = self.clock.now() + nanos(patience);
         let mut last = self.clock.now();
+        let (mut progress, mut received) = (last, self.ledger.received);
         while !self.stalled && self.ledger.outstanding() > 0 && last < deadline {
             self.turn()?;
             last = self.clock.now();
+            if self.ledger.received > received {
+                (progress, received) = (last, self.ledger.received);
+            }
+        }
+        if self.ledger.outstanding() > 0 && last >= deadline {
+            self.flowing = last - progress < nanos(FLOWING.min(patience / 4));
+            return Ok(());
         }
         while self.clock.now() < last + nanos(AFTERMATH) {
             self.turn()?;
@@ -254,15 +269,16 @@ fn report<D>(
         let cpu_seconds = (ended - begun).cpu.as_secs_f64();
         ServerCost {
             cpu_seconds,
-            deliveries_per_cpu_second: float(deliveries) / cpu_seconds,
-            cpu_us_per_delivery: cpu_seconds * 1e6 / float(deliveries),
-            busy: cpu_seconds / seconds,
+            deliveries_per_cpu_second: per(float(deliveries), cpu_seconds),
+            cpu_us_per_delivery: per(cpu_seconds * 1e6, float(deliveries)),
+            busy: per(cpu_seconds, seconds),
+            waited: per((ended - begun).waited.as_secs_f64(), seconds),
             rss_bytes: ended.rss_bytes,
         }
     });
     let tester = Tester {
-        idle: float(ended.idle - begun.idle) / 1e9 / seconds,
-        cpu: (ended.own - begun.own).cpu.as_secs_f64() / seconds,
+        idle: per(float(ended.idle - begun.idle) / 1e9, seconds),
+        cpu: per((ended.own - begun.own).cpu.as_secs_f64(), seconds),
     };
     let mut report = report::Fanout {
         origin,
@@ -270,7 +286,7 @@ fn report<D>(
         seconds,
         publications: ended.published - begun.published,
         deliveries,
-        deliveries_per_second: float(deliveries) / seconds,
+        deliveries_per_second: per(float(deliveries), seconds),
         server,
         tester,
         latency_ms: Latency::of(&run.ledger.latency),
@@ -279,7 +295,18 @@ fn report<D>(
         fault_samples: run.samples.0.clone(),
         notes: Vec::new(),
     };
-    report.notes = notes(&report, run.stalled, options);
+    report.notes = notes(&report, options);
+    if run.stalled {
+        report
+            .notes
+            .push("stalled: nothing came for 5 s, so the run ended early".to_owned());
+    }
+    if run.flowing {
+        let count = grouped(run.ledger.outstanding());
+        report.notes.push(format!(
+            "cut off: {count} deliveries were still to come, not lost"
+        ));
+    }
     report
 }
 
@@ -299,11 +326,8 @@ fn shape(options: &cli::Fanout) -> String {
 }
 
 /// What a reader must know before quoting the figures.
-fn notes(report: &report::Fanout, stalled: bool, options: &cli::Fanout) -> Vec<String> {
+fn notes(report: &report::Fanout, options: &cli::Fanout) -> Vec<String> {
     let mut notes = Vec::new();
-    if stalled {
-        notes.push("stalled: nothing came for 5 s, so the run ended early".to_owned());
-    }
     let server_waited = report.server.is_none_or(|server| server.busy < 0.9);
     if report.tester.idle < 0.05 && (server_waited || report.backlog > 0) {
         notes.push(
@@ -314,6 +338,9 @@ fn notes(report: &report::Fanout, stalled: bool, options: &cli::Fanout) -> Vec<S
     }
     if report.tester.cpu < 0.95 {
         notes.push("other processes took the tester's core: latencies are theirs too".to_owned());
+    }
+    if report.server.is_some_and(|server| server.waited > 0.05) {
+        notes.push("other processes took the server's core: latencies are theirs too".to_owned());
     }
     if let Some(rate) = options.rate {
         let offered = float(rate * u64::from(options.subscribers));

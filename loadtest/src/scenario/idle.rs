@@ -8,7 +8,7 @@ use crate::{
     clock::Clock,
     door::{Door as _, Plain, Role},
     fault::Faults,
-    figure::float,
+    figure::{float, per},
     load::pool::{Pool, Seen, Wait},
     process::Usage,
     report::{self, IdleCost, Origin},
@@ -44,9 +44,10 @@ pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
     let rested = Usage::of(pids)?;
     let messaged = options.message.then(|| hold.message(options)).transpose()?;
     let after = Usage::of(pids)?;
-    let per_connection = |bytes: u64| float(bytes) / float(u64::from(options.connections));
+    let connections = f64::from(options.connections);
+    let per_connection = |bytes: u64| per(float(bytes), connections);
     let cost = |((before, opened), (rested, after)): ((Usage, Usage), (Usage, Usage))| IdleCost {
-        cpu_us_per_handshake: per_connection(1_000_000) * (opened - before).cpu.as_secs_f64(),
+        cpu_us_per_handshake: per((opened - before).cpu.as_secs_f64() * 1e6, connections),
         rss_before_bytes: before.rss_bytes,
         rss_after_bytes: rested.rss_bytes,
         rss_per_connection: per_connection((rested - before).rss_bytes),
@@ -54,8 +55,10 @@ pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
         rss_per_connection_after_message: options
             .message
             .then(|| per_connection((after - before).rss_bytes)),
-        busy_while_held: (rested - opened).cpu.as_secs_f64()
-            / options.hold.as_secs_f64().max(0.001),
+        busy_while_held: per(
+            (rested - opened).cpu.as_secs_f64(),
+            options.hold.as_secs_f64(),
+        ),
     };
     let report = report::Idle {
         origin,
@@ -65,7 +68,7 @@ pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
             options.topics,
             humantime::format_duration(options.hold)
         ),
-        connections_per_second: float(u64::from(options.connections)) / opening.as_secs_f64(),
+        connections_per_second: per(connections, opening.as_secs_f64()),
         server: before.zip(opened).zip(rested.zip(after)).map(cost),
         messaged,
         faults: hold.faults,

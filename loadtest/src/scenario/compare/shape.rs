@@ -118,7 +118,7 @@ impl Shape {
                 )
             }
             Yield::Each | Yield::Join => format!(
-                "fanout {} --duration {}ms --warmup {}ms",
+                "fanout {} --drain 3s --duration {}ms --warmup {}ms",
                 self.arguments,
                 options.duration.as_millis(),
                 options.warmup.as_millis()
