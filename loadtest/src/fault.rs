@@ -108,6 +108,11 @@ impl Order {
         true
     }
 
+    /// The first sequence that is still to come.
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+
     /// Counts what never came, of `published` publications.
     pub(crate) fn finish(&self, published: u32, faults: &mut Faults) {
         faults.lost += u64::from((published + 1).saturating_sub(self.next));

@@ -24,12 +24,18 @@ impl Schedule {
     /// The next publication that is due at `now`: its number and the time it was due.
     #[inline]
     pub(crate) fn next(&mut self, now: u64) -> Option<(u64, u64)> {
-        let due = self.start + self.issued.saturating_mul(1_000_000_000) / self.rate;
+        let due = self.due(self.issued);
         if due > now {
             return None;
         }
         self.issued += 1;
         Some((self.issued - 1, due))
+    }
+
+    /// When publication `number`, counted from 0, is due.
+    #[inline]
+    pub(crate) fn due(&self, number: u64) -> u64 {
+        self.start + number.saturating_mul(1_000_000_000) / self.rate
     }
 }
 

@@ -126,6 +126,23 @@ pub(crate) struct IdleCost {
 }
 
 impl Fanout {
+    /// Whether the tester had no time left while deliveries were waiting: it may have been the
+    /// bottleneck.
+    pub(crate) fn tester_was_full(&self) -> bool {
+        let server_had_time = self.server.is_none_or(|server| server.busy < 0.9);
+        self.tester.idle < 0.05 && (server_had_time || self.backlog > 0)
+    }
+
+    /// Whether other processes ran on the tester's core.
+    pub(crate) fn tester_was_disturbed(&self) -> bool {
+        self.tester.cpu < 0.95
+    }
+
+    /// Whether other processes ran on the server's core.
+    pub(crate) fn server_was_disturbed(&self) -> bool {
+        self.server.is_some_and(|server| server.waited > 0.05)
+    }
+
     pub(crate) fn table(&self) -> Table {
         let mut table = begin(&self.origin, &self.shape);
         table.row("publications", grouped(self.publications));

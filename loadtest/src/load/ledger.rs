@@ -152,6 +152,32 @@ impl Ledger {
         (self.published * u64::from(self.subscribers_per_topic())).saturating_sub(self.settled)
     }
 
+    /// Closes the books at `now` while deliveries are still flowing: the latency of those to come
+    /// is at least what it is by now. Leaving them out would flatter the slowest servers most.
+    /// `due` tells the time of a topic's sequence.
+    pub(crate) fn cut_off(&mut self, now: u64, due: impl Fn(u32, u32) -> u64) {
+        let mut nexts = vec![Vec::new(); self.topics.len()];
+        for subscriber in &self.subscribers {
+            nexts[subscriber.topic as usize].push(subscriber.order.next());
+        }
+        for (index, nexts) in (0..).zip(&mut nexts) {
+            nexts.sort_unstable();
+            let published = self.topics[index as usize].published;
+            let mut waiting = 0;
+            for seq in nexts[0]..=published {
+                waiting += nexts[waiting..]
+                    .iter()
+                    .take_while(|next| **next <= seq)
+                    .count();
+                let time = due(index, seq);
+                if self.measured.contains(&time) {
+                    let latency = now.saturating_sub(time);
+                    self.latency.saturating_record_n(latency, waiting as u64);
+                }
+            }
+        }
+    }
+
     /// Closes the books: what has not come by now is lost.
     pub(crate) fn finish(&mut self) {
         for subscriber in &self.subscribers {
@@ -258,6 +284,31 @@ mod tests {
         assert_eq!(ledger.take_credit(), Some((0, 2)));
         assert_eq!(ledger.take_credit(), None);
         assert_eq!(ledger.faults.lost, 1);
+    }
+
+    #[test]
+    fn deliveries_cut_off_count_with_the_latency_they_have_by_then() {
+        let mut ledger = Ledger::new(2, 2, 64);
+        ledger.measured = 2_000..10_000;
+        let payloads = published(&mut ledger, 4);
+        // Of topic 0 one subscriber has everything, the other only the first.
+        for payload in &payloads[0] {
+            ledger.receive(0, 5_000, payload);
+        }
+        ledger.receive(2, 5_000, &payloads[0][0]);
+        for payload in &payloads[1] {
+            ledger.receive(1, 5_000, payload);
+            ledger.receive(3, 5_000, payload);
+        }
+        assert_eq!(ledger.latency.len(), 6);
+        ledger.cut_off(1_000_000, |_, seq| u64::from(seq - 1) * 1_000);
+        assert_eq!(
+            ledger.latency.len(),
+            8,
+            "the two that are due within the window"
+        );
+        assert!(ledger.latency.max() > 990_000);
+        assert_eq!(ledger.faults, Faults::default());
     }
 
     #[test]

@@ -37,24 +37,17 @@ const UNSENT_LEN_MAX: usize = 4 << 20;
 pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
     let origin = Origin::here();
     let target = options.server.target()?;
+    Usage::of(&options.server.pid)?;
     let clock = Clock::new();
     let pool = Pool::new(Plain, target, clock, options.connection_count()?)?;
     let mut run = Run::new(pool, clock, options)?;
     let (begun, ended) = run.measure(options)?;
     let backlog = run.ledger.outstanding();
     run.drain(options.drain)?;
-    if !run.flowing {
-        run.ledger.finish();
-    }
+    run.finish();
     let report = report(&run, options, origin, (begun, ended), backlog);
     report::publish(&report.table(), &report, options.server.json.as_deref())?;
     Ok(Verdict::from(&report.faults))
-}
-
-#[derive(Debug)]
-enum Pace {
-    Closed,
-    Open(Schedule),
 }
 
 /// Publishers are the first connections of the pool, one per topic; subscribers follow.
@@ -62,7 +55,8 @@ struct Run<D> {
     pool: Pool<D>,
     clock: Clock,
     ledger: Ledger,
-    pace: Pace,
+    /// Under an open loop; the ledger paces a closed one.
+    schedule: Option<Schedule>,
     topics: u32,
     out: Vec<u8>,
     /// Nanoseconds in which there was nothing to do.
@@ -97,17 +91,14 @@ impl<D: Door> Run<D> {
             Role::Subscriber,
         )?;
         let mut ledger = Ledger::new(topics, options.subscribers, options.payload);
-        let pace = if let Some(rate) = options.rate {
-            Pace::Open(Schedule::new(clock.now(), rate))
-        } else {
+        if options.rate.is_none() {
             ledger.close_loop(options.window);
-            Pace::Closed
-        };
+        }
         Ok(Self {
             pool,
             clock,
             ledger,
-            pace,
+            schedule: options.rate.map(|rate| Schedule::new(clock.now(), rate)),
             topics,
             out: Vec::new(),
             idle: 0,
@@ -151,55 +142,80 @@ impl<D: Door> Run<D> {
             }
             if self.ledger.received > received {
                 (progress, received) = (now, self.ledger.received);
-            } else if matches!(self.pace, Pace::Closed) && now - progress > nanos(STALL) {
+            } else if self.schedule.is_none() && now - progress > nanos(STALL) {
                 self.stalled = true;
             }
         }
         Ok(())
     }
 
-    /// Sends what may go out at `now`; whether there was anything.
+    /// Sends what may go out; whether there was anything.
     fn publish(&mut self, now: u64) -> bool {
-        match &mut self.pace {
-            Pace::Closed => {
-                let mut any = false;
-                while let Some((topic, credit)) = self.ledger.take_credit() {
-                    for _ in 0..credit {
-                        self.ledger
-                            .publish(self.pool.door(), topic, now, &mut self.out);
-                    }
-                    self.pool.send(topic as usize, &self.out);
-                    self.out.clear();
-                    any = true;
-                }
-                any
+        if self.schedule.is_some() {
+            self.publish_due(now)
+        } else {
+            self.publish_credit()
+        }
+    }
+
+    fn publish_credit(&mut self) -> bool {
+        let mut any = false;
+        while let Some((topic, credit)) = self.ledger.take_credit() {
+            // Thousands of topics take milliseconds: each gets its own time.
+            let now = self.clock.now();
+            for _ in 0..credit {
+                self.ledger
+                    .publish(self.pool.door(), topic, now, &mut self.out);
             }
-            Pace::Open(schedule) => {
-                let mut last = None;
-                for _ in 0..BURST_MAX {
-                    if last.is_some_and(|topic| self.pool.unsent_len(topic) > UNSENT_LEN_MAX) {
-                        break;
-                    }
-                    let Some((number, due)) = schedule.next(now) else {
-                        break;
-                    };
-                    let topic = number % u64::from(self.topics);
-                    let topic = u32::try_from(topic).expect("less than a u32");
-                    self.ledger
-                        .publish(self.pool.door(), topic, due, &mut self.out);
-                    // With one topic, all that is due leaves in one write.
-                    if self.topics > 1 {
-                        self.pool.send(topic as usize, &self.out);
-                        self.out.clear();
-                    }
-                    last = Some(topic as usize);
-                }
-                if let Some(topic) = last {
-                    self.pool.send(topic, &self.out);
-                    self.out.clear();
-                }
-                last.is_some()
+            self.send(topic);
+            any = true;
+        }
+        any
+    }
+
+    fn publish_due(&mut self, now: u64) -> bool {
+        let mut last = None;
+        for _ in 0..BURST_MAX {
+            if last.is_some_and(|topic| self.pool.unsent_len(topic as usize) > UNSENT_LEN_MAX) {
+                break;
             }
+            let next = self
+                .schedule
+                .as_mut()
+                .and_then(|schedule| schedule.next(now));
+            let Some((number, due)) = next else {
+                break;
+            };
+            let topic = number % u64::from(self.topics);
+            let topic = u32::try_from(topic).expect("less than a u32");
+            self.ledger
+                .publish(self.pool.door(), topic, due, &mut self.out);
+            // With one topic, all that is due leaves in one write.
+            if self.topics > 1 {
+                self.send(topic);
+            }
+            last = Some(topic);
+        }
+        if self.topics == 1 && last.is_some() {
+            self.send(0);
+        }
+        last.is_some()
+    }
+
+    fn send(&mut self, topic: u32) {
+        self.pool.send(topic as usize, &self.out);
+        self.out.clear();
+    }
+
+    /// Closes the books: what has not come is lost, unless it was only cut off.
+    fn finish(&mut self) {
+        if !self.flowing {
+            self.ledger.finish();
+        } else if let Some(schedule) = &self.schedule {
+            let topics = self.topics;
+            self.ledger.cut_off(self.clock.now(), |topic, seq| {
+                schedule.due(u64::from(seq - 1) * u64::from(topics) + u64::from(topic))
+            });
         }
     }
 
@@ -304,7 +320,8 @@ fn report<D>(
     if run.flowing {
         let count = grouped(run.ledger.outstanding());
         report.notes.push(format!(
-            "cut off: {count} deliveries were still to come, not lost"
+            "cut off: {count} deliveries were still to come, not lost; their latency counts as \
+             what it was by then"
         ));
     }
     report
@@ -328,18 +345,17 @@ fn shape(options: &cli::Fanout) -> String {
 /// What a reader must know before quoting the figures.
 fn notes(report: &report::Fanout, options: &cli::Fanout) -> Vec<String> {
     let mut notes = Vec::new();
-    let server_waited = report.server.is_none_or(|server| server.busy < 0.9);
-    if report.tester.idle < 0.05 && (server_waited || report.backlog > 0) {
+    if report.tester_was_full() {
         notes.push(
             "the tester had no time left: it may be the bottleneck, the wall-clock figures and \
              latencies are its own"
                 .to_owned(),
         );
     }
-    if report.tester.cpu < 0.95 {
+    if report.tester_was_disturbed() {
         notes.push("other processes took the tester's core: latencies are theirs too".to_owned());
     }
-    if report.server.is_some_and(|server| server.waited > 0.05) {
+    if report.server_was_disturbed() {
         notes.push("other processes took the server's core: latencies are theirs too".to_owned());
     }
     if let Some(rate) = options.rate {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Outcome, Run, Shape, shape::Yield};
 use crate::{
     figure::{median, rounded},
-    report::Origin,
+    report::{self, Origin},
 };
 
 /// The bare loop with one `send` per publication and subscriber.
@@ -61,14 +61,14 @@ const IDLE: [Figure; 3] = [
     ),
 ];
 
-fn fanout(outcome: &Outcome) -> Option<&crate::report::Fanout> {
+fn fanout(outcome: &Outcome) -> Option<&report::Fanout> {
     match outcome {
         Outcome::Fanout(report) => Some(report),
         _ => None,
     }
 }
 
-fn idle(outcome: &Outcome) -> Option<crate::report::IdleCost> {
+fn idle(outcome: &Outcome) -> Option<report::IdleCost> {
     match outcome {
         Outcome::Idle(report) => report.server,
         _ => None,
@@ -110,6 +110,7 @@ pub(super) fn text(
     for figure in &IDLE {
         table(figure, &idle, Ratio::None);
     }
+    write_doubts(&mut text, runs);
     for run in runs {
         if let Some(fault) = run.fault() {
             let line = format!(
@@ -122,6 +123,27 @@ pub(super) fn text(
         }
     }
     text
+}
+
+/// What a reader must know before quoting the tables.
+fn write_doubts(text: &mut String, runs: &[Run]) {
+    let reports: Vec<_> = runs.iter().filter_map(|run| fanout(&run.outcome)).collect();
+    let disturbed =
+        |report: &&&report::Fanout| report.tester_was_disturbed() || report.server_was_disturbed();
+    let disturbed = reports.iter().filter(disturbed).count();
+    if disturbed > 0 {
+        let total = reports.len();
+        writeln!(
+            text,
+            "\nNOTE: in {disturbed} of {total} fan-out runs other processes took one of the cores"
+        )
+        .expect("writing to a string");
+    }
+    let full = |run: &&Run| fanout(&run.outcome).is_some_and(report::Fanout::tester_was_full);
+    for run in runs.iter().filter(full) {
+        let place = format!("{}, {}, round {}", run.server, run.shape, run.round + 1);
+        writeln!(text, "\nNOTE: {place}: the tester had no time left").expect("to a string");
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
