@@ -128,9 +128,10 @@ pub(super) fn text(
 /// What a reader must know before quoting the tables.
 fn write_doubts(text: &mut String, runs: &[Run]) {
     let reports: Vec<_> = runs.iter().filter_map(|run| fanout(&run.outcome)).collect();
-    let disturbed =
-        |report: &&&report::Fanout| report.tester_was_disturbed() || report.server_was_disturbed();
-    let disturbed = reports.iter().filter(disturbed).count();
+    let disturbed = reports
+        .iter()
+        .filter(|report| report.tester_was_disturbed() || report.server_was_disturbed())
+        .count();
     if disturbed > 0 {
         let total = reports.len();
         writeln!(
