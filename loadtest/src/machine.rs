@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use anyhow::Context as _;
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
@@ -63,8 +64,10 @@ fn quoted(argument: &str) -> String {
 /// There is no such core, or it is not ours to use.
 pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
     let mut cores = CpuSet::new();
-    cores.set(core)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+    cores
+        .set(core)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores))
+        .with_context(|| format!("core {core} cannot be had"))
 }
 
 fn read(path: &str) -> String {

@@ -97,6 +97,9 @@ enum Outcome {
 pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     let origin = Origin::here();
     let contenders = contenders(options)?;
+    for core in [options.server_core, options.tester_core] {
+        machine::pin(core)?;
+    }
     let shapes: Vec<&Shape> = shape::ALL
         .iter()
         .filter(|shape| {
