@@ -1,0 +1,132 @@
+//! Cuts a byte stream into messages, whatever pieces it arrives in.
+
+use super::{Door, Next};
+
+/// What cutting finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    Publication(&'a [u8]),
+    Reply(Vec<u8>),
+}
+
+/// The unfinished message of one connection; empty, and without memory, nearly always.
+#[derive(Debug, Default)]
+pub(crate) struct Cutter {
+    /// Invariant: no more than the message's first bytes; it is completed, never overfilled.
+    partial: Vec<u8>,
+}
+
+impl Cutter {
+    /// Passes every message that is complete with `received` to `on`. Each byte is copied at most
+    /// once, and only those of messages that arrive in pieces.
+    ///
+    /// # Errors
+    /// Tells why when the stream has ended or makes no sense; it is of no use then.
+    #[inline]
+    pub(crate) fn feed<D: Door>(
+        &mut self,
+        door: &D,
+        mut received: &[u8],
+        mut on: impl FnMut(Found<'_>),
+    ) -> Result<(), String> {
+        while !self.partial.is_empty() {
+            match pass(door.next(&self.partial), &mut on)? {
+                Step::Taken(_) => self.partial.clear(),
+                Step::Short(needed) => {
+                    let missing = needed - self.partial.len();
+                    let Some((head, rest)) = received.split_at_checked(missing) else {
+                        self.partial.extend_from_slice(received);
+                        return Ok(());
+                    };
+                    self.partial.extend_from_slice(head);
+                    received = rest;
+                }
+            }
+        }
+        while !received.is_empty() {
+            match pass(door.next(received), &mut on)? {
+                Step::Taken(len) => received = &received[len..],
+                Step::Short(_) => {
+                    self.partial.extend_from_slice(received);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Step {
+    Taken(usize),
+    Short(usize),
+}
+
+#[inline]
+fn pass(next: Next<'_>, on: &mut impl FnMut(Found<'_>)) -> Result<Step, String> {
+    match next {
+        Next::Publication { payload, len } => {
+            on(Found::Publication(payload));
+            Ok(Step::Taken(len))
+        }
+        Next::Control { reply, len } => {
+            if let Some(reply) = reply {
+                on(Found::Reply(reply));
+            }
+            Ok(Step::Taken(len))
+        }
+        Next::Short(needed) => Ok(Step::Short(needed)),
+        Next::End(reason) => Err(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        door::Plain,
+        frame::{CLOSE, PING, Sender, TEXT, push_head},
+    };
+
+    fn stream() -> (Vec<u8>, Vec<Vec<u8>>) {
+        let payloads: Vec<Vec<u8>> = [0, 5, 125, 126, 700, 66_000, 3]
+            .iter()
+            .map(|len| (0..*len).map(|index| b'a' + u8::try_from(index % 26).expect("small")))
+            .map(Iterator::collect)
+            .collect();
+        let mut bytes = Vec::new();
+        for payload in &payloads {
+            push_head(&mut bytes, TEXT, payload.len(), Sender::Server);
+            bytes.extend_from_slice(payload);
+            push_head(&mut bytes, PING, 2, Sender::Server);
+            bytes.extend_from_slice(b"hi");
+        }
+        (bytes, payloads)
+    }
+
+    #[test]
+    fn any_split_finds_the_same_messages() {
+        let (bytes, expected) = stream();
+        for piece_len in [1, 2, 3, 7, 127, 128, 1000, 65_536, bytes.len()] {
+            let (mut cutter, mut payloads, mut replies) = (Cutter::default(), Vec::new(), 0);
+            for piece in bytes.chunks(piece_len) {
+                let fed = cutter.feed(&Plain, piece, |found| match found {
+                    Found::Publication(payload) => payloads.push(payload.to_vec()),
+                    Found::Reply(_) => replies += 1,
+                });
+                assert_eq!(fed, Ok(()));
+            }
+            assert!(payloads == expected, "pieces of {piece_len}");
+            assert_eq!(replies, expected.len());
+            assert!(cutter.partial.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_close_frame_ends_the_stream_and_tells_its_code() {
+        let mut bytes = Vec::new();
+        push_head(&mut bytes, CLOSE, 10, Sender::Server);
+        bytes.extend_from_slice(b"\x03\xF5overflow");
+        let fed = Cutter::default().feed(&Plain, &bytes, |_| ());
+        assert_eq!(fed, Err("closed with 1013 overflow".to_owned()));
+    }
+}

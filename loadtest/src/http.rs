@@ -1,0 +1,210 @@
+//! The opening handshake (RFC 6455 section 4), both sides of it, and where it goes.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use anyhow::{Context as _, bail};
+
+/// The key of every handshake: the RFC's own example, so that its answer is known beforehand.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// A longer head, of either side, is refused.
+pub(crate) const HEAD_LEN_MAX: usize = 16 * 1024;
+
+/// A server to measure.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// As the `Host` header names it.
+    pub(crate) authority: String,
+    pub(crate) address: SocketAddr,
+}
+
+impl Target {
+    /// Reads `http://HOST:PORT` (or `ws://`) and resolves it.
+    pub(crate) fn parse(url: &str) -> anyhow::Result<Self> {
+        let rest = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("ws://"));
+        let Some(rest) = rest else {
+            bail!("{url}: only http:// and ws:// are spoken")
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains('/') {
+            bail!("{url}: give the server only, the paths are the tester's");
+        }
+        let port = if authority
+            .rsplit(':')
+            .next()
+            .is_some_and(|port| port.parse::<u16>().is_ok())
+        {
+            ""
+        } else {
+            ":80"
+        };
+        let address = format!("{authority}{port}")
+            .to_socket_addrs()
+            .with_context(|| format!("{url} does not resolve"))?
+            .next()
+            .with_context(|| format!("{url} has no address"))?;
+        Ok(Self {
+            authority: authority.to_owned(),
+            address,
+        })
+    }
+}
+
+/// How far a server's answer to an opening request has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// More bytes are needed.
+    Partial,
+    /// The connection is open; the answer took this many bytes.
+    Open(usize),
+    Refused(String),
+}
+
+/// A client's request for a WebSocket.
+pub(crate) fn handshake(authority: &str, path: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// Reads a server's answer to [`handshake`].
+pub(crate) fn answer(received: &[u8]) -> Answer {
+    let Some(head) = Head::read(received) else {
+        if received.len() > HEAD_LEN_MAX {
+            return Answer::Refused("answer's head over 16 KiB".to_owned());
+        }
+        return Answer::Partial;
+    };
+    if head.first_line.split(' ').nth(1) != Some("101") {
+        let body = String::from_utf8_lossy(&received[head.len..]);
+        return Answer::Refused(format!("{} {body}", head.first_line));
+    }
+    match head.field("sec-websocket-accept") {
+        Some(ACCEPT) => Answer::Open(head.len),
+        _ => Answer::Refused("101 with a wrong Sec-WebSocket-Accept".to_owned()),
+    }
+}
+
+/// What a request to the bare server asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Request<'a> {
+    Partial,
+    /// The path with its query, and the length of the request.
+    Handshake(&'a str, usize),
+    Invalid,
+}
+
+/// Reads a request made by [`handshake`]; nobody else's key is understood.
+pub(crate) fn request(received: &[u8]) -> Request<'_> {
+    let Some(head) = Head::read(received) else {
+        let over = received.len() > HEAD_LEN_MAX;
+        return if over {
+            Request::Invalid
+        } else {
+            Request::Partial
+        };
+    };
+    let path = head
+        .first_line
+        .strip_prefix("GET ")
+        .and_then(|line| line.split(' ').next());
+    match (path, head.field("sec-websocket-key")) {
+        (Some(path), Some(KEY)) => Request::Handshake(path, head.len),
+        _ => Request::Invalid,
+    }
+}
+
+/// The server's answer to [`handshake`].
+pub(crate) fn accepted() -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+struct Head<'a> {
+    first_line: &'a str,
+    fields: &'a str,
+    /// With the empty line at its end.
+    len: usize,
+}
+
+impl<'a> Head<'a> {
+    fn read(received: &'a [u8]) -> Option<Self> {
+        let end = received.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let text = std::str::from_utf8(&received[..end]).ok()?;
+        let (first_line, fields) = text.split_once("\r\n").unwrap_or((text, ""));
+        Some(Self {
+            first_line,
+            fields,
+            len: end + 4,
+        })
+    }
+
+    fn field(&self, name: &str) -> Option<&'a str> {
+        self.fields
+            .split("\r\n")
+            .filter_map(|line| line.split_once(':'))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_sides_understand_each_other() {
+        let sent = handshake("127.0.0.1:8080", "/topics/bench-7?echo=false");
+        let expected = Request::Handshake("/topics/bench-7?echo=false", sent.len());
+        assert_eq!(request(&sent), expected);
+        for cut in 0..sent.len() {
+            assert_eq!(request(&sent[..cut]), Request::Partial);
+        }
+        let mut back = accepted();
+        let len = back.len();
+        back.extend_from_slice(b"\x81\x00");
+        assert_eq!(
+            answer(&back),
+            Answer::Open(len),
+            "frames may follow at once"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_servers_words() {
+        let refused = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\r\ndraining";
+        let expected = "HTTP/1.1 503 Service Unavailable draining".to_owned();
+        assert_eq!(answer(refused), Answer::Refused(expected));
+        let wrong = b"HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: x\r\n\r\n";
+        assert!(matches!(answer(wrong), Answer::Refused(_)));
+        assert_eq!(request(b"POST / HTTP/1.1\r\n\r\n"), Request::Invalid);
+    }
+
+    #[test]
+    fn targets_are_servers_not_pages() {
+        let target = Target::parse("http://127.0.0.1:8080/").expect("good");
+        assert_eq!(target.authority, "127.0.0.1:8080");
+        assert_eq!(target.address.port(), 8080);
+        assert_eq!(
+            Target::parse("ws://127.0.0.1")
+                .expect("good")
+                .address
+                .port(),
+            80
+        );
+        for bad in [
+            "127.0.0.1:80",
+            "https://127.0.0.1",
+            "http://127.0.0.1:1/topics",
+        ] {
+            assert!(Target::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! What was published and what each subscriber received: counts, latencies, faults.
+
+use std::ops::Range;
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    door::Door,
+    fault::{Faults, Order},
+    pace::Window,
+    stamp::{Filler, Stamp},
+};
+
+/// Latencies are kept with 3 digits up to this; longer ones count as this.
+const LATENCY_MAX: u64 = 600_000_000_000;
+
+#[derive(Debug)]
+struct Topic {
+    published: u32,
+    /// Under a closed loop.
+    window: Option<Window>,
+    /// Whether it stands in [`Ledger::credited`].
+    credited: bool,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    topic: u32,
+    order: Order,
+}
+
+/// The books of a run. Subscriber `n` follows topic `n` modulo the number of topics.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    filler: Filler,
+    topics: Vec<Topic>,
+    subscribers: Vec<Subscriber>,
+    /// Topics that may publish again.
+    credited: Vec<u32>,
+    /// Publications stamped within count for the latency.
+    pub(crate) measured: Range<u64>,
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) faults: Faults,
+    pub(crate) published: u64,
+    pub(crate) received: u64,
+    settled: u64,
+}
+
+impl Ledger {
+    /// For `topics` with `subscribers` each, and payloads of `payload_len` bytes.
+    pub(crate) fn new(topics: u32, subscribers: u32, payload_len: usize) -> Self {
+        let topic = |_| Topic {
+            published: 0,
+            window: None,
+            credited: false,
+        };
+        let subscriber = |index| Subscriber {
+            topic: index % topics,
+            order: Order::new(),
+        };
+        Self {
+            filler: Filler::new(payload_len),
+            topics: (0..topics).map(topic).collect(),
+            subscribers: (0..topics * subscribers).map(subscriber).collect(),
+            credited: Vec::new(),
+            measured: 0..0,
+            latency: Histogram::new_with_bounds(1_000, LATENCY_MAX, 3).expect("good bounds"),
+            faults: Faults::default(),
+            published: 0,
+            received: 0,
+            settled: 0,
+        }
+    }
+
+    /// Runs every topic as a closed loop of `window` publications; each may begin.
+    pub(crate) fn close_loop(&mut self, window: u32) {
+        let subscribers = self.subscribers_per_topic();
+        self.credited = (0..self.topic_count()).collect();
+        for topic in &mut self.topics {
+            topic.window = Some(Window::new(window, subscribers));
+            topic.credited = true;
+        }
+    }
+
+    /// Takes a topic that may publish again, and how many publications.
+    #[inline]
+    pub(crate) fn take_credit(&mut self) -> Option<(u32, u32)> {
+        let index = self.credited.pop()?;
+        let topic = &mut self.topics[index as usize];
+        topic.credited = false;
+        let credit = topic
+            .window
+            .as_ref()
+            .map_or(0, |window| window.credit(topic.published));
+        Some((index, credit))
+    }
+
+    /// Books the next publication of `topic`, stamped `time`, and appends it to `out`.
+    pub(crate) fn publish<D: Door>(&mut self, door: &D, topic: u32, time: u64, out: &mut Vec<u8>) {
+        let seq = &mut self.topics[topic as usize].published;
+        *seq += 1;
+        self.published += 1;
+        let stamp = Stamp {
+            topic,
+            seq: *seq,
+            time,
+        };
+        door.encode(out, self.filler.payload_len(), |out| {
+            self.filler.push(stamp, out);
+        });
+    }
+
+    /// Books what subscriber `index` received at `now`.
+    #[inline]
+    pub(crate) fn receive(&mut self, index: u32, now: u64, payload: &[u8]) {
+        self.received += 1;
+        let subscriber = &mut self.subscribers[index as usize];
+        let Some(stamp) = Stamp::read(payload) else {
+            self.faults.corrupted += 1;
+            return;
+        };
+        let Some(topic) = self.topics.get_mut(stamp.topic as usize) else {
+            self.faults.corrupted += 1;
+            return;
+        };
+        if stamp.topic != subscriber.topic {
+            self.faults.misrouted += 1;
+            return;
+        }
+        let published = (1..=topic.published).contains(&stamp.seq);
+        if !published || !self.filler.check(stamp, payload, index) {
+            self.faults.corrupted += 1;
+            return;
+        }
+        let settled = subscriber.order.accept(stamp.seq, &mut self.faults);
+        self.settled += settled.len() as u64;
+        if self.measured.contains(&stamp.time) {
+            self.latency
+                .saturating_record(now.saturating_sub(stamp.time));
+        }
+        if let Some(window) = &mut topic.window {
+            window.settle(settled);
+            if !topic.credited && window.credit(topic.published) > 0 {
+                topic.credited = true;
+                self.credited.push(stamp.topic);
+            }
+        }
+    }
+
+    /// Deliveries that are still to come, if nothing is lost.
+    pub(crate) fn outstanding(&self) -> u64 {
+        (self.published * u64::from(self.subscribers_per_topic())).saturating_sub(self.settled)
+    }
+
+    /// Closes the books at `now` while deliveries are still flowing: the latency of those to come
+    /// is at least what it is by now. Leaving them out would flatter the slowest servers most.
+    /// `due` tells the time of a topic's sequence.
+    pub(crate) fn cut_off(&mut self, now: u64, due: impl Fn(u32, u32) -> u64) {
+        let mut nexts = vec![Vec::new(); self.topics.len()];
+        for subscriber in &self.subscribers {
+            nexts[subscriber.topic as usize].push(subscriber.order.next());
+        }
+        for (index, nexts) in (0..).zip(&mut nexts) {
+            nexts.sort_unstable();
+            let published = self.topics[index as usize].published;
+            let mut waiting = 0;
+            for seq in nexts[0]..=published {
+                waiting += nexts[waiting..]
+                    .iter()
+                    .take_while(|next| **next <= seq)
+                    .count();
+                let time = due(index, seq);
+                if self.measured.contains(&time) {
+                    let latency = now.saturating_sub(time);
+                    self.latency.saturating_record_n(latency, waiting as u64);
+                }
+            }
+        }
+    }
+
+    /// Closes the books: what has not come by now is lost.
+    pub(crate) fn finish(&mut self) {
+        for subscriber in &self.subscribers {
+            let published = self.topics[subscriber.topic as usize].published;
+            subscriber.order.finish(published, &mut self.faults);
+        }
+    }
+
+    fn topic_count(&self) -> u32 {
+        u32::try_from(self.topics.len()).expect("made from a u32")
+    }
+
+    fn subscribers_per_topic(&self) -> u32 {
+        u32::try_from(self.subscribers.len() / self.topics.len()).expect("made from a u32")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::{Next, Plain};
+
+    /// Publishes `count` on each of 2 topics with 2 subscribers; the payloads by topic.
+    fn published(ledger: &mut Ledger, count: u32) -> [Vec<Vec<u8>>; 2] {
+        [0, 1].map(|topic| {
+            let payload = |seq| {
+                let mut out = Vec::new();
+                ledger.publish(&Plain, topic, u64::from(seq) * 1_000, &mut out);
+                out.split_off(out.len() - 64)
+            };
+            (0..count).map(payload).collect()
+        })
+    }
+
+    #[test]
+    fn a_faultless_run_settles_everything_and_measures_its_window() {
+        let mut ledger = Ledger::new(2, 2, 64);
+        ledger.measured = 1_000..3_000;
+        let payloads = published(&mut ledger, 4);
+        for (index, topic) in [(0, 0), (1, 1), (2, 0), (3, 1)] {
+            for payload in &payloads[topic] {
+                ledger.receive(index, 50_000, payload);
+            }
+        }
+        assert_eq!((ledger.outstanding(), ledger.received), (0, 16));
+        ledger.finish();
+        assert_eq!(ledger.faults, Faults::default());
+        assert_eq!(
+            ledger.latency.len(),
+            8,
+            "two of the four stamps, for four subscribers"
+        );
+    }
+
+    #[test]
+    fn what_is_not_ones_own_or_not_whole_is_a_fault() {
+        let mut ledger = Ledger::new(2, 2, 64);
+        let payloads = published(&mut ledger, 2);
+        ledger.receive(0, 0, &payloads[1][0]);
+        assert_eq!(ledger.faults.misrouted, 1);
+        let mut changed = payloads[0][0].clone();
+        changed[63] ^= 1;
+        let never_published = {
+            let mut bytes = Vec::new();
+            Filler::new(64).push(
+                Stamp {
+                    topic: 0,
+                    seq: 3,
+                    time: 0,
+                },
+                &mut bytes,
+            );
+            bytes
+        };
+        for (count, bad) in [
+            &changed[..],
+            &never_published,
+            &changed[..40],
+            b"",
+            b"hello",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            ledger.receive(0, 0, bad);
+            assert_eq!(ledger.faults.corrupted, count as u64 + 1);
+        }
+        ledger.finish();
+        assert_eq!(ledger.faults.lost, 8, "nobody received anything good");
+    }
+
+    #[test]
+    fn a_closed_loop_goes_on_over_a_lost_publication() {
+        let mut ledger = Ledger::new(1, 1, 32);
+        ledger.close_loop(2);
+        let payload = |ledger: &mut Ledger| {
+            let mut out = Vec::new();
+            ledger.publish(&Plain, 0, 0, &mut out);
+            out.split_off(out.len() - 32)
+        };
+        assert_eq!(ledger.take_credit(), Some((0, 2)));
+        let (_lost, second) = (payload(&mut ledger), payload(&mut ledger));
+        ledger.receive(0, 0, &second);
+        assert_eq!(ledger.take_credit(), Some((0, 2)));
+        assert_eq!(ledger.take_credit(), None);
+        assert_eq!(ledger.faults.lost, 1);
+    }
+
+    #[test]
+    fn deliveries_cut_off_count_with_the_latency_they_have_by_then() {
+        let mut ledger = Ledger::new(2, 2, 64);
+        ledger.measured = 2_000..10_000;
+        let payloads = published(&mut ledger, 4);
+        // Of topic 0 one subscriber has everything, the other only the first.
+        for payload in &payloads[0] {
+            ledger.receive(0, 5_000, payload);
+        }
+        ledger.receive(2, 5_000, &payloads[0][0]);
+        for payload in &payloads[1] {
+            ledger.receive(1, 5_000, payload);
+            ledger.receive(3, 5_000, payload);
+        }
+        assert_eq!(ledger.latency.len(), 6);
+        ledger.cut_off(1_000_000, |_, seq| u64::from(seq - 1) * 1_000);
+        assert_eq!(
+            ledger.latency.len(),
+            8,
+            "the two that are due within the window"
+        );
+        assert!(ledger.latency.max() > 990_000);
+        assert_eq!(ledger.faults, Faults::default());
+    }
+
+    #[test]
+    fn what_is_sent_is_a_masked_text_frame() {
+        let mut ledger = Ledger::new(1, 1, 200);
+        let mut out = Vec::new();
+        ledger.publish(&Plain, 0, 0, &mut out);
+        assert_eq!(&out[..8], [0x81, 0xFE, 0, 200, 0, 0, 0, 0]);
+        assert_eq!(out.len(), 208);
+        assert!(
+            matches!(Plain.next(&out), Next::End(_)),
+            "no server may send it back as it is"
+        );
+    }
+}

@@ -1,0 +1,387 @@
+//! All connections of a run behind one poller.
+
+use std::{
+    io::{self, ErrorKind, Read as _},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::{
+    clock::Clock,
+    door::{Cutter, Door, Found, Role},
+    http::{Answer, Target},
+    load::unsent::Unsent,
+};
+
+const READ_LEN: usize = 256 * 1024;
+/// Few, so that the run looks at its schedule often.
+const EVENTS_MAX: usize = 64;
+const OPENING_MAX: usize = 256;
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+/// More connections of one source address make the kernel search long for a free port.
+const PER_SOURCE_MAX: usize = 8_000;
+/// Descriptors for everything that is not a measured connection.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// What a turn reports of a connection.
+#[derive(Debug)]
+pub(crate) enum Seen<'a> {
+    Opened,
+    Publication(&'a [u8]),
+    /// The connection is gone, and why.
+    Ended(String),
+}
+
+/// Whether a turn may sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// While measuring.
+    Spin,
+    Sleep(Duration),
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The answer as far as it has come.
+    Opening(Vec<u8>),
+    Open,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    stage: Stage,
+    cutter: Cutter,
+    unsent: Unsent,
+}
+
+/// The connections, numbered in the order they were opened in.
+#[derive(Debug)]
+pub(crate) struct Pool<D> {
+    door: D,
+    target: Target,
+    clock: Clock,
+    poll: Poll,
+    events: Events,
+    connections: Vec<Connection>,
+    buf: Box<[u8]>,
+}
+
+impl<D: Door> Pool<D> {
+    /// A pool for up to `count` connections.
+    ///
+    /// # Errors
+    /// This process may not open that many descriptors.
+    pub(crate) fn new(door: D, target: Target, clock: Clock, count: usize) -> anyhow::Result<Self> {
+        raise_descriptor_limit(count)?;
+        Ok(Self {
+            door,
+            target,
+            clock,
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_MAX),
+            connections: Vec::with_capacity(count),
+            buf: vec![0; READ_LEN].into_boxed_slice(),
+        })
+    }
+
+    /// Opens one connection for each topic of `wanted`, and returns how long all took.
+    ///
+    /// # Errors
+    /// One was refused, or none opened for 10 s.
+    pub(crate) fn open(
+        &mut self,
+        wanted: impl ExactSizeIterator<Item = String>,
+        role: Role,
+    ) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        let total = self.connections.len() + wanted.len();
+        let mut wanted = wanted.peekable();
+        let (mut opened, mut progress) = (self.connections.len(), begun);
+        while opened < total {
+            while self.connections.len() - opened < OPENING_MAX
+                && let Some(topic) = wanted.next()
+            {
+                self.start(&topic, role).with_context(|| self.failed())?;
+            }
+            let mut ended = None;
+            let before = opened;
+            self.turn(Wait::Spin, |_, _, seen| match seen {
+                Seen::Opened => opened += 1,
+                Seen::Publication(_) => {}
+                Seen::Ended(reason) => ended = Some(reason),
+            })?;
+            if let Some(reason) = ended {
+                bail!("{}: {reason}", self.failed());
+            }
+            if opened > before {
+                progress = Instant::now();
+            } else if progress.elapsed() > OPENING_TIMEOUT {
+                bail!("{}: no answer for 10 s", self.failed());
+            }
+        }
+        Ok(begun.elapsed())
+    }
+
+    fn failed(&self) -> String {
+        format!(
+            "opening connection {} to {}",
+            self.connections.len(),
+            self.target.authority
+        )
+    }
+
+    fn start(&mut self, topic: &str, role: Role) -> io::Result<()> {
+        let index = self.connections.len();
+        let mut stream = connect(self.target.address, index)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(index), interest)?;
+        let mut unsent = Unsent::default();
+        unsent.push(&self.door.open(&self.target.authority, topic, role));
+        let stage = Stage::Opening(Vec::new());
+        self.connections.push(Connection {
+            stream,
+            stage,
+            cutter: Cutter::default(),
+            unsent,
+        });
+        Ok(())
+    }
+
+    /// Looks at the sockets once: passes what came to `on`, with the connection's number and the
+    /// time it was read; returns how many sockets had something.
+    #[inline]
+    pub(crate) fn turn(
+        &mut self,
+        wait: Wait,
+        mut on: impl FnMut(usize, u64, Seen<'_>),
+    ) -> io::Result<usize> {
+        let timeout = match wait {
+            Wait::Spin => Duration::ZERO,
+            Wait::Sleep(timeout) => timeout,
+        };
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(0),
+            result => result?,
+        }
+        let mut count = 0;
+        for event in &self.events {
+            count += 1;
+            let index = event.token().0;
+            let connection = &mut self.connections[index];
+            let mut seen = |now, seen: Seen<'_>| on(index, now, seen);
+            let with = With {
+                door: &self.door,
+                clock: self.clock,
+                buf: &mut self.buf,
+            };
+            if let Err(reason) = connection.ready(event, with, &mut seen) {
+                connection.stage = Stage::Ended;
+                seen(self.clock.now(), Seen::Ended(reason));
+            }
+        }
+        Ok(count)
+    }
+
+    /// Sends `bytes` on connection `index`. One that has ended takes them in silence: a turn
+    /// reported its end, or will.
+    pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) {
+        let Connection {
+            stream,
+            stage,
+            unsent,
+            ..
+        } = &mut self.connections[index];
+        if !matches!(stage, Stage::Ended) && unsent.write(stream, bytes).is_err() {
+            // Reading will meet the same error, and report it.
+            *unsent = Unsent::default();
+        }
+    }
+
+    /// Bytes that connection `index` could not send yet.
+    pub(crate) fn unsent_len(&self, index: usize) -> usize {
+        self.connections[index].unsent.len()
+    }
+
+    pub(crate) fn door(&self) -> &D {
+        &self.door
+    }
+}
+
+impl<D> Drop for Pool<D> {
+    /// Resets instead of closing: no port waits out its minute, the next run may begin at once.
+    fn drop(&mut self) {
+        for connection in &self.connections {
+            SockRef::from(&connection.stream)
+                .set_linger(Some(Duration::ZERO))
+                .ok();
+        }
+    }
+}
+
+/// What the pool lends to a connection that reads.
+struct With<'a, D> {
+    door: &'a D,
+    clock: Clock,
+    buf: &'a mut [u8],
+}
+
+impl Connection {
+    #[inline]
+    fn ready<D: Door>(
+        &mut self,
+        event: &Event,
+        with: With<'_, D>,
+        on: &mut impl FnMut(u64, Seen<'_>),
+    ) -> Result<(), String> {
+        if matches!(self.stage, Stage::Ended) {
+            return Ok(());
+        }
+        if event.is_writable() && !self.unsent.is_empty() {
+            self.unsent
+                .flush(&mut self.stream)
+                .map_err(|error| error.to_string())?;
+        }
+        if !event.is_readable() && !event.is_read_closed() {
+            return Ok(());
+        }
+        let With { door, clock, buf } = with;
+        loop {
+            let len = match self.stream.read(buf) {
+                Ok(0) => return Err("ended by the server without a close frame".to_owned()),
+                Ok(len) => len,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            self.received(door, &buf[..len], clock.now(), on)?;
+            // A short read has emptied the socket; only an end that came with it would be missed.
+            if len < buf.len() && !event.is_read_closed() {
+                return Ok(());
+            }
+        }
+    }
+
+    #[inline]
+    fn received<D: Door>(
+        &mut self,
+        door: &D,
+        bytes: &[u8],
+        now: u64,
+        on: &mut impl FnMut(u64, Seen<'_>),
+    ) -> Result<(), String> {
+        if let Stage::Opening(answer) = &mut self.stage {
+            answer.extend_from_slice(bytes);
+            let rest = match door.answer(answer) {
+                Answer::Partial => return Ok(()),
+                Answer::Refused(reason) => return Err(reason),
+                Answer::Open(len) => answer.split_off(len),
+            };
+            self.stage = Stage::Open;
+            on(now, Seen::Opened);
+            return self.cut(door, &rest, now, on);
+        }
+        self.cut(door, bytes, now, on)
+    }
+
+    #[inline]
+    fn cut<D: Door>(
+        &mut self,
+        door: &D,
+        bytes: &[u8],
+        now: u64,
+        on: &mut impl FnMut(u64, Seen<'_>),
+    ) -> Result<(), String> {
+        let Self {
+            stream,
+            cutter,
+            unsent,
+            ..
+        } = self;
+        cutter.feed(door, bytes, |found| match found {
+            Found::Publication(payload) => on(now, Seen::Publication(payload)),
+            // A failed reply shows again when the socket is read.
+            Found::Reply(reply) => unsent.write(stream, &reply).unwrap_or_default(),
+        })
+    }
+}
+
+/// Begins to connect, from an address that has ports left for connection `index`.
+fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source(address, index) {
+        socket.bind(&SocketAddrV4::new(source, 0).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => {
+            Err(error)
+        }
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// Where connection `index` comes from: beyond the first [`PER_SOURCE_MAX`], and on loopback
+/// only, another address of 127.0.0.0/8, by process so that several testers do not meet.
+fn source(address: SocketAddr, index: usize) -> Option<Ipv4Addr> {
+    let group = u8::try_from(index / PER_SOURCE_MAX).ok()?;
+    let process = u8::try_from(std::process::id() % 250).ok()?;
+    (group > 0 && address.is_ipv4() && address.ip().is_loopback())
+        .then(|| Ipv4Addr::new(127, 1 + process, group, 1))
+}
+
+/// Allows as many descriptors as the host does.
+///
+/// # Errors
+/// They are not enough for `count` connections.
+pub(crate) fn raise_descriptor_limit(count: usize) -> anyhow::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    let connections_max = hard.saturating_sub(SPARE_DESCRIPTORS);
+    if count as u64 > connections_max {
+        bail!(
+            "{count} connections asked, but this process may open {hard} descriptors: ask for at \
+             most {connections_max}, or raise the hard limit (`ulimit -Hn`)"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_spread_on_loopback_only() {
+        let loopback: SocketAddr = "127.0.0.1:80".parse().expect("address");
+        assert_eq!(source(loopback, PER_SOURCE_MAX - 1), None);
+        let spread = source(loopback, PER_SOURCE_MAX).expect("another address");
+        assert!(spread.is_loopback());
+        assert_ne!(source(loopback, 2 * PER_SOURCE_MAX), Some(spread));
+        assert_eq!(
+            source("10.0.0.1:80".parse().expect("address"), PER_SOURCE_MAX),
+            None
+        );
+    }
+
+    #[test]
+    fn too_many_connections_are_refused_with_the_way_out() {
+        let error = raise_descriptor_limit(usize::MAX).expect_err("no host has that many");
+        assert!(error.to_string().contains("ulimit -Hn"));
+    }
+}

@@ -1,0 +1,275 @@
+//! What a run found, as JSON and as a table.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+};
+
+use anyhow::Context as _;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    fault::Faults,
+    figure::{Table, float, grouped, rounded},
+    machine,
+};
+
+/// Where and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) machine: String,
+    pub(crate) command: String,
+}
+
+impl Origin {
+    pub(crate) fn here() -> Self {
+        Self {
+            machine: machine::line(),
+            command: machine::command(),
+        }
+    }
+}
+
+/// Milliseconds.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
+}
+
+impl Latency {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| float(histogram.value_at_quantile(quantile)) / 1e6;
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
+        }
+    }
+}
+
+/// What the deliveries of the measured window cost the server.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ServerCost {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) deliveries_per_cpu_second: f64,
+    pub(crate) cpu_us_per_delivery: f64,
+    /// 1 = one whole core.
+    pub(crate) busy: f64,
+    /// Share of the time in which it could have run, but others had its core.
+    pub(crate) waited: f64,
+    pub(crate) rss_bytes: u64,
+}
+
+/// How much of its core the tester had left: near nothing means that it was the bottleneck.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Tester {
+    /// Share of the time in which no socket had anything.
+    pub(crate) idle: f64,
+    /// Share of the time in which it had its core; it spins, so less than 1 = others took it.
+    pub(crate) cpu: f64,
+}
+
+/// A `fanout` run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Fanout {
+    #[serde(flatten)]
+    pub(crate) origin: Origin,
+    pub(crate) shape: String,
+    /// The measured window, without warm-up and drain.
+    pub(crate) seconds: f64,
+    pub(crate) publications: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) deliveries_per_second: f64,
+    pub(crate) server: Option<ServerCost>,
+    pub(crate) tester: Tester,
+    pub(crate) latency_ms: Latency,
+    /// Deliveries outstanding when the window ended.
+    pub(crate) backlog: u64,
+    pub(crate) faults: Faults,
+    pub(crate) fault_samples: Vec<String>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// An `idle` run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Idle {
+    #[serde(flatten)]
+    pub(crate) origin: Origin,
+    pub(crate) shape: String,
+    pub(crate) connections_per_second: f64,
+    pub(crate) server: Option<IdleCost>,
+    /// Connections that got the one message, if it was asked for.
+    pub(crate) messaged: Option<u64>,
+    pub(crate) faults: Faults,
+    pub(crate) fault_samples: Vec<String>,
+}
+
+/// What idle connections cost the server.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct IdleCost {
+    pub(crate) cpu_us_per_handshake: f64,
+    pub(crate) rss_before_bytes: u64,
+    pub(crate) rss_after_bytes: u64,
+    pub(crate) rss_per_connection: f64,
+    /// Without pages backed by files, such as code run for the first time.
+    pub(crate) anonymous_per_connection: f64,
+    pub(crate) rss_per_connection_after_message: Option<f64>,
+    /// Share of a core during the hold.
+    pub(crate) busy_while_held: f64,
+}
+
+impl Fanout {
+    /// Whether the tester had no time left while deliveries were waiting: it may have been the
+    /// bottleneck.
+    pub(crate) fn tester_was_full(&self) -> bool {
+        let server_had_time = self.server.is_none_or(|server| server.busy < 0.9);
+        self.tester.idle < 0.05 && (server_had_time || self.backlog > 0)
+    }
+
+    /// Whether other processes ran on the tester's core.
+    pub(crate) fn tester_was_disturbed(&self) -> bool {
+        self.tester.cpu < 0.95
+    }
+
+    /// Whether other processes ran on the server's core.
+    pub(crate) fn server_was_disturbed(&self) -> bool {
+        self.server.is_some_and(|server| server.waited > 0.05)
+    }
+
+    pub(crate) fn table(&self) -> Table {
+        let mut table = begin(&self.origin, &self.shape);
+        table.row("publications", grouped(self.publications));
+        table.row("deliveries", grouped(self.deliveries));
+        table.row("deliveries/s, wall", rounded(self.deliveries_per_second));
+        if let Some(server) = &self.server {
+            table.row(
+                "deliveries/server-CPU s",
+                rounded(server.deliveries_per_cpu_second),
+            );
+            table.row(
+                "server CPU/delivery",
+                format!("{:.3} us", server.cpu_us_per_delivery),
+            );
+            table.row(
+                "server busy",
+                format!("{:.1} % of a core", server.busy * 100.0),
+            );
+            table.row(
+                "server waited",
+                format!("{:.1} % for its core", server.waited * 100.0),
+            );
+            table.row("server RSS", mebibytes(server.rss_bytes));
+        }
+        let latency = &self.latency_ms;
+        table.row(
+            "latency, ms",
+            format!(
+                "p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}",
+                latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+            ),
+        );
+        table.row(
+            "tester",
+            format!(
+                "{:.1} % idle, on its core {:.1} %",
+                self.tester.idle * 100.0,
+                self.tester.cpu * 100.0
+            ),
+        );
+        end(&mut table, &self.faults, &self.fault_samples);
+        for note in &self.notes {
+            table.row("note", note);
+        }
+        table
+    }
+}
+
+impl Idle {
+    pub(crate) fn table(&self) -> Table {
+        let mut table = begin(&self.origin, &self.shape);
+        table.row("connections/s", rounded(self.connections_per_second));
+        if let Some(server) = &self.server {
+            table.row(
+                "server CPU/handshake",
+                format!("{:.1} us", server.cpu_us_per_handshake),
+            );
+            table.row("server RSS before", mebibytes(server.rss_before_bytes));
+            table.row("server RSS after", mebibytes(server.rss_after_bytes));
+            table.row(
+                "RSS/connection",
+                format!("{} B", rounded(server.rss_per_connection)),
+            );
+            table.row(
+                "of it anonymous",
+                format!("{} B", rounded(server.anonymous_per_connection)),
+            );
+            if let Some(after) = server.rss_per_connection_after_message {
+                table.row("RSS/connection, messaged", format!("{} B", rounded(after)));
+            }
+            table.row(
+                "server busy, held",
+                format!("{:.1} % of a core", server.busy_while_held * 100.0),
+            );
+        }
+        if let Some(messaged) = self.messaged {
+            table.row("got the message", grouped(messaged));
+        }
+        end(&mut table, &self.faults, &self.fault_samples);
+        table
+    }
+}
+
+fn begin(origin: &Origin, shape: &str) -> Table {
+    let mut table = Table::default();
+    table.row("machine", &origin.machine);
+    table.row("command", &origin.command);
+    table.row("shape", shape);
+    table.gap();
+    table
+}
+
+fn end(table: &mut Table, faults: &Faults, samples: &[String]) {
+    let named = faults
+        .named()
+        .map(|(name, count)| format!("{} {name}", grouped(count)));
+    table.row(
+        "faults",
+        if faults.total() == 0 {
+            "none".to_owned()
+        } else {
+            named.join(", ")
+        },
+    );
+    for sample in samples {
+        table.row("for example", sample);
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", float(bytes) / 1_048_576.0)
+}
+
+/// Prints `table`, and writes `report` as JSON to `json`; `-` prints the JSON instead.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn publish(
+    table: &Table,
+    report: &impl Serialize,
+    json: Option<&str>,
+) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(report)?;
+    match json {
+        Some("-") => return Ok(writeln!(io::stdout(), "{text}")?),
+        Some(path) => fs::write(path, text + "\n").with_context(|| format!("writing {path}"))?,
+        None => {}
+    }
+    Ok(io::stdout().write_all(table.text().as_bytes())?)
+}

@@ -1,0 +1,371 @@
+//! `fanout`: publishers send, every subscriber must get all of it; what did it cost?
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{Samples, Verdict, topic_name};
+use crate::{
+    cli,
+    clock::{Clock, nanos},
+    door::{Door, Plain, Role},
+    figure::{float, grouped, per},
+    load::{
+        ledger::Ledger,
+        pool::{Pool, Seen, Wait},
+    },
+    pace::Schedule,
+    process::Usage,
+    report::{self, Latency, Origin, ServerCost, Tester},
+};
+
+/// A closed loop that gets nothing for so long has lost something, and would wait for ever.
+const STALL: Duration = Duration::from_secs(5);
+/// After the last delivery: time for one too many to show up.
+const AFTERMATH: Duration = Duration::from_millis(100);
+/// A last delivery as fresh as this, or a quarter of the patience, is one of a stream that flows.
+const FLOWING: Duration = Duration::from_secs(1);
+/// Publications that are late go out in portions of this, or reading would starve.
+const BURST_MAX: usize = 256;
+/// An open loop holds back, with its due times unchanged, while a publisher's socket is full.
+const UNSENT_LEN_MAX: usize = 4 << 20;
+
+/// Runs the scenario and reports it.
+///
+/// # Errors
+/// It could not be run at all.
+pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
+    let origin = Origin::here();
+    let target = options.server.target()?;
+    Usage::of(&options.server.pid)?;
+    let clock = Clock::new();
+    let pool = Pool::new(Plain, target, clock, options.connection_count()?)?;
+    let mut run = Run::new(pool, clock, options)?;
+    let (begun, ended) = run.measure(options)?;
+    let backlog = run.ledger.outstanding();
+    run.drain(options.drain)?;
+    run.finish();
+    let report = report(&run, options, origin, (begun, ended), backlog);
+    report::publish(&report.table(), &report, options.server.json.as_deref())?;
+    Ok(Verdict::from(&report.faults))
+}
+
+/// Publishers are the first connections of the pool, one per topic; subscribers follow.
+struct Run<D> {
+    pool: Pool<D>,
+    clock: Clock,
+    ledger: Ledger,
+    /// Under an open loop; the ledger paces a closed one.
+    schedule: Option<Schedule>,
+    topics: u32,
+    out: Vec<u8>,
+    /// Nanoseconds in which there was nothing to do.
+    idle: u64,
+    stalled: bool,
+    /// Whether deliveries were still coming when patience ended.
+    flowing: bool,
+    samples: Samples,
+}
+
+/// The state at an edge of the measured window.
+#[derive(Debug, Clone, Copy)]
+struct Edge {
+    time: u64,
+    published: u64,
+    received: u64,
+    idle: u64,
+    server: Option<Usage>,
+    own: Usage,
+}
+
+impl<D: Door> Run<D> {
+    fn new(mut pool: Pool<D>, clock: Clock, options: &cli::Fanout) -> anyhow::Result<Self> {
+        let topics = options.topics;
+        pool.open(
+            (0..topics as usize).map(|index| name(index, topics)),
+            Role::Publisher,
+        )?;
+        let subscriber_count = topics as usize * options.subscribers as usize;
+        pool.open(
+            (0..subscriber_count).map(|index| name(index, topics)),
+            Role::Subscriber,
+        )?;
+        let mut ledger = Ledger::new(topics, options.subscribers, options.payload);
+        if options.rate.is_none() {
+            ledger.close_loop(options.window);
+        }
+        Ok(Self {
+            pool,
+            clock,
+            ledger,
+            schedule: options.rate.map(|rate| Schedule::new(clock.now(), rate)),
+            topics,
+            out: Vec::new(),
+            idle: 0,
+            stalled: false,
+            flowing: false,
+            samples: Samples::default(),
+        })
+    }
+
+    /// Warms up, then measures; returns the two edges.
+    fn measure(&mut self, options: &cli::Fanout) -> anyhow::Result<(Edge, Edge)> {
+        self.publish_until(self.clock.now() + nanos(options.warmup))?;
+        let begun = self.edge(options)?;
+        let until = begun.time + nanos(options.duration);
+        self.ledger.measured = begun.time..until;
+        self.publish_until(until)?;
+        Ok((begun, self.edge(options)?))
+    }
+
+    fn edge(&self, options: &cli::Fanout) -> anyhow::Result<Edge> {
+        let server = Usage::of(&options.server.pid).context("the server is gone")?;
+        Ok(Edge {
+            time: self.clock.now(),
+            published: self.ledger.published,
+            received: self.ledger.received,
+            idle: self.idle,
+            server,
+            own: Usage::own()?,
+        })
+    }
+
+    fn publish_until(&mut self, until: u64) -> anyhow::Result<()> {
+        let mut now = self.clock.now();
+        let (mut progress, mut received) = (now, self.ledger.received);
+        while now < until && !self.stalled {
+            let published = self.publish(now);
+            let had_events = self.turn()? > 0;
+            let before = std::mem::replace(&mut now, self.clock.now());
+            if !had_events && !published {
+                self.idle += now - before;
+            }
+            if self.ledger.received > received {
+                (progress, received) = (now, self.ledger.received);
+            } else if self.schedule.is_none() && now - progress > nanos(STALL) {
+                self.stalled = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what may go out; whether there was anything.
+    fn publish(&mut self, now: u64) -> bool {
+        if self.schedule.is_some() {
+            self.publish_due(now)
+        } else {
+            self.publish_credit()
+        }
+    }
+
+    fn publish_credit(&mut self) -> bool {
+        let mut any = false;
+        while let Some((topic, credit)) = self.ledger.take_credit() {
+            // Thousands of topics take milliseconds: each gets its own time.
+            let now = self.clock.now();
+            for _ in 0..credit {
+                self.ledger
+                    .publish(self.pool.door(), topic, now, &mut self.out);
+            }
+            self.send(topic);
+            any = true;
+        }
+        any
+    }
+
+    fn publish_due(&mut self, now: u64) -> bool {
+        let mut last = None;
+        for _ in 0..BURST_MAX {
+            if last.is_some_and(|topic| self.pool.unsent_len(topic as usize) > UNSENT_LEN_MAX) {
+                break;
+            }
+            let next = self
+                .schedule
+                .as_mut()
+                .and_then(|schedule| schedule.next(now));
+            let Some((number, due)) = next else {
+                break;
+            };
+            let topic = number % u64::from(self.topics);
+            let topic = u32::try_from(topic).expect("less than a u32");
+            self.ledger
+                .publish(self.pool.door(), topic, due, &mut self.out);
+            // With one topic, all that is due leaves in one write.
+            if self.topics > 1 {
+                self.send(topic);
+            }
+            last = Some(topic);
+        }
+        if self.topics == 1 && last.is_some() {
+            self.send(0);
+        }
+        last.is_some()
+    }
+
+    fn send(&mut self, topic: u32) {
+        self.pool.send(topic as usize, &self.out);
+        self.out.clear();
+    }
+
+    /// Closes the books: what has not come is lost, unless it was only cut off.
+    fn finish(&mut self) {
+        if !self.flowing {
+            self.ledger.finish();
+        } else if let Some(schedule) = &self.schedule {
+            let topics = self.topics;
+            self.ledger.cut_off(self.clock.now(), |topic, seq| {
+                schedule.due(u64::from(seq - 1) * u64::from(topics) + u64::from(topic))
+            });
+        }
+    }
+
+    fn turn(&mut self) -> anyhow::Result<usize> {
+        let Self {
+            pool,
+            ledger,
+            samples,
+            topics,
+            ..
+        } = self;
+        let count = pool.turn(Wait::Spin, |index, now, seen| match seen {
+            Seen::Publication(payload) => {
+                let index = u32::try_from(index).expect("connections are counted in u32");
+                match index.checked_sub(*topics) {
+                    Some(subscriber) => ledger.receive(subscriber, now, payload),
+                    // A publisher that asked for no echo.
+                    None => ledger.faults.misrouted += 1,
+                }
+            }
+            Seen::Ended(reason) => {
+                ledger.faults.closed += 1;
+                samples.add(reason);
+            }
+            Seen::Opened => {}
+        })?;
+        Ok(count)
+    }
+
+    /// Waits for what is still to come, and a little longer for what should not come.
+    fn drain(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let deadline = self.clock.now() + nanos(patience);
+        let mut last = self.clock.now();
+        let (mut progress, mut received) = (last, self.ledger.received);
+        while !self.stalled && self.ledger.outstanding() > 0 && last < deadline {
+            self.turn()?;
+            last = self.clock.now();
+            if self.ledger.received > received {
+                (progress, received) = (last, self.ledger.received);
+            }
+        }
+        if self.ledger.outstanding() > 0 && last >= deadline {
+            self.flowing = last - progress < nanos(FLOWING.min(patience / 4));
+            return Ok(());
+        }
+        while self.clock.now() < last + nanos(AFTERMATH) {
+            self.turn()?;
+        }
+        Ok(())
+    }
+}
+
+fn name(index: usize, topics: u32) -> String {
+    topic_name(u32::try_from(index % topics as usize).expect("less than a u32"))
+}
+
+fn report<D>(
+    run: &Run<D>,
+    options: &cli::Fanout,
+    origin: Origin,
+    (begun, ended): (Edge, Edge),
+    backlog: u64,
+) -> report::Fanout {
+    let seconds = float(ended.time - begun.time) / 1e9;
+    let deliveries = ended.received - begun.received;
+    let server = begun.server.zip(ended.server).map(|(begun, ended)| {
+        let cpu_seconds = (ended - begun).cpu.as_secs_f64();
+        ServerCost {
+            cpu_seconds,
+            deliveries_per_cpu_second: per(float(deliveries), cpu_seconds),
+            cpu_us_per_delivery: per(cpu_seconds * 1e6, float(deliveries)),
+            busy: per(cpu_seconds, seconds),
+            waited: per((ended - begun).waited.as_secs_f64(), seconds),
+            rss_bytes: ended.rss_bytes,
+        }
+    });
+    let tester = Tester {
+        idle: per(float(ended.idle - begun.idle) / 1e9, seconds),
+        cpu: per((ended.own - begun.own).cpu.as_secs_f64(), seconds),
+    };
+    let mut report = report::Fanout {
+        origin,
+        shape: shape(options),
+        seconds,
+        publications: ended.published - begun.published,
+        deliveries,
+        deliveries_per_second: per(float(deliveries), seconds),
+        server,
+        tester,
+        latency_ms: Latency::of(&run.ledger.latency),
+        backlog,
+        faults: run.ledger.faults,
+        fault_samples: run.samples.0.clone(),
+        notes: Vec::new(),
+    };
+    report.notes = notes(&report, options);
+    if run.stalled {
+        report
+            .notes
+            .push("stalled: nothing came for 5 s, so the run ended early".to_owned());
+    }
+    if run.flowing {
+        let count = grouped(run.ledger.outstanding());
+        report.notes.push(format!(
+            "cut off: {count} deliveries were still to come, not lost; their latency counts as \
+             what it was by then"
+        ));
+    }
+    report
+}
+
+fn shape(options: &cli::Fanout) -> String {
+    let pace = match options.rate {
+        Some(rate) => format!("open loop {rate}/s"),
+        None => format!("window {}", options.window),
+    };
+    format!(
+        "{} x {} subscribers x {} B, {pace}, {} after {}",
+        options.topics,
+        options.subscribers,
+        options.payload,
+        humantime::format_duration(options.duration),
+        humantime::format_duration(options.warmup),
+    )
+}
+
+/// What a reader must know before quoting the figures.
+fn notes(report: &report::Fanout, options: &cli::Fanout) -> Vec<String> {
+    let mut notes = Vec::new();
+    if report.tester_was_full() {
+        notes.push(
+            "the tester had no time left: it may be the bottleneck, the wall-clock figures and \
+             latencies are its own"
+                .to_owned(),
+        );
+    }
+    if report.tester_was_disturbed() {
+        notes.push("other processes took the tester's core: latencies are theirs too".to_owned());
+    }
+    if report.server_was_disturbed() {
+        notes.push("other processes took the server's core: latencies are theirs too".to_owned());
+    }
+    if let Some(rate) = options.rate {
+        let offered = float(rate * u64::from(options.subscribers));
+        if report.deliveries_per_second < 0.97 * offered {
+            notes.push(format!(
+                "saturated: {:.0} % of the offered deliveries arrived in time",
+                100.0 * report.deliveries_per_second / offered
+            ));
+        }
+    }
+    notes
+}

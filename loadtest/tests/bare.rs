@@ -1,0 +1,144 @@
+//! The tester against its own bare loop: whole where it is whole, and every planted fault found.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Output, Stdio},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fanwire-loadtest");
+
+/// A bare loop that runs until this is dropped.
+struct Bare {
+    child: Child,
+    url: String,
+}
+
+impl Bare {
+    fn start(options: &[&str]) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .arg("bare")
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the tester starts");
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        let mut line = String::new();
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("stdout is text");
+        let url = line
+            .strip_prefix("listening ")
+            .expect("the listening line")
+            .trim()
+            .to_owned();
+        Self { child, url }
+    }
+
+    fn tester(&self, arguments: &str) -> (Output, serde_json::Value) {
+        let output = Command::new(PROGRAM)
+            .args(arguments.split_whitespace())
+            .args([
+                "--json",
+                "-",
+                "--url",
+                &self.url,
+                "--pid",
+                &self.child.id().to_string(),
+            ])
+            .output()
+            .expect("the tester starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"));
+        (output, report)
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+const SHORT: &str = "--duration 200ms --warmup 50ms --drain 2s";
+
+fn check_whole(bare: &[&str], arguments: &str) {
+    let (output, report) =
+        Bare::start(bare).tester(&format!("fanout {arguments} {SHORT} --subscribers 20"));
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {report:#}");
+    for (fault, count) in report["faults"].as_object().expect("an object") {
+        assert_eq!(count, 0, "{fault}, {arguments}");
+    }
+    assert!(
+        report["deliveries"].as_u64().expect("a count") > 0,
+        "{arguments}"
+    );
+    assert!(
+        report["latency_ms"]["p99"].as_f64().expect("a figure") > 0.0,
+        "{arguments}"
+    );
+}
+
+#[test]
+fn a_whole_stream_is_whole_whatever_the_shape() {
+    check_whole(&[], "--topics 1 --window 1");
+    check_whole(&[], "--topics 7 --window 5");
+    check_whole(&["--join"], "--topics 2 --window 64");
+    check_whole(&["--join"], "--topics 1 --window 4 --payload 100000");
+    check_whole(&[], "--topics 3 --rate 1000");
+    check_whole(&["--join"], "--topics 1 --rate 2000 --payload 32");
+}
+
+fn check_found(fault: &str, counter: &str) {
+    let bare = Bare::start(&["--fault", &format!("{fault}=97")]);
+    let (output, report) = bare.tester(&format!(
+        "fanout --topics 2 --subscribers 5 --window 8 {SHORT}"
+    ));
+    assert_eq!(output.status.code(), Some(1), "{fault}: {report:#}");
+    assert!(
+        report["faults"][counter].as_u64().expect("a count") > 0,
+        "{fault}: {report:#}"
+    );
+}
+
+#[test]
+fn planted_faults_are_found_and_fail_the_run() {
+    check_found("drop", "lost");
+    check_found("duplicate", "duplicated");
+    check_found("reorder", "reordered");
+    check_found("corrupt", "corrupted");
+    check_found("misroute", "misrouted");
+}
+
+#[test]
+fn a_lost_publication_ends_a_run_that_can_only_wait_for_it() {
+    let bare = Bare::start(&["--fault", "drop=10"]);
+    let (output, report) = bare.tester(
+        "fanout --topics 1 --subscribers 5 --window 1 --warmup 0s --duration 300ms --drain 100ms",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(report["faults"]["lost"], 1);
+    assert_eq!(report["deliveries"], 9);
+}
+
+#[test]
+fn idle_connections_are_held_and_each_gets_the_message() {
+    let (output, report) =
+        Bare::start(&[]).tester("idle --connections 50 --topics 7 --hold 50ms --message");
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["messaged"], 50);
+    assert!(
+        report["server"]["rss_after_bytes"]
+            .as_u64()
+            .expect("a size")
+            > 0
+    );
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    let output = Command::new(PROGRAM)
+        .args(["fanout", "--window", "0"])
+        .output();
+    assert_eq!(output.expect("the tester starts").status.code(), Some(2));
+}
