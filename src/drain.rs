@@ -48,9 +48,7 @@ impl Window {
             return 0;
         };
         let left = left.as_nanos() * count as u128;
-        usize::try_from(left.div_ceil(self.length.as_nanos()))
-            .unwrap_or(count)
-            .min(count)
+        usize::try_from(left / self.length.as_nanos()).unwrap_or(count)
     }
 
     /// When the last session is asked to leave.
