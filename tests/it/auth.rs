@@ -9,13 +9,6 @@ fn start(anonymous: &str) -> Server {
     Server::start(&format!("[auth]\nanonymous = \"{anonymous}\"\n{keys}\n"))
 }
 
-/// Status of the head only: streams do not end.
-fn status(server: &Server, request: &Request) -> u16 {
-    let mut wire = server.wire();
-    wire.send(&request.to_bytes());
-    wire.head().status
-}
-
 /// Statuses of handshake, stream, history and POST, each changed by `change`.
 fn statuses(server: &Server, change: impl Fn(Request) -> Request) -> [u16; 4] {
     [
@@ -24,7 +17,7 @@ fn statuses(server: &Server, change: impl Fn(Request) -> Request) -> [u16; 4] {
         Request::get("/topics/a/history"),
         Request::post("/topics/a", "x"),
     ]
-    .map(|request| status(server, &change(request)))
+    .map(|request| server.wire().answer(&change(request)).status)
 }
 
 #[test]

@@ -53,18 +53,8 @@ fn unmasked_frames_are_closed_with_1002() {
 fn lengths_that_are_not_minimal_are_closed_with_1002() {
     let server = Server::start("");
     let short_as_16_bits = [FIN | TEXT, MASKED | LEN_16_BITS, 0, 125];
-    let short_as_64_bits = [
-        FIN | TEXT,
-        MASKED | LEN_64_BITS,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0xFF,
-        0xFF,
-    ];
+    let mut short_as_64_bits = vec![FIN | TEXT, MASKED | LEN_64_BITS];
+    short_as_64_bits.extend(0xFFFF_u64.to_be_bytes());
     for head in [&short_as_16_bits[..], &short_as_64_bits] {
         let bytes = [head, &[0; 4 + 125]].concat();
         check(&server, &bytes, 1002, "length_not_minimal");
@@ -74,27 +64,13 @@ fn lengths_that_are_not_minimal_are_closed_with_1002() {
 #[test]
 fn announced_lengths_beyond_reason_are_refused_before_their_bytes() {
     let server = Server::start("");
-    let announce = |byte: u8| {
-        [
-            FIN | BINARY,
-            MASKED | LEN_64_BITS,
-            byte,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            1,
-            2,
-            3,
-            4,
-        ]
+    let announce = |len: u64| {
+        let head = [FIN | BINARY, MASKED | LEN_64_BITS];
+        [&head[..], &len.to_be_bytes(), b"mask"].concat()
     };
-    check(&server, &announce(0x80), 1002, "length_too_large");
+    check(&server, &announce(1 << 63), 1002, "length_too_large");
     let mut socket = server.websocket("/topics/a");
-    socket.wire.send(&announce(0x40));
+    socket.wire.send(&announce(1 << 62));
     socket.assert_closed(1009, "message_too_large");
     server.await_close_counted("1009", "message_too_large", 1);
 }

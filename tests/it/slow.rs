@@ -10,7 +10,7 @@ const PAYLOAD_LEN: usize = 4000;
 
 fn start(delivery: &str) -> Server {
     Server::start(&format!(
-        "[limits]\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
+        "[limits]\nwrite_timeout = \"1m\"\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
          [[topic]]\nmatch = \"*\"\ndelivery = \"{delivery}\"\n"
     ))
 }
@@ -81,7 +81,7 @@ fn a_slow_reliable_subscriber_is_closed_with_1013_and_fast_ones_get_everything()
 #[test]
 fn a_reliable_subscriber_that_was_closed_recovers_what_it_missed() {
     let server = Server::start(
-        "[limits]\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
+        "[limits]\nwrite_timeout = \"1m\"\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
          [[topic]]\nmatch = \"*\"\nhistory_size = 30000\nhistory_bytes_max = 200000000\n",
     );
     let mut fast = server.websocket("/topics/a");
@@ -179,7 +179,7 @@ fn a_slow_ndjson_stream_is_told_how_many_were_skipped() {
 #[test]
 fn a_slow_sse_stream_of_a_reliable_topic_ends_and_recovers() {
     let server = Server::start(
-        "[limits]\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
+        "[limits]\nwrite_timeout = \"1m\"\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
          [[topic]]\nmatch = \"*\"\nhistory_size = 30000\nhistory_bytes_max = 200000000\n",
     );
     let mut fast = server.websocket("/topics/a");

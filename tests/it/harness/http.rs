@@ -152,18 +152,31 @@ impl Wire {
     }
 
     pub(crate) fn response(&mut self) -> Response {
-        let mut response = self.head();
-        response.body = if response.status < 200 || response.status == 204 {
+        let head = self.head();
+        self.body_of(head)
+    }
+
+    /// Sends a request that may open a stream: only a refusal is read with its body.
+    pub(crate) fn answer(&mut self, request: &Request) -> Response {
+        self.send(&request.to_bytes());
+        let head = self.head();
+        if head.status < 300 {
+            return head;
+        }
+        self.body_of(head)
+    }
+
+    fn body_of(&mut self, mut head: Response) -> Response {
+        head.body = if head.status < 200 || head.status == 204 {
             Vec::new()
-        } else if response.header("transfer-encoding").is_some() {
+        } else if head.header("transfer-encoding").is_some() {
             std::iter::from_fn(|| self.chunk()).flatten().collect()
-        } else if let Some(len) = response.header("content-length") {
-            self.try_take(len.parse().unwrap())
-                .expect("the announced body")
+        } else if let Some(len) = head.header("content-length") {
+            self.take(len.parse().unwrap())
         } else {
             self.rest()
         };
-        response
+        head
     }
 
     /// The next chunk of a chunked body; `None` at its end.
@@ -174,4 +187,23 @@ impl Wire {
         assert_eq!(self.take(2), b"\r\n", "the end of a chunk");
         (len > 0).then_some(data)
     }
+}
+
+#[test]
+fn responses_are_read_one_after_the_other() {
+    let mut wire = Wire::canned(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nA: b\r\n\r\nhi\
+          HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n\
+          1a\r\n{\"error\":{\"code\":\"a_code\"}\r\n1\r\n}\r\n0\r\n\r\n\
+          HTTP/1.1 204 No Content\r\n\r\n\
+          HTTP/1.1 503 Service Unavailable\r\n\r\nto the end",
+    );
+    let first = wire.response();
+    assert_eq!(
+        (first.text().as_str(), first.header("a")),
+        ("hi", Some("b"))
+    );
+    wire.response().assert_refused(400, "a_code");
+    assert_eq!(wire.response().status, 204);
+    assert_eq!(wire.response().text(), "to the end");
 }

@@ -2,21 +2,21 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::eventually;
 use super::http::{Request, Response};
 use super::metrics::Metrics;
 use super::stream::Stream;
 use super::websocket::WebSocket;
 use super::wire::Wire;
+use super::{DEADLINE, eventually};
 
 /// A command of the binary under test, without the environment of whoever runs the tests.
 pub(crate) fn fanwire(args: &[&str]) -> Command {
@@ -82,11 +82,30 @@ impl Process {
 
     /// The next line of standard output, without its end.
     pub(crate) fn line(&mut self) -> String {
-        let mut line = String::new();
-        let stdout = self.stdout.as_mut().expect("standard output is open");
-        stdout.read_line(&mut line).unwrap();
+        let line = self.read_stdout(|stdout| {
+            let mut line = String::new();
+            stdout.read_line(&mut line).map(|_| line)
+        });
         assert!(line.ends_with('\n'), "{line:?}, then: {}", self.stderr());
         line.trim_end().to_owned()
+    }
+
+    /// Reads standard output in a thread: a pipe has no deadline of its own.
+    fn read_stdout(
+        &mut self,
+        read: impl FnOnce(&mut BufReader<ChildStdout>) -> io::Result<String> + Send + 'static,
+    ) -> String {
+        let mut stdout = self.stdout.take().expect("standard output is open");
+        let (tx, rx) = mpsc::channel();
+        // Ends with the read; the receiver is gone only after the deadline.
+        thread::spawn(move || {
+            let text = read(&mut stdout);
+            let _ = tx.send((stdout, text));
+        });
+        let received = rx.recv_timeout(DEADLINE);
+        let (stdout, text) = received.expect("standard output in time");
+        self.stdout = Some(stdout);
+        text.unwrap()
     }
 
     /// Closes our end of the process's standard output.
@@ -114,9 +133,10 @@ impl Process {
     /// Waits for the end; gives the exit code, standard output and standard error.
     pub(crate) fn finish(mut self) -> (Option<i32>, String, String) {
         drop(self.child.stdin.take());
-        let mut stdout = String::new();
-        let mut pipe = self.stdout.take().expect("standard output is open");
-        pipe.read_to_string(&mut stdout).unwrap();
+        let stdout = self.read_stdout(|stdout| {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
         let code = self.exit_code();
         // The collector ends right after the process; its last line may still be on the way.
         eventually("standard error is read", || {

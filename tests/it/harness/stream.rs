@@ -102,3 +102,23 @@ impl Stream {
         }
     }
 }
+
+#[test]
+fn blocks_are_read_across_chunks_and_comments() {
+    let wire = Wire::canned(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+          11\r\nretry: 1000\nid: e\r\nb\r\n:1\n\n: a comm\r\n\
+          25\r\nent\n\nid:e:2\ndata: a\ndata:\ndata:  b\nev\r\n\
+          b\r\nent: text\n\n\r\n0\r\n\r\n",
+    );
+    let mut stream = Stream::open(wire, &Request::sse("/"));
+    let first = stream.block();
+    assert_eq!(
+        (first.retry, first.id.as_deref()),
+        (Some(1000), Some("e:1"))
+    );
+    let second = stream.event();
+    assert_eq!(second.data.as_deref(), Some("a\n\n b"));
+    assert_eq!(second.event.as_deref(), Some("text"));
+    assert_eq!(stream.try_block(), None);
+}

@@ -1,11 +1,14 @@
 //! A TCP connection that is read with a deadline.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
+
+/// Small enough that a server soon feels a reader that does not read, large enough for whole segments.
+const RECEIVE_BUFFER_LEN: usize = 65536;
 
 /// A socket and what was read from it but not yet taken.
 #[derive(Debug)]
@@ -30,9 +33,18 @@ impl Wire {
     /// Connects with a small receive buffer, so that not reading is soon felt by the server.
     pub(crate) fn connect_small(addr: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_LEN).unwrap();
         socket.connect(&addr.into()).expect("the server accepts");
         Self::over(socket.into())
+    }
+
+    /// A wire from which `bytes` are read, then the end: for tests of the harness itself.
+    pub(crate) fn canned(bytes: &'static [u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wire = Self::connect(listener.local_addr().unwrap());
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(bytes).unwrap();
+        wire
     }
 
     fn over(stream: TcpStream) -> Self {
