@@ -107,7 +107,7 @@ impl Stream {
 fn blocks_are_read_across_chunks_and_comments() {
     let wire = Wire::canned(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
-          11\r\nretry: 1000\nid: e\r\nb\r\n:1\n\n: a comm\r\n\
+          11\r\nretry: 1000\nid: e\r\nc\r\n:1\n\n: a comm\r\n\
           25\r\nent\n\nid:e:2\ndata: a\ndata:\ndata:  b\nev\r\n\
           b\r\nent: text\n\n\r\n0\r\n\r\n",
     );
