@@ -3,9 +3,18 @@
 //! The modules below stand in the order of their layers, low to high; each names only lower ones
 //! (ARCHITECTURE.md, checked by `tests/tidy.rs`).
 
-pub mod auth;
-pub mod hub;
 pub mod id;
+pub mod time;
 pub mod limits;
-pub mod metrics;
 pub mod reason;
+pub mod metrics;
+pub mod drain;
+pub mod outbox;
+pub mod ws;
+pub mod hub;
+pub mod auth;
+pub mod protocol;
+pub mod session;
+pub mod worker;
+pub mod admin;
+pub mod http;

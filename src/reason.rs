@@ -3,6 +3,8 @@
 //! One word is the JSON error code, the close reason and the metric label; each word has one home here.
 //! Nothing in this module acts: callers answer, close and count.
 
+use std::borrow::Cow;
+
 /// Why a request was refused: HTTP status and stable code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(
@@ -129,12 +131,69 @@ impl Refusal {
         }
     }
 
+    /// What a person can do about it, where nothing closer to the cause is known.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::TopicNameInvalid => "not a topic name: 1 to 255 bytes of percent-encoded UTF-8",
+            Self::SinceInvalid => "`since` is EPOCH:OFFSET or OFFSET",
+            Self::QueryInvalid => "a query parameter is malformed or given twice",
+            Self::PayloadNotUtf8 => "the content type says text, but the body is not UTF-8",
+            Self::HandshakeInvalid => "not a WebSocket handshake (RFC 6455 section 4.2.1)",
+            Self::TokenRequired => "send a credential: Authorization or X-API-Key",
+            Self::TokenInvalid => "the credential is not valid here",
+            Self::TokenExpired => "the token has expired; get a new one",
+            Self::PermissionDenied => "this client may not do that on this topic",
+            Self::OriginNotAllowed => "add the page's origin to websocket.allowed_origins",
+            Self::HostNotAllowed => "reach the server as localhost or by its IP address",
+            Self::NotFound => "there is nothing here; topics are at /topics/{topic}",
+            Self::HistoryOff => "this topic keeps no history (history_size = 0)",
+            Self::PresenceOff => "this topic has no presence",
+            Self::MethodNotAllowed => "the Allow header names the methods of this path",
+            Self::NotAcceptable => "accept text/event-stream or application/x-ndjson",
+            Self::MessageTooLarge => "the message is longer than limits.message_bytes_max",
+            Self::ContentEncodingUnsupported => "send the body without a Content-Encoding",
+            Self::WebsocketVersionUnsupported => "only WebSocket version 13 is spoken here",
+            Self::PublisherOverrun => "publishing is faster than delivery; try again later",
+            Self::AddressLimit => "too many connections from this address",
+            Self::RateLimit => "publishing is faster than limits.publish_rate_max",
+            Self::ConnectionsLimit => "the server holds all the connections it can",
+            Self::MemoryLimit => "the server is short of memory; try again later",
+            Self::Draining => "the server is going away; try again elsewhere",
+            Self::EngineUnavailable => "the engine is away; try again later",
+            Self::Internal => "a fault of the server; its log has more",
+        }
+    }
+
+    /// Refuses with a message that is closer to the cause.
+    pub fn because(self, message: impl Into<Cow<'static, str>>) -> Refused {
+        Refused {
+            refusal: self,
+            message: message.into(),
+        }
+    }
+
     /// Seconds for `Retry-After`, where trying again later can help.
     pub fn retry_after(self) -> Option<u32> {
         match self.status() {
             429 | 503 => Some(1),
             _ => None,
         }
+    }
+}
+
+/// A refusal with the sentence that tells a person what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// Status and stable code.
+    pub refusal: Refusal,
+    /// For people only; its wording may change.
+    pub message: Cow<'static, str>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        refusal.because(refusal.message())
     }
 }
 

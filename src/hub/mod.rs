@@ -2,12 +2,191 @@
 //!
 //! The hub never names a front door and never touches a socket.
 
+mod directory;
+mod history;
+mod idempotency;
+mod inbox;
 mod name;
 mod position;
 mod publication;
+mod topic;
 mod variant;
 
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use directory::{Directory, Known};
+
+pub use idempotency::{IDEMPOTENCY_KEY_LEN_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
+pub use inbox::{Arrival, INBOX_LEN_MAX, Inbox};
 pub use name::{NameError, TOPIC_NAME_LEN_MAX, TopicName, decode_strict};
 pub use position::{Epoch, Position, Since, Start};
 pub use publication::{Draft, Payload, PayloadKind, Publication};
+pub use topic::{
+    Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId,
+};
 pub use variant::{Variant, VariantId, Variants};
+
+use crate::id::WorkerId;
+use crate::limits::TopicRule;
+use crate::metrics::Memory;
+
+/// All topics, and the inboxes of all workers.
+#[derive(Debug)]
+pub struct Hub {
+    directory: Directory,
+    inboxes: Vec<Arc<Inbox>>,
+    variants: Arc<Variants>,
+    memory: Arc<Memory>,
+}
+
+/// What a hub is made of.
+#[derive(Debug)]
+pub struct HubParts {
+    /// Options of topics; the first match wins.
+    pub rules: Vec<TopicRule>,
+    /// How long a forgotten topic keeps its position.
+    pub meta_ttl: Duration,
+    /// One inbox per worker, in their order.
+    pub inboxes: Vec<Arc<Inbox>>,
+    /// The encodings of all front doors.
+    pub variants: Arc<Variants>,
+    /// The account to charge.
+    pub memory: Arc<Memory>,
+}
+
+impl Hub {
+    /// An empty hub.
+    pub fn new(parts: HubParts) -> Self {
+        let HubParts {
+            rules,
+            meta_ttl,
+            inboxes,
+            variants,
+            memory,
+        } = parts;
+        let directory = Directory::new(rules, meta_ttl, Arc::clone(&memory));
+        Self {
+            directory,
+            inboxes,
+            variants,
+            memory,
+        }
+    }
+
+    /// Publishes to a topic by name, which is made if there is none.
+    ///
+    /// # Errors
+    /// [`PublishError`] when nothing was published; trying again later can help.
+    pub fn publish(
+        &self,
+        name: &TopicName,
+        draft: Draft,
+        options: Publish<'_>,
+    ) -> Result<Published, PublishError> {
+        loop {
+            let topic = self.directory.get_or_create(name);
+            match topic.publish(&self.inboxes, draft.clone(), options) {
+                Ok(result) => return result,
+                Err(topic::Closed) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Publishes to a topic that the caller subscribes to: no look-up by name.
+    ///
+    /// # Errors
+    /// As [`Hub::publish`].
+    ///
+    /// # Panics
+    /// When the topic is closed: a bug, since a topic with subscribers cannot be.
+    pub fn publish_to(
+        &self,
+        topic: &Topic,
+        draft: Draft,
+        options: Publish<'_>,
+    ) -> Result<Published, PublishError> {
+        let result = topic.publish(&self.inboxes, draft, options);
+        result.expect("a topic with subscribers is not closed")
+    }
+
+    /// Counts a subscriber of `worker` in; `number` gives the worker's number for a new topic.
+    pub fn subscribe(
+        &self,
+        name: &TopicName,
+        worker: WorkerId,
+        start: Start,
+        mut number: impl FnMut(&Arc<Topic>) -> u32,
+    ) -> (Arc<Topic>, Joined) {
+        loop {
+            let topic = self.directory.get_or_create(name);
+            match topic.subscribe(worker, start, || number(&topic)) {
+                Ok(joined) => return (topic, joined),
+                Err(topic::Closed) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// A page of a topic's history, and `None` for an unknown topic, which stays unknown.
+    pub fn page(&self, name: &TopicName, since: Option<Since>, limit: usize) -> Option<Page> {
+        match self.directory.find(name) {
+            Known::Topic(topic) => Some(topic.page(since, limit)),
+            Known::Position(top) => {
+                let recovered = since.map(|since| {
+                    since.epoch.is_none_or(|epoch| epoch == top.epoch) && since.offset == top.offset
+                });
+                Some(Page {
+                    top,
+                    recovered,
+                    publications: Vec::new(),
+                })
+            }
+            Known::Nothing => None,
+        }
+    }
+
+    /// Whether topics of that name keep history.
+    pub fn has_history(&self, name: &TopicName) -> bool {
+        self.directory.rule(name).history_size > 0
+    }
+
+    /// The inbox of `worker`.
+    pub fn inbox(&self, worker: WorkerId) -> &Arc<Inbox> {
+        &self.inboxes[usize::from(worker.0)]
+    }
+
+    /// All inboxes, in the workers' order.
+    pub fn inboxes(&self) -> &[Arc<Inbox>] {
+        &self.inboxes
+    }
+
+    /// Whether publishers that were held back may go on: every inbox is under half.
+    pub fn has_room(&self) -> bool {
+        self.inboxes.iter().all(|inbox| inbox.is_under_half())
+    }
+
+    /// The encodings.
+    pub fn variants(&self) -> &Arc<Variants> {
+        &self.variants
+    }
+
+    /// The memory account.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Number of topics.
+    pub fn topic_count(&self) -> usize {
+        self.directory.count()
+    }
+
+    /// Drops old history and forgets idle topics; to be called a few times a second.
+    pub fn sweep(&self, now: Instant) {
+        self.directory.sweep(now);
+    }
+}

@@ -1,14 +1,15 @@
 //! One payload accepted into a topic, and its encodings.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::name::TopicName;
 use super::position::Epoch;
 use super::variant::{VariantId, Variants};
 use crate::id::SessionId;
+use crate::time::Stamp;
 
 /// Whether a payload is text or binary; it stays so through every front door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +95,8 @@ pub struct Publication {
 
 impl Publication {
     /// A publication that nobody has encoded yet.
-    pub fn new(sequence: u64, epoch: Option<Epoch>, stamp: (u64, Instant), draft: Draft) -> Self {
-        let (time, accepted) = stamp;
+    pub fn new(sequence: u64, epoch: Option<Epoch>, now: Stamp, draft: Draft) -> Self {
+        let (time, accepted) = (now.wall, now.instant);
         let (first, others) = (OnceLock::new(), OnceLock::new());
         Self {
             sequence,

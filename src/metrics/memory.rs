@@ -70,6 +70,11 @@ impl Memory {
         u64::try_from(self.held[kind as usize].load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// The budget in bytes.
+    pub fn limit(&self) -> u64 {
+        self.limit.unsigned_abs()
+    }
+
     /// Whether the account is at its budget: nothing new is admitted then.
     pub fn is_exhausted(&self) -> bool {
         let held = self

@@ -1,0 +1,80 @@
+//! The way out: asked once, seen by every worker, forced by a second signal.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Whether and since when the server drains.
+#[derive(Debug, Default)]
+pub struct Drain(Mutex<Option<Window>>);
+
+/// The time over which sessions are asked to leave, evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    start: Instant,
+    length: Duration,
+}
+
+impl Drain {
+    /// Begins to drain over `length`. Only the first call counts.
+    pub fn begin(&self, now: Instant, length: Duration) {
+        self.0.lock().get_or_insert(Window { start: now, length });
+    }
+
+    /// The window, once the server drains.
+    pub fn window(&self) -> Option<Window> {
+        *self.0.lock()
+    }
+
+    /// Whether the server drains.
+    pub fn is_draining(&self) -> bool {
+        self.window().is_some()
+    }
+}
+
+impl Window {
+    /// How many of `count` sessions may still be there at `now`.
+    pub fn remaining(self, count: usize, now: Instant) -> usize {
+        let elapsed = now.saturating_duration_since(self.start);
+        if elapsed >= self.length {
+            return 0;
+        }
+        let left = (self.length - elapsed).as_nanos() * count as u128;
+        usize::try_from(left.div_ceil(self.length.as_nanos()))
+            .unwrap_or(count)
+            .min(count)
+    }
+
+    /// When the last session is asked to leave.
+    pub fn end(self) -> Instant {
+        self.start + self.length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::Drain;
+
+    #[test]
+    fn sessions_leave_evenly_over_the_window() {
+        let (drain, start) = (Drain::default(), Instant::now());
+        assert!(!drain.is_draining());
+        drain.begin(start, Duration::from_secs(10));
+        drain.begin(start, Duration::from_secs(99));
+        let window = drain.window().expect("it drains");
+        for (elapsed, expected) in [(0, 1000), (1, 900), (5, 500), (9, 100), (10, 0), (11, 0)] {
+            assert_eq!(
+                window.remaining(1000, start + Duration::from_secs(elapsed)),
+                expected
+            );
+        }
+        let none = Drain::default();
+        none.begin(start, Duration::ZERO);
+        assert_eq!(none.window().expect("it drains").remaining(5, start), 0);
+    }
+}

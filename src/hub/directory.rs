@@ -1,0 +1,220 @@
+//! All topics by name, and what is remembered of forgotten ones.
+//!
+//! Map guards never leave this module, and no topic's lock is taken while one is held.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::name::TopicName;
+use super::position::{Epoch, Position};
+use super::topic::{Origin, Topic, TopicId};
+use crate::limits::TopicRule;
+use crate::metrics::Memory;
+
+/// Forgotten topics whose position is remembered; the oldest leaves first.
+pub const FORGOTTEN_COUNT_MAX: usize = 1_000_000;
+
+/// Shortest and longest time between two looks at a topic's age.
+const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(15));
+
+/// The directory of topics.
+#[derive(Debug)]
+pub(super) struct Directory {
+    places: DashMap<TopicName, Place>,
+    rules: Vec<Arc<TopicRule>>,
+    fallback: Arc<TopicRule>,
+    meta_ttl: Duration,
+    memory: Arc<Memory>,
+    live: AtomicUsize,
+    next_id: AtomicU64,
+    /// Topics by when they are looked at next; only the sweep takes from it.
+    due: Mutex<VecDeque<Due>>,
+    /// Forgotten topics, oldest first.
+    forgotten: Mutex<VecDeque<(Instant, TopicName)>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Live(Arc<Topic>),
+    Forgotten { position: Position, until: Instant },
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Instant,
+    topic: Weak<Topic>,
+}
+
+/// What is known of a name.
+#[derive(Debug)]
+pub(super) enum Known {
+    Topic(Arc<Topic>),
+    /// Only its last position is remembered.
+    Position(Position),
+    Nothing,
+}
+
+impl Directory {
+    pub(super) fn new(rules: Vec<TopicRule>, meta_ttl: Duration, memory: Arc<Memory>) -> Self {
+        Self {
+            places: DashMap::new(),
+            rules: rules.into_iter().map(Arc::new).collect(),
+            fallback: Arc::default(),
+            meta_ttl,
+            memory,
+            live: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+            due: Mutex::default(),
+            forgotten: Mutex::default(),
+        }
+    }
+
+    /// Number of live topics.
+    pub(super) fn count(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// The options for `name`: the first rule that matches, else the defaults.
+    pub(super) fn rule(&self, name: &TopicName) -> &Arc<TopicRule> {
+        let matching = self.rules.iter().find(|rule| rule.matches(name.as_str()));
+        matching.unwrap_or(&self.fallback)
+    }
+
+    /// The topic of that name, made if there is none.
+    pub(super) fn get_or_create(&self, name: &TopicName) -> Arc<Topic> {
+        if let Some(place) = self.places.get(name)
+            && let Place::Live(topic) = place.value()
+        {
+            return Arc::clone(topic);
+        }
+        let topic = match self.places.entry(name.clone()) {
+            Entry::Occupied(mut occupied) => match occupied.get() {
+                Place::Live(topic) => return Arc::clone(topic),
+                Place::Forgotten { position, until } => {
+                    let position = (Instant::now() < *until).then_some(*position);
+                    let topic = self.create(name, position);
+                    occupied.insert(Place::Live(Arc::clone(&topic)));
+                    topic
+                }
+            },
+            Entry::Vacant(vacant) => {
+                let topic = self.create(name, None);
+                vacant.insert(Place::Live(Arc::clone(&topic)));
+                topic
+            }
+        };
+        self.schedule(&topic, Instant::now());
+        topic
+    }
+
+    fn create(&self, name: &TopicName, position: Option<Position>) -> Arc<Topic> {
+        let position = position.unwrap_or_else(|| Position {
+            epoch: Epoch::random(&mut fastrand::Rng::new()),
+            offset: 0,
+        });
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Topic::new(Origin {
+            id: TopicId(self.next_id.fetch_add(1, Ordering::Relaxed)),
+            name: name.clone(),
+            rule: Arc::clone(self.rule(name)),
+            position,
+            memory: Arc::clone(&self.memory),
+        }))
+    }
+
+    /// What is known of `name`, without making it known.
+    pub(super) fn find(&self, name: &TopicName) -> Known {
+        match self.places.get(name).as_deref() {
+            Some(Place::Live(topic)) => Known::Topic(Arc::clone(topic)),
+            Some(Place::Forgotten { position, until }) if Instant::now() < *until => {
+                Known::Position(*position)
+            }
+            _ => Known::Nothing,
+        }
+    }
+
+    fn schedule(&self, topic: &Arc<Topic>, now: Instant) {
+        let ttl = if topic.has_history() {
+            topic.rule().history_ttl
+        } else {
+            Duration::from_secs(2)
+        };
+        let at = now + ttl.clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
+        let mut due = self.due.lock();
+        // Times differ by at most the longest interval: the search from the back is short.
+        let index = due.partition_point(|entry| entry.at <= at);
+        due.insert(
+            index,
+            Due {
+                at,
+                topic: Arc::downgrade(topic),
+            },
+        );
+    }
+
+    /// Looks at every topic that is due: drops old history, forgets idle topics.
+    pub(super) fn sweep(&self, now: Instant) {
+        loop {
+            let entry = {
+                let mut due = self.due.lock();
+                if due.front().is_none_or(|entry| entry.at > now) {
+                    break;
+                }
+                due.pop_front()
+            };
+            let Some(topic) = entry.and_then(|entry| entry.topic.upgrade()) else {
+                continue;
+            };
+            match topic.try_close(now) {
+                Some(position) => self.forget(&topic, position, now),
+                None => self.schedule(&topic, now),
+            }
+        }
+        self.forget_positions(now);
+    }
+
+    /// Replaces a closed topic by its position, if it has one to show.
+    fn forget(&self, topic: &Arc<Topic>, position: Position, now: Instant) {
+        let name = topic.name();
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        if !topic.has_history() || self.meta_ttl.is_zero() {
+            self.places.remove(name);
+            return;
+        }
+        let until = now + self.meta_ttl;
+        self.places
+            .insert(name.clone(), Place::Forgotten { position, until });
+        self.forgotten.lock().push_back((until, name.clone()));
+    }
+
+    fn forget_positions(&self, now: Instant) {
+        loop {
+            let (until, name) = {
+                let mut forgotten = self.forgotten.lock();
+                let is_full = forgotten.len() > FORGOTTEN_COUNT_MAX;
+                if forgotten
+                    .front()
+                    .is_none_or(|(until, _)| *until > now && !is_full)
+                {
+                    return;
+                }
+                let Some(oldest) = forgotten.pop_front() else {
+                    return;
+                };
+                oldest
+            };
+            // The name may have come back to life and been forgotten again: later entry, keep.
+            self.places.remove_if(
+                &name,
+                |_, place| matches!(place, Place::Forgotten { until: its, .. } if *its == until),
+            );
+        }
+    }
+}

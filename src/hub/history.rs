@@ -1,0 +1,80 @@
+//! The newest publications of one topic, kept by count, bytes and age.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::publication::Publication;
+use crate::limits::TopicRule;
+
+/// A ring of publications.
+///
+/// Invariant: sequences are consecutive and end at the topic's top.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    ring: VecDeque<Arc<Publication>>,
+    /// Payload bytes in the ring.
+    len: usize,
+    /// What the memory account was charged for the ring.
+    charged: usize,
+}
+
+impl History {
+    /// Appends the topic's newest publication and drops what the rule no longer keeps.
+    pub(super) fn push(&mut self, publication: Arc<Publication>, rule: &TopicRule) {
+        self.len += publication.payload().data().len();
+        self.charged += publication.held_len();
+        let now = publication.accepted;
+        self.ring.push_back(publication);
+        while self.ring.len() > rule.history_size || self.len > rule.history_bytes_max {
+            self.drop_oldest();
+        }
+        self.expire(now, rule);
+    }
+
+    /// Drops publications older than the rule's time to live.
+    pub(super) fn expire(&mut self, now: Instant, rule: &TopicRule) {
+        while self.ring.front().is_some_and(|oldest| {
+            now.saturating_duration_since(oldest.accepted) >= rule.history_ttl
+        }) {
+            self.drop_oldest();
+        }
+        if self.ring.is_empty() && self.ring.capacity() > 0 {
+            self.ring = VecDeque::new();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.ring.pop_front() {
+            self.len -= oldest.payload().data().len();
+            self.charged -= oldest.held_len();
+        }
+    }
+
+    /// Bytes held, for the memory account.
+    pub(super) fn held_len(&self) -> usize {
+        self.charged
+    }
+
+    /// Number of publications kept.
+    pub(super) fn count(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Sequence of the oldest publication kept, `None` if nothing is.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.ring.front().map(|publication| publication.sequence)
+    }
+
+    /// Publications from `sequence` on, oldest first; empty if it is not kept.
+    pub(super) fn from(&self, sequence: u64) -> impl Iterator<Item = &Arc<Publication>> {
+        let skip = match self.oldest() {
+            Some(oldest) if oldest <= sequence => {
+                usize::try_from(sequence - oldest).unwrap_or(usize::MAX)
+            }
+            _ => self.ring.len(),
+        };
+        self.ring.range(skip.min(self.ring.len())..)
+    }
+}

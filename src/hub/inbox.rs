@@ -1,0 +1,130 @@
+//! What is on its way to one worker: many producers push, the worker drains.
+//!
+//! Nobody waits on an inbox. Its budget is asked before a publication gets its sequence.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_queue::SegQueue;
+
+use super::publication::Publication;
+use super::topic::TopicId;
+use crate::metrics::{Memory, MemoryKind};
+
+/// Bytes on their way to one worker above which publishers are held back.
+pub const INBOX_LEN_MAX: usize = 32 << 20;
+
+/// One publication for the subscribers that a worker has on a topic.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The worker's own number for the topic, given when it first subscribed.
+    pub local: u32,
+    /// The topic, so that a reused number is told apart.
+    pub topic: TopicId,
+    /// What to deliver.
+    pub publication: Arc<Publication>,
+}
+
+/// The inbox of one worker.
+///
+/// Invariant: after a push, either the worker is awake or it has been woken: it clears `armed`
+/// before it looks at the queue for the last time (see [`Inbox::try_sleep`]).
+pub struct Inbox {
+    queue: SegQueue<Arrival>,
+    held: AtomicUsize,
+    armed: AtomicBool,
+    publishers_wait: AtomicBool,
+    memory: Arc<Memory>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Inbox {
+    /// An empty inbox; `wake` ends the worker's sleep.
+    pub fn new(memory: Arc<Memory>, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            queue: SegQueue::new(),
+            held: AtomicUsize::new(0),
+            armed: AtomicBool::new(true),
+            publishers_wait: AtomicBool::new(false),
+            memory,
+            wake: Box::new(wake),
+        }
+    }
+
+    /// Appends, and wakes the worker if it sleeps.
+    pub(super) fn push(&self, arrival: Arrival) {
+        let len = arrival.publication.held_len();
+        self.held.fetch_add(len, Ordering::Relaxed);
+        self.memory.charge(MemoryKind::Inbox, len);
+        self.queue.push(arrival);
+        self.wake();
+    }
+
+    /// Wakes the worker if it sleeps; one wake-up serves a burst.
+    pub fn wake(&self) {
+        if !self.armed.swap(true, Ordering::SeqCst) {
+            (self.wake)();
+        }
+    }
+
+    /// Takes the next arrival; only the owning worker may call it.
+    pub fn pop(&self) -> Option<Arrival> {
+        self.queue.pop()
+    }
+
+    /// Gives back the room of a publication that every subscriber of this worker has been served.
+    /// Returns whether that took the inbox under half of its budget.
+    #[must_use]
+    pub fn release(&self, publication: &Publication) -> bool {
+        let len = publication.held_len();
+        self.memory.release(MemoryKind::Inbox, len);
+        let before = self.held.fetch_sub(len, Ordering::Relaxed);
+        before > INBOX_LEN_MAX / 2 && before - len <= INBOX_LEN_MAX / 2
+    }
+
+    /// Whether publishers are to be held back.
+    pub fn is_over(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > INBOX_LEN_MAX
+    }
+
+    /// Whether publishers that were held back may go on.
+    pub fn is_under_half(&self) -> bool {
+        self.held.load(Ordering::Relaxed) <= INBOX_LEN_MAX / 2
+    }
+
+    /// Notes whether this worker holds back publishers, to be woken when an inbox has room again.
+    pub fn set_publishers_wait(&self, wait: bool) {
+        self.publishers_wait.store(wait, Ordering::SeqCst);
+    }
+
+    /// Whether this worker holds back publishers.
+    pub fn publishers_wait(&self) -> bool {
+        self.publishers_wait.load(Ordering::SeqCst)
+    }
+
+    /// Announces that the worker goes to sleep; `false` = something arrived, do not.
+    /// Only the owning worker may call it.
+    #[must_use]
+    pub fn try_sleep(&self) -> bool {
+        self.armed.store(false, Ordering::SeqCst);
+        if self.queue.is_empty() {
+            return true;
+        }
+        self.armed.store(true, Ordering::SeqCst);
+        false
+    }
+
+    /// Announces that the worker is awake, so that nobody need wake it.
+    pub fn set_awake(&self) {
+        self.armed.store(true, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
+}

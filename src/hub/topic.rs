@@ -1,0 +1,468 @@
+//! One topic: the order of its publications, its history, and the workers that must hear of it.
+//!
+//! Everything that defines the order happens in one step under the topic's lock: two publishers
+//! that pushed after unlocking could reach two workers in different orders.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::history::History;
+use super::idempotency::Keys;
+use super::inbox::{Arrival, Inbox};
+use super::name::TopicName;
+use super::position::{Epoch, Position, Since, Start};
+use super::publication::{Draft, Publication};
+use crate::id::WorkerId;
+use crate::limits::TopicRule;
+use crate::metrics::{Memory, MemoryKind};
+use crate::time::Stamp;
+
+/// One incarnation of a topic in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TopicId(pub(super) u64);
+
+/// A topic. It outlives its place in the directory while somebody holds it.
+#[derive(Debug)]
+pub struct Topic {
+    id: TopicId,
+    name: TopicName,
+    rule: Arc<TopicRule>,
+    epoch: Epoch,
+    memory: Arc<Memory>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Set once, before the topic leaves the directory; whoever finds it looks up again.
+    closed: bool,
+    top: u64,
+    history: History,
+    interest: Vec<Interest>,
+    keys: Option<Box<Keys>>,
+}
+
+/// A worker with subscribers on the topic.
+#[derive(Debug)]
+struct Interest {
+    worker: WorkerId,
+    local: u32,
+    count: u32,
+}
+
+/// Whether a publisher can be held back by refusing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Refuse when a concerned inbox is over its budget (HTTP).
+    IfRoom,
+    /// Accept what was read already and tell the caller to read no more (WebSocket).
+    Always,
+}
+
+/// How to publish.
+#[derive(Debug, Clone, Copy)]
+pub struct Publish<'a> {
+    /// When the publication was received.
+    pub now: Stamp,
+    /// What to do when inboxes are full.
+    pub admission: Admission,
+    /// A repeat of this key within five minutes is answered, not published again.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// An accepted publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Its position; `None` = the topic keeps no history.
+    pub position: Option<Position>,
+    /// The idempotency key was seen before: nothing was published now.
+    pub duplicate: bool,
+    /// An inbox is over its budget: the publisher should pause.
+    pub overrun: bool,
+}
+
+/// A publication that was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// A worker has more on its way than its budget.
+    #[error("subscribers' workers are over their inbox budget")]
+    Overrun,
+    /// The memory account is at its budget.
+    #[error("the server is at its memory limit")]
+    Memory,
+}
+
+/// The topic left the directory; look it up again.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+/// A subscription in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// The worker's number for the topic.
+    pub local: u32,
+    /// First sequence that the subscriber is to get.
+    pub next: u64,
+    /// Newest sequence at the time of subscribing.
+    pub top: u64,
+    /// Position just before `next`; `None` = the topic keeps no history.
+    pub position: Option<Position>,
+    /// Whether the position asked for was recovered; `None` = none was asked.
+    pub recovered: Option<bool>,
+}
+
+/// What a subscriber that catches up gets next.
+#[derive(Debug)]
+pub enum CatchUp {
+    /// The next publications, oldest first; never empty.
+    Behind(Vec<Arc<Publication>>),
+    /// It is at the top: live from here on.
+    Live,
+    /// History no longer has the next one; this is the oldest it has (or will have).
+    Trimmed {
+        /// Sequence to go on with.
+        oldest: u64,
+    },
+}
+
+/// A page of history.
+#[derive(Debug)]
+pub struct Page {
+    /// The topic's position.
+    pub top: Position,
+    /// Whether the position asked for is exact; `None` = none was asked.
+    pub recovered: Option<bool>,
+    /// Oldest first.
+    pub publications: Vec<Arc<Publication>>,
+}
+
+/// What is needed to make a topic.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) id: TopicId,
+    pub(super) name: TopicName,
+    pub(super) rule: Arc<TopicRule>,
+    pub(super) position: Position,
+    pub(super) memory: Arc<Memory>,
+}
+
+impl Topic {
+    pub(super) fn new(origin: Origin) -> Self {
+        let Origin {
+            id,
+            name,
+            rule,
+            position,
+            memory,
+        } = origin;
+        memory.charge(MemoryKind::Connections, size_of::<Self>());
+        let state = State {
+            closed: false,
+            top: position.offset,
+            history: History::default(),
+            interest: Vec::new(),
+            keys: None,
+        };
+        Self {
+            id,
+            name,
+            rule,
+            epoch: position.epoch,
+            memory,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The incarnation.
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// The name.
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// The options that apply.
+    pub fn rule(&self) -> &TopicRule {
+        &self.rule
+    }
+
+    /// Whether publications are kept, and with them positions shown.
+    pub fn has_history(&self) -> bool {
+        self.rule.history_size > 0
+    }
+
+    fn shown(&self, offset: u64) -> Option<Position> {
+        self.has_history().then_some(Position {
+            epoch: self.epoch,
+            offset,
+        })
+    }
+
+    /// Gives `draft` its place in the order and hands it to every concerned worker.
+    pub(super) fn publish(
+        &self,
+        inboxes: &[Arc<Inbox>],
+        draft: Draft,
+        options: Publish<'_>,
+    ) -> Result<Result<Published, PublishError>, Closed> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        if let Some(key) = options.idempotency_key {
+            let now = options.now.instant;
+            let seen = state.keys.as_mut().and_then(|keys| keys.find(key, now));
+            if let Some(sequence) = seen {
+                let position = self.shown(sequence);
+                return Ok(Ok(Published {
+                    position,
+                    duplicate: true,
+                    overrun: false,
+                }));
+            }
+        }
+        let overrun = state
+            .interest
+            .iter()
+            .any(|entry| inboxes[usize::from(entry.worker.0)].is_over());
+        if overrun && options.admission == Admission::IfRoom {
+            return Ok(Err(PublishError::Overrun));
+        }
+        if self.memory.is_exhausted() && options.admission == Admission::IfRoom {
+            return Ok(Err(PublishError::Memory));
+        }
+        let sequence = self.append(&mut state, inboxes, draft, options.now);
+        if let Some(key) = options.idempotency_key {
+            state
+                .keys
+                .get_or_insert_default()
+                .insert(key, sequence, options.now.instant);
+        }
+        Ok(Ok(Published {
+            position: self.shown(sequence),
+            duplicate: false,
+            overrun,
+        }))
+    }
+
+    /// The one step that makes the order: sequence, history, every inbox.
+    fn append(&self, state: &mut State, inboxes: &[Arc<Inbox>], draft: Draft, now: Stamp) -> u64 {
+        state.top += 1;
+        let sequence = state.top;
+        let epoch = self.has_history().then_some(self.epoch);
+        let publication = Arc::new(Publication::new(sequence, epoch, now, draft));
+        if self.has_history() {
+            let before = state.history.held_len();
+            state.history.push(Arc::clone(&publication), &self.rule);
+            self.account(before, state.history.held_len());
+        }
+        if let Some((last, others)) = state.interest.split_last() {
+            for entry in others {
+                let publication = Arc::clone(&publication);
+                self.send(entry, inboxes, publication);
+            }
+            self.send(last, inboxes, publication);
+        }
+        sequence
+    }
+
+    fn send(&self, entry: &Interest, inboxes: &[Arc<Inbox>], publication: Arc<Publication>) {
+        let arrival = Arrival {
+            local: entry.local,
+            topic: self.id,
+            publication,
+        };
+        inboxes[usize::from(entry.worker.0)].push(arrival);
+    }
+
+    fn account(&self, before: usize, after: usize) {
+        if after >= before {
+            self.memory.charge(MemoryKind::History, after - before);
+        } else {
+            self.memory.release(MemoryKind::History, before - after);
+        }
+    }
+
+    /// Counts one more subscriber of `worker` in; `number` gives the worker's number for the topic
+    /// if this is its first.
+    pub(super) fn subscribe(
+        &self,
+        worker: WorkerId,
+        start: Start,
+        number: impl FnOnce() -> u32,
+    ) -> Result<Joined, Closed> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        self.expire(&mut state, Instant::now());
+        let local = match state
+            .interest
+            .iter_mut()
+            .find(|entry| entry.worker == worker)
+        {
+            Some(entry) => {
+                entry.count += 1;
+                entry.local
+            }
+            None => {
+                let local = number();
+                state.interest.push(Interest {
+                    worker,
+                    local,
+                    count: 1,
+                });
+                local
+            }
+        };
+        let (next, recovered) = self.begin(&state, start);
+        let position = self.shown(next - 1);
+        Ok(Joined {
+            local,
+            next,
+            top: state.top,
+            position,
+            recovered,
+        })
+    }
+
+    /// Where a stream asked to begin at `start` begins, and whether that recovers.
+    fn begin(&self, state: &State, start: Start) -> (u64, Option<bool>) {
+        let live = state.top + 1;
+        match start {
+            Start::Live => (live, None),
+            Start::Unknown => (live, Some(false)),
+            Start::Last(count) => {
+                let kept = state.history.count().min(count);
+                (live - u64::try_from(kept).unwrap_or(0), None)
+            }
+            Start::Since(since) if self.is_kept(state, since) => (since.offset + 1, Some(true)),
+            Start::Since(_) => (live, Some(false)),
+        }
+    }
+
+    /// Whether everything after `since` up to the top is still there, in this epoch.
+    fn is_kept(&self, state: &State, since: Since) -> bool {
+        self.has_history()
+            && since.epoch.is_none_or(|epoch| epoch == self.epoch)
+            && since.offset <= state.top
+            && (since.offset == state.top
+                || state
+                    .history
+                    .oldest()
+                    .is_some_and(|oldest| oldest <= since.offset + 1))
+    }
+
+    /// Takes one subscriber of `worker` out. Returns whether it was the worker's last.
+    pub fn unsubscribe(&self, worker: WorkerId) -> bool {
+        let mut state = self.state.lock();
+        let Some(index) = state
+            .interest
+            .iter()
+            .position(|entry| entry.worker == worker)
+        else {
+            debug_assert!(false, "a worker unsubscribes only what it subscribed");
+            return true;
+        };
+        state.interest[index].count -= 1;
+        let was_last = state.interest[index].count == 0;
+        if was_last {
+            state.interest.swap_remove(index);
+        }
+        was_last
+    }
+
+    /// What comes at `next` for a subscriber that is not live yet: up to `len_max` payload bytes,
+    /// at least one publication.
+    pub fn catch_up(&self, next: u64, len_max: usize) -> CatchUp {
+        let state = self.state.lock();
+        if next > state.top {
+            return CatchUp::Live;
+        }
+        let mut len = 0;
+        let page = state.history.from(next).take_while(|publication| {
+            let is_first = len == 0;
+            len += publication.payload().framed().len();
+            is_first || len <= len_max
+        });
+        let page: Vec<_> = page.map(Arc::clone).collect();
+        if page.is_empty() {
+            return CatchUp::Trimmed {
+                oldest: state.history.oldest().unwrap_or(state.top + 1),
+            };
+        }
+        CatchUp::Behind(page)
+    }
+
+    /// A page of at most `limit` publications: those after `since`, or else the newest.
+    pub fn page(&self, since: Option<Since>, limit: usize) -> Page {
+        let mut state = self.state.lock();
+        self.expire(&mut state, Instant::now());
+        let recovered = since.map(|since| self.is_kept(&state, since));
+        let first = match (since, recovered) {
+            (Some(since), Some(true)) => since.offset + 1,
+            // What is left, from the oldest; the caller sees `recovered: false`.
+            (Some(_), _) => state.history.oldest().unwrap_or(0),
+            (None, _) => {
+                let kept = state.history.count().min(limit);
+                state.top + 1 - u64::try_from(kept).unwrap_or(0)
+            }
+        };
+        let publications = state
+            .history
+            .from(first)
+            .take(limit)
+            .map(Arc::clone)
+            .collect();
+        let top = Position {
+            epoch: self.epoch,
+            offset: state.top,
+        };
+        Page {
+            top,
+            recovered,
+            publications,
+        }
+    }
+
+    fn expire(&self, state: &mut State, now: Instant) {
+        let before = state.history.held_len();
+        state.history.expire(now, &self.rule);
+        self.account(before, state.history.held_len());
+        if state.keys.as_mut().is_some_and(|keys| keys.expire(now)) {
+            state.keys = None;
+        }
+    }
+
+    /// Drops what is too old; closes the topic if nothing is left and nobody subscribes.
+    /// Returns the last position if it closed.
+    pub(super) fn try_close(&self, now: Instant) -> Option<Position> {
+        let mut state = self.state.lock();
+        self.expire(&mut state, now);
+        if state.closed
+            || !state.interest.is_empty()
+            || state.history.count() > 0
+            || state.keys.is_some()
+        {
+            return None;
+        }
+        state.closed = true;
+        Some(Position {
+            epoch: self.epoch,
+            offset: state.top,
+        })
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        let held = self.state.get_mut().history.held_len();
+        self.memory.release(MemoryKind::History, held);
+        self.memory
+            .release(MemoryKind::Connections, size_of::<Self>());
+    }
+}

@@ -1,0 +1,325 @@
+//! What waits for one connection that is behind: encoded, bounded, never cut inside a frame.
+//!
+//! An outbox exists only while something waits. It knows bytes and boundaries, no sockets.
+
+mod batch;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+pub use batch::{Batch, Slice};
+
+use crate::limits::Delivery;
+use crate::metrics::Memory;
+
+/// Pieces handed to one vectored write at most.
+pub const SLICES_MAX: usize = 32;
+
+/// The queue of one connection.
+///
+/// Invariant: only the front item can be begun; `len` is the sum of what is left of the items.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    items: VecDeque<Item>,
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Item {
+    Shared(Slice),
+    Own {
+        bytes: Box<[u8]>,
+        at: usize,
+        role: Role,
+    },
+}
+
+/// What bytes of a connection's own are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The answer to a ping; only the newest waits.
+    Pong,
+    /// Tells the client how many publications it lost here.
+    Skipped(u64),
+    /// Anything else; never dropped.
+    Control,
+}
+
+/// What became of publications that did not fit at once.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Push {
+    /// They wait.
+    Queued,
+    /// They wait, but this many older (or, for `latest`, any but the newest) were dropped.
+    Dropped(u64),
+    /// The connection must close; nothing but a begun frame waits.
+    Full,
+}
+
+/// The limit of an outbox and what happens at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Bytes that may wait.
+    pub len_max: usize,
+    /// What happens above.
+    pub delivery: Delivery,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Queues publications under `policy`. An empty outbox takes them whatever their length.
+    pub fn push(&mut self, mut slice: Slice, policy: Policy, memory: &Arc<Memory>) -> Push {
+        let mut dropped = 0;
+        if !self.is_empty() && self.len + slice.bytes().len() > policy.len_max {
+            match policy.delivery {
+                Delivery::Reliable => {
+                    self.clear();
+                    return Push::Full;
+                }
+                Delivery::Latest => {
+                    dropped = self.clear() + slice.keep_newest();
+                }
+                Delivery::Lossy => {
+                    let excess = self.len + slice.bytes().len() - policy.len_max;
+                    dropped = self.drop_oldest(excess);
+                    let excess = (self.len + slice.bytes().len()).saturating_sub(policy.len_max);
+                    if excess > 0 {
+                        dropped += slice.drop_front_but_newest(excess);
+                    }
+                }
+            }
+        }
+        if !slice.bytes().is_empty() {
+            slice.charge(memory);
+            self.len += slice.bytes().len();
+            self.items.push_back(Item::Shared(slice));
+        }
+        match dropped {
+            0 => Push::Queued,
+            count => Push::Dropped(count as u64),
+        }
+    }
+
+    /// Queues publications that come from history: they are bounded by who reads it.
+    pub fn push_replay(&mut self, slice: Slice, memory: &Arc<Memory>) {
+        slice.charge(memory);
+        self.len += slice.bytes().len();
+        self.items.push_back(Item::Shared(slice));
+    }
+
+    /// Queues bytes of the connection's own behind all that waits.
+    pub fn push_own(&mut self, bytes: Box<[u8]>) {
+        self.len += bytes.len();
+        self.items.push_back(Item::Own {
+            bytes,
+            at: 0,
+            role: Role::Control,
+        });
+    }
+
+    /// Queues the answer to a ping ahead of the publications; it replaces one that waits.
+    pub fn push_pong(&mut self, bytes: Box<[u8]>) {
+        self.put(bytes, Role::Pong, |role| role == Role::Pong);
+    }
+
+    /// Number of lost publications that the client is yet to be told of.
+    pub fn skipped(&self) -> u64 {
+        let waiting = self.items.iter().take(3).find_map(|item| match item {
+            Item::Own {
+                role: Role::Skipped(count),
+                at: 0,
+                ..
+            } => Some(*count),
+            _ => None,
+        });
+        waiting.unwrap_or(0)
+    }
+
+    /// Queues the notice that `count` publications in all are lost at the front; it replaces one
+    /// that waits.
+    pub fn put_skipped(&mut self, count: u64, bytes: Box<[u8]>) {
+        self.put(bytes, Role::Skipped(count), |role| {
+            matches!(role, Role::Skipped(_))
+        });
+    }
+
+    /// Puts `bytes` in the place of the item that `is_old` names, or else at the front, behind a
+    /// begun frame.
+    fn put(&mut self, bytes: Box<[u8]>, role: Role, is_old: impl Fn(Role) -> bool) {
+        self.split_begun();
+        let index = usize::from(self.is_begun());
+        let item = Item::Own { at: 0, role, bytes };
+        self.len += item.len();
+        let old = self
+            .items
+            .iter()
+            .take(index + 2)
+            .position(|item| matches!(item, Item::Own { at: 0, role, .. } if is_old(*role)));
+        match old {
+            Some(old) => {
+                self.len -= self.items[old].len();
+                self.items[old] = item;
+            }
+            None => self.items.insert(index, item),
+        }
+    }
+
+    fn is_begun(&self) -> bool {
+        self.items.front().is_some_and(Item::is_begun)
+    }
+
+    /// Makes a begun publication an item of its own, so that something can go behind it.
+    fn split_begun(&mut self) {
+        if let Some(Item::Shared(slice)) = self.items.front_mut()
+            && slice.is_begun()
+        {
+            let begun = slice.split_begun();
+            if slice.bytes().is_empty() {
+                *slice = begun;
+            } else {
+                self.items.push_front(Item::Shared(begun));
+            }
+        }
+    }
+
+    /// Drops every publication but one that is begun. Returns how many.
+    pub fn clear(&mut self) -> usize {
+        let mut dropped = 0;
+        self.items.retain_mut(|item| match item {
+            Item::Own { .. } => true,
+            Item::Shared(slice) => {
+                dropped += slice.keep_begun();
+                !slice.bytes().is_empty()
+            }
+        });
+        self.len = self.items.iter().map(Item::len).sum();
+        dropped
+    }
+
+    /// Drops the oldest publications, none that is begun, until `len` bytes went. Returns how many.
+    fn drop_oldest(&mut self, len: usize) -> usize {
+        self.split_begun();
+        let (mut dropped, mut left) = (0, len);
+        let mut is_front = true;
+        self.items.retain_mut(|item| {
+            let is_begun = is_front && item.is_begun();
+            is_front = false;
+            let Item::Shared(slice) = item else {
+                return true;
+            };
+            if left == 0 || is_begun {
+                return true;
+            }
+            let before = slice.bytes().len();
+            dropped += slice.drop_front(left);
+            left = left.saturating_sub(before - slice.bytes().len());
+            !slice.bytes().is_empty()
+        });
+        self.len = self.items.iter().map(Item::len).sum();
+        dropped
+    }
+
+    /// The next bytes to write, in order, at most [`SLICES_MAX`] pieces.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+        let mut count = 0;
+        for (item, slice) in self.items.iter().zip(slices) {
+            *slice = IoSlice::new(item.bytes());
+            count += 1;
+        }
+        count
+    }
+
+    /// Takes off what was written. Returns how many publications are now whole at the kernel.
+    pub fn advance(&mut self, len: usize) -> usize {
+        self.len -= len;
+        let (mut left, mut completed) = (len, 0);
+        while let Some(item) = self.items.front_mut() {
+            let taken = item.len().min(left);
+            completed += item.advance(taken);
+            left -= taken;
+            if item.len() > 0 {
+                break;
+            }
+            self.items.pop_front();
+        }
+        completed
+    }
+
+    /// Takes the next piece out, for a consumer that holds it itself.
+    pub fn pop(&mut self) -> Option<Piece> {
+        let item = self.items.pop_front()?;
+        self.len -= item.len();
+        Some(Piece(item))
+    }
+}
+
+impl Item {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(slice) => slice.bytes(),
+            Self::Own { bytes, at, .. } => &bytes[*at..],
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn is_begun(&self) -> bool {
+        match self {
+            Self::Shared(slice) => slice.is_begun(),
+            Self::Own { at, .. } => *at > 0,
+        }
+    }
+
+    fn advance(&mut self, len: usize) -> usize {
+        match self {
+            Self::Shared(slice) => slice.advance(len),
+            Self::Own { at, .. } => {
+                *at += len;
+                0
+            }
+        }
+    }
+}
+
+/// A piece taken out of an outbox.
+#[derive(Debug)]
+pub struct Piece(Item);
+
+impl Piece {
+    /// Publications that end in it.
+    pub fn count(&self) -> usize {
+        match &self.0 {
+            Item::Shared(slice) => slice.count(),
+            Item::Own { .. } => 0,
+        }
+    }
+}
+
+impl bytes::Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.0.advance(len);
+    }
+}

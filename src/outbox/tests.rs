@@ -1,0 +1,174 @@
+//! Random pushes, drops and writes against the order a client may see.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{Batch, Delivery, Outbox, Policy, Push, SLICES_MAX, Slice};
+use crate::metrics::{Memory, MemoryKind};
+
+/// A frame that names itself: its length, then its number repeated.
+fn frame(number: u8, len: usize) -> Bytes {
+    let mut bytes = vec![number; len];
+    bytes[0] = u8::try_from(len).expect("frames are short here");
+    Bytes::from(bytes)
+}
+
+fn parse(mut bytes: &[u8]) -> Vec<u8> {
+    let mut numbers = Vec::new();
+    while let Some(len) = bytes.first().map(|len| usize::from(*len)) {
+        let (frame, rest) = bytes.split_at(len);
+        assert!(
+            frame[1..].iter().all(|byte| *byte == frame[1]),
+            "frames arrive whole"
+        );
+        numbers.push(frame[1]);
+        bytes = rest;
+    }
+    numbers
+}
+
+fn take(outbox: &mut Outbox, len: usize, out: &mut Vec<u8>) -> usize {
+    let mut slices = [std::io::IoSlice::new(&[]); SLICES_MAX];
+    let count = outbox.slices(&mut slices);
+    let all: Vec<u8> = slices[..count]
+        .iter()
+        .flat_map(|slice| slice.to_vec())
+        .collect();
+    let len = len.min(all.len());
+    out.extend_from_slice(&all[..len]);
+    outbox.advance(len)
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(Vec<usize>),
+    Pong,
+    Write(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => prop::collection::vec(2_usize..40, 1..5).prop_map(Step::Push),
+        1 => Just(Step::Pong),
+        2 => (0_usize..120).prop_map(Step::Write),
+    ]
+}
+
+const PONG: u8 = 255;
+
+fn run(steps: &[Step], delivery: Delivery) {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let policy = Policy {
+        len_max: 200,
+        delivery,
+    };
+    let (mut outbox, mut out) = (Outbox::default(), Vec::new());
+    let (mut number, mut dropped, mut completed) = (0_u8, 0, 0);
+    for step in steps {
+        match step {
+            Step::Push(lens) if usize::from(number) + lens.len() < usize::from(PONG) => {
+                let frames: Vec<_> = lens
+                    .iter()
+                    .map(|len| {
+                        number += 1;
+                        frame(number, *len)
+                    })
+                    .collect();
+                let batch = Rc::new(Batch::join(Vec::new(), frames.iter()));
+                let len = batch.bytes().len();
+                match outbox.push(Slice::new(batch, 0..len), policy, &memory) {
+                    Push::Queued => {}
+                    Push::Dropped(count) => dropped += count,
+                    Push::Full => {
+                        take(&mut outbox, usize::MAX, &mut out);
+                        parse(&out);
+                        return;
+                    }
+                }
+                assert!(
+                    outbox.len() <= 200 + 40 + 40,
+                    "a begun frame and a pong come on top"
+                );
+            }
+            Step::Push(_) => {}
+            Step::Pong => outbox.push_pong(frame(PONG, 5).to_vec().into()),
+            Step::Write(len) => completed += take(&mut outbox, *len, &mut out),
+        }
+    }
+    while !outbox.is_empty() {
+        completed += take(&mut outbox, usize::MAX, &mut out);
+    }
+    assert_eq!(outbox.len(), 0);
+    let numbers: Vec<_> = parse(&out)
+        .into_iter()
+        .filter(|number| *number != PONG)
+        .collect();
+    assert!(
+        numbers.is_sorted_by(|a, b| a < b),
+        "in order, none twice: {numbers:?}"
+    );
+    assert_eq!(numbers.len(), completed);
+    assert_eq!(
+        numbers.len() as u64 + dropped,
+        u64::from(number),
+        "delivered or counted"
+    );
+    if number > 0 {
+        assert_eq!(numbers.last(), Some(&number), "the newest always arrives");
+    }
+    assert_eq!(memory.held(MemoryKind::Outbox), 0);
+}
+
+proptest! {
+    #[test]
+    fn frames_arrive_whole_in_order_or_are_counted(
+        steps in prop::collection::vec(step(), 0..60),
+        class in 0_usize..3,
+    ) {
+        run(&steps, Delivery::ALL[class]);
+    }
+}
+
+#[test]
+fn only_the_newest_pong_waits() {
+    let mut outbox = Outbox::default();
+    for number in 1..=3 {
+        outbox.push_pong(frame(number, 4).to_vec().into());
+    }
+    let mut out = Vec::new();
+    take(&mut outbox, usize::MAX, &mut out);
+    assert_eq!(parse(&out), [3]);
+}
+
+#[test]
+fn a_notice_of_skipped_publications_goes_behind_the_begun_frame_and_grows() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let policy = Policy {
+        len_max: 10,
+        delivery: Delivery::Latest,
+    };
+    let mut outbox = Outbox::default();
+    let batch = Rc::new(Batch::single(frame(1, 8)));
+    assert_eq!(
+        outbox.push(Slice::new(batch, 0..8), policy, &memory),
+        Push::Queued
+    );
+    let mut out = Vec::new();
+    take(&mut outbox, 3, &mut out);
+    for number in 2..5 {
+        let batch = Rc::new(Batch::single(frame(number, 8)));
+        let pushed = outbox.push(Slice::new(batch, 0..8), policy, &memory);
+        if let Push::Dropped(count) = pushed
+            && count > 0
+        {
+            let count = outbox.skipped() + count;
+            let notice = frame(100 + u8::try_from(count).expect("few"), 4);
+            outbox.put_skipped(count, notice.to_vec().into());
+        }
+    }
+    take(&mut outbox, usize::MAX, &mut out);
+    assert_eq!(parse(&out), [1, 102, 4]);
+}

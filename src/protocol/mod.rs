@@ -1,0 +1,75 @@
+//! The front doors' encodings: a publication or a control object in, bytes out.
+//!
+//! Nothing here knows sockets or requests. Every encoding is made once and shared by all its
+//! subscribers, so each is exactly as long as its allocation.
+
+mod encode;
+pub mod json;
+pub mod ndjson;
+pub mod object;
+pub mod plain;
+pub mod sse;
+
+use crate::hub::{Variant, VariantId, Variants};
+
+/// The plain door: one WebSocket frame with exactly the payload.
+pub const NATIVE: VariantId = VariantId::NATIVE;
+/// The plain door with `format=json`: a text frame with the publication object.
+pub const JSON: VariantId = VariantId::new(1);
+/// Server-sent events with the payload as their data.
+pub const SSE: VariantId = VariantId::new(2);
+/// Server-sent events with `format=json`: their data is the publication object.
+pub const SSE_JSON: VariantId = VariantId::new(3);
+/// The publication object on a line of its own.
+pub const NDJSON: VariantId = VariantId::new(4);
+
+/// The encodings of all front doors, in the order of the constants above.
+pub fn variants() -> Variants {
+    Variants::new([
+        Variant {
+            name: "plain",
+            encode: |publication, _| publication.payload().framed().clone(),
+        },
+        Variant {
+            name: "json",
+            encode: json::publication,
+        },
+        Variant {
+            name: "sse",
+            encode: sse::publication,
+        },
+        Variant {
+            name: "sse_json",
+            encode: sse::publication_object,
+        },
+        Variant {
+            name: "ndjson",
+            encode: ndjson::publication,
+        },
+    ])
+}
+
+/// Tells a subscriber of `variant` that it lost `count` publications; `None` = it has no words
+/// for that.
+pub fn skipped(variant: VariantId, count: u64) -> Option<Box<[u8]>> {
+    let notice = match variant {
+        JSON => json::skipped(count),
+        SSE | SSE_JSON => sse::skipped(count),
+        NDJSON => ndjson::skipped(count),
+        _ => return None,
+    };
+    Some(notice.as_ref().into())
+}
+
+/// What a stream of `variant` says in silence; `None` = the transport has its own pings.
+pub fn keepalive(variant: VariantId) -> Option<Box<[u8]>> {
+    let words = match variant {
+        SSE | SSE_JSON => sse::comment(),
+        NDJSON => ndjson::ping(),
+        _ => return None,
+    };
+    Some(words.as_ref().into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Subscribers that read history on their own until they meet the top.
+//!
+//! History is their queue: nothing is pushed into an outbox but what the socket is about to take.
+
+use std::rc::Rc;
+
+use super::Worker;
+use super::connection::{ConnectionKey, Phase, Pick, Place, Transport};
+use super::output::Share;
+use crate::hub::CatchUp;
+use crate::limits::Delivery;
+use crate::reason::CloseReason;
+
+/// Bytes read from history at a time.
+const REPLAY_LEN: usize = 64 * 1024;
+
+/// Sessions that are served in one turn, each once.
+const REPLAYS_PER_TURN: usize = 64;
+
+impl Worker {
+    /// Serves those who catch up and are not waiting for their client.
+    pub(super) fn catch_up(&mut self) {
+        for _ in 0..self.catching.len().min(REPLAYS_PER_TURN) {
+            let Some(key) = self.catching.pop_front() else {
+                return;
+            };
+            if self.catch_up_one(key) {
+                self.catching.push_back(key);
+            }
+        }
+    }
+
+    /// Serves one session its next piece. Returns whether it can take another at once.
+    fn catch_up_one(&mut self, key: ConnectionKey) -> bool {
+        let Some(connection) = self.get(key) else {
+            return false;
+        };
+        let is_waiting = connection.outbox.is_some()
+            || matches!(connection.transport, Transport::Pending)
+            || connection.phase != Phase::Open;
+        if is_waiting || connection.member.place != Place::CatchingUp {
+            return false;
+        }
+        let (member, next) = (connection.member, connection.extra().next);
+        let topic = &mut self.topics[member.topic as usize];
+        match topic.topic.catch_up(next, REPLAY_LEN) {
+            CatchUp::Live => {
+                let connection = &mut self.connections[key.index as usize];
+                connection.shed_extra();
+                topic.join(key.index, &mut connection.member, next);
+                false
+            }
+            CatchUp::Trimmed { oldest } => {
+                if topic.topic.rule().delivery == Delivery::Reliable {
+                    self.metrics.overflows[Delivery::Reliable as usize].add(1);
+                    self.end(key, CloseReason::OutboxOverflow);
+                    return false;
+                }
+                let Self {
+                    connections,
+                    output,
+                    ..
+                } = self;
+                let connection = &mut connections[key.index as usize];
+                connection.extra().next = oldest;
+                output.metrics.overflows[topic.topic.rule().delivery as usize].add(1);
+                output.tell_skipped(key.index, connection, oldest - next);
+                true
+            }
+            CatchUp::Behind(publications) => {
+                let Self {
+                    connections,
+                    topics,
+                    output,
+                    variants,
+                    ..
+                } = self;
+                let (connection, topic) = (
+                    &mut connections[key.index as usize],
+                    &topics[member.topic as usize].topic,
+                );
+                connection.extra().next = next + publications.len() as u64;
+                let own = Some(key.session(output.worker));
+                let publications: Vec<_> = publications
+                    .into_iter()
+                    .filter(|one| member.pick == Pick::All || one.draft.session != own)
+                    .collect();
+                if publications.is_empty() {
+                    return true;
+                }
+                let batch = output
+                    .encoding(topic, variants)
+                    .batch(&publications, member.variant);
+                let batch = Rc::new(batch);
+                output.replay(key.index, connection, &Share::all(&batch, topic));
+                connection.outbox.is_none()
+            }
+        }
+    }
+}

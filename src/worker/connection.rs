@@ -1,0 +1,179 @@
+//! The slot of one connection: as small as it can be, since most of them are idle.
+
+use std::net::{IpAddr, TcpStream};
+use std::task::Waker;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::wheel::Tick;
+use crate::hub::VariantId;
+use crate::id::{Door, SessionId, WorkerId};
+use crate::outbox::Outbox;
+use crate::session::Session;
+use crate::ws::Reading;
+
+/// Names a connection of this worker; each connection has another generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionKey {
+    pub(super) index: u32,
+    generation: u32,
+}
+
+impl ConnectionKey {
+    pub(super) fn new(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    pub(super) fn from_token(token: mio::Token) -> Self {
+        let token = token.0 as u64;
+        Self {
+            index: low(token),
+            generation: low(token >> 32),
+        }
+    }
+
+    pub(super) fn token(self) -> mio::Token {
+        let token = u64::from(self.generation) << 32 | u64::from(self.index);
+        mio::Token(usize::try_from(token).expect("only 64-bit platforms are claimed"))
+    }
+
+    /// The session of the connection, unique over all workers.
+    pub(super) fn session(self, worker: WorkerId) -> SessionId {
+        SessionId(u64::from(worker.0) << 32 | u64::from(self.generation))
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is wanted"
+)]
+fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// Where the bytes go.
+#[derive(Debug)]
+pub(super) enum Transport {
+    /// Subscribed, but the answer is not out yet: everything waits in the outbox.
+    Pending,
+    /// An upgraded socket, owned by the worker.
+    Socket(TcpStream),
+    /// A response body that hyper pulls from.
+    Stream(Box<Stream>),
+}
+
+/// The worker's end of a streamed response.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// Who waits for the next piece.
+    pub(super) waker: Option<Waker>,
+    /// Ends the task that serves the HTTP connection.
+    pub(super) abort: AbortHandle,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Subscribed; reads and delivers.
+    Open,
+    /// On the list of those that end in this turn: neither reads nor delivers.
+    Ending,
+    /// The close frame waits in the outbox behind what was accepted before.
+    Leaving,
+    /// All is written and our side is shut; waits for the client's.
+    Lingering,
+}
+
+/// Which publications of its topic a member gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick {
+    /// All of them.
+    All,
+    /// All but its own session's (`echo=false`).
+    Others,
+}
+
+/// Where a member stands in its local topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the list of its variant, at this position.
+    Listed(u32),
+    /// Joined at a sequence that is not reached yet.
+    Late,
+    /// Reads history on its own until it meets the top.
+    CatchingUp,
+}
+
+/// The subscription of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    /// The worker's number for the topic.
+    pub(super) topic: u32,
+    pub(super) variant: VariantId,
+    pub(super) pick: Pick,
+    pub(super) place: Place,
+}
+
+/// What few connections need.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    /// Next sequence while catching up.
+    pub(super) next: u64,
+    /// Publications left in this second (`publish_rate_max`).
+    pub(super) bucket: Option<(Instant, f64)>,
+    /// Peer, where addresses are capped.
+    pub(super) address: Option<IpAddr>,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) generation: u32,
+    /// Last byte received (or, on a stream, sent).
+    pub(super) seen: Tick,
+    /// Last ping sent, or last progress of the outbox.
+    pub(super) pinged: Tick,
+    /// Last time that the peer took something, while the outbox waits.
+    pub(super) progress: Tick,
+    /// Tick of the wheel's entry that counts; others are stale.
+    pub(super) deadline: Tick,
+    pub(super) member: Member,
+    pub(super) transport: Transport,
+    pub(super) session: Session,
+    pub(super) reading: Reading,
+    pub(super) outbox: Option<Box<Outbox>>,
+    pub(super) extra: Option<Box<Extra>>,
+    pub(super) door: Door,
+    pub(super) phase: Phase,
+    pub(super) awaits_pong: bool,
+    /// On the run list of sockets to read.
+    pub(super) is_ready: bool,
+    /// Not read until the inboxes have room.
+    pub(super) is_paused: bool,
+}
+
+impl Connection {
+    pub(super) fn key(&self, index: u32) -> ConnectionKey {
+        ConnectionKey::new(index, self.generation)
+    }
+
+    /// The session whose publications this connection does not get.
+    pub(super) fn excluded(&self, index: u32, worker: WorkerId) -> Option<SessionId> {
+        (self.member.pick == Pick::Others).then(|| self.key(index).session(worker))
+    }
+
+    /// Whether it stands in its local topic.
+    pub(super) fn is_subscribed(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Ending)
+    }
+
+    /// Lets go of what only catching up needed.
+    pub(super) fn shed_extra(&mut self) {
+        let is_needed = |extra: &Box<Extra>| extra.bucket.is_some() || extra.address.is_some();
+        self.extra = self.extra.take().filter(is_needed);
+    }
+
+    pub(super) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+}

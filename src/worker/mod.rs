@@ -1,0 +1,390 @@
+//! One thread's share of the server: its connections, its subscriber lists, its turns.
+//!
+//! Nothing on the delivery path is shared between workers but the immutable publication. A worker
+//! is never borrowed across an await; other threads reach it through its inbox only.
+
+mod catch_up;
+mod connection;
+mod handle;
+mod leave;
+mod output;
+mod pass;
+mod poller;
+mod read;
+mod run;
+mod timer;
+mod topic;
+mod wheel;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use slab::Slab;
+use tokio::task::AbortHandle;
+
+use connection::{Connection, Extra, Member, Phase, Place, Stream, Transport};
+use output::Output;
+use timer::Deadlines;
+use topic::LocalTopic;
+use wheel::{Tick, Wheel};
+
+pub use connection::{ConnectionKey, Pick};
+pub use handle::{Pending, StreamBody, WorkerHandle};
+pub use run::run;
+
+use crate::auth::Identity;
+use crate::drain::Drain;
+use crate::hub::{Hub, Inbox, Joined, Start, TopicName, VariantId, Variants};
+use crate::id::{Door, WorkerId};
+use crate::limits::Limits;
+use crate::metrics::{MemoryKind, WorkerMetrics};
+use crate::outbox::Piece;
+use crate::session::Session;
+use crate::time::Stamp;
+use crate::ws::Decoder;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerParts {
+    /// Its place.
+    pub id: WorkerId,
+    /// All topics.
+    pub hub: Arc<Hub>,
+    /// The limits in force.
+    pub limits: Arc<Limits>,
+    /// Its counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Where it registers its sockets.
+    pub registry: Registry,
+    /// The way out.
+    pub drain: Arc<Drain>,
+}
+
+/// A subscription that a client asks for.
+#[derive(Debug)]
+pub struct Opening {
+    /// The topic.
+    pub topic: TopicName,
+    /// Where the stream begins.
+    pub start: Start,
+    /// How publications are encoded.
+    pub variant: VariantId,
+    /// Which publications it gets.
+    pub pick: Pick,
+    /// Its rights.
+    pub identity: Identity,
+    /// The front door, for the metrics.
+    pub door: Door,
+    /// The peer, where addresses are capped.
+    pub address: Option<IpAddr>,
+}
+
+/// The state of one worker. See the module's files for its parts of a turn, in order: `read`,
+/// `pass`, `catch_up`, `leave`, `timer`.
+#[derive(Debug)]
+pub struct Worker {
+    hub: Arc<Hub>,
+    inbox: Arc<Inbox>,
+    variants: Arc<Variants>,
+    limits: Arc<Limits>,
+    metrics: Arc<WorkerMetrics>,
+    drain: Arc<Drain>,
+    registry: Registry,
+    connections: Slab<Connection>,
+    topics: Slab<LocalTopic>,
+    output: Output,
+    decoder: Decoder,
+    deadlines: Deadlines,
+    clock: Stamp,
+    generation: u32,
+    /// Connections in a local topic.
+    subscribed: usize,
+    /// Sessions when the drain began, and the next slot to ask to leave.
+    leaving: Option<(usize, usize)>,
+    /// Sockets that may have something to read.
+    ready: VecDeque<ConnectionKey>,
+    /// Topics with something to deliver.
+    dirty: VecDeque<u32>,
+    /// Sessions that read history and are not waiting for their client.
+    catching: VecDeque<ConnectionKey>,
+    /// Publishers that are not read until the inboxes have room.
+    paused: Vec<ConnectionKey>,
+    read_buf: Box<[u8]>,
+    due: Vec<(Tick, ConnectionKey)>,
+}
+
+impl Worker {
+    fn new(parts: WorkerParts) -> Self {
+        let WorkerParts {
+            id,
+            hub,
+            limits,
+            metrics,
+            registry,
+            drain,
+        } = parts;
+        let clock = Stamp::now();
+        let shortest = limits
+            .ping_interval
+            .min(limits.pong_timeout)
+            .min(limits.write_timeout);
+        let wheel = Wheel::new(shortest, clock.instant);
+        let deadlines = Deadlines::new(&limits, &wheel);
+        let output = Output {
+            worker: id,
+            limits: Arc::clone(&limits),
+            metrics: Arc::clone(&metrics),
+            memory: Arc::clone(hub.memory()),
+            now: wheel.tick(clock.instant),
+            wheel,
+            ending: Vec::new(),
+            spare: Vec::new(),
+        };
+        Self {
+            inbox: Arc::clone(hub.inbox(id)),
+            variants: Arc::clone(hub.variants()),
+            decoder: Decoder::new((&*limits).into()),
+            hub,
+            limits,
+            metrics,
+            drain,
+            registry,
+            connections: Slab::new(),
+            topics: Slab::new(),
+            output,
+            deadlines,
+            clock,
+            generation: 0,
+            subscribed: 0,
+            leaving: None,
+            ready: VecDeque::new(),
+            dirty: VecDeque::new(),
+            catching: VecDeque::new(),
+            paused: Vec::new(),
+            read_buf: vec![0; read::READ_LEN].into(),
+            due: Vec::new(),
+        }
+    }
+
+    fn get(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(key.index as usize)?;
+        (connection.key(key.index) == key).then_some(connection)
+    }
+
+    /// Subscribes a connection that is not there yet: until it is, everything waits for it.
+    fn open(&mut self, opening: Opening) -> (ConnectionKey, Joined) {
+        let Opening {
+            topic,
+            start,
+            variant,
+            pick,
+            identity,
+            door,
+            address,
+        } = opening;
+        let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
+        self.generation = self.generation.wrapping_add(1);
+        let topics = &mut self.topics;
+        let (_, joined) = self
+            .hub
+            .subscribe(&topic, self.output.worker, start, |topic| {
+                let local = topics.insert(LocalTopic::new(Arc::clone(topic)));
+                u32::try_from(local).expect("indices are u32")
+            });
+        let local = &mut self.topics[joined.local as usize];
+        if local.count == 0 {
+            local.arrived = joined.top;
+        }
+        local.count += 1;
+        let mut member = Member {
+            topic: joined.local,
+            variant,
+            pick,
+            place: Place::CatchingUp,
+        };
+        let mut extra = address.map(|address| Extra {
+            address: Some(address),
+            ..Extra::default()
+        });
+        if joined.next > joined.top {
+            local.join(index, &mut member, joined.next);
+        } else {
+            extra.get_or_insert_default().next = joined.next;
+        }
+        let now = self.output.now;
+        self.connections.insert(Connection {
+            generation: self.generation,
+            seen: now,
+            pinged: now,
+            progress: now,
+            deadline: Tick::NEVER,
+            member,
+            transport: Transport::Pending,
+            session: Session::new(identity),
+            reading: Default::default(),
+            outbox: None,
+            extra: extra.map(Box::new),
+            door,
+            phase: Phase::Open,
+            awaits_pong: false,
+            is_ready: false,
+            is_paused: false,
+        });
+        let Self {
+            connections,
+            output,
+            ..
+        } = self;
+        let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
+        output.expect_by(index, &mut connections[index as usize], first_look);
+        self.count_opened(door);
+        (ConnectionKey::new(index, self.generation), joined)
+    }
+
+    fn count_opened(&mut self, door: Door) {
+        self.subscribed += 1;
+        self.metrics.subscriptions.add(1);
+        self.metrics.connections[door.index()].add(1);
+        self.metrics.connections_total[door.index()].add(1);
+        self.output
+            .memory
+            .charge(MemoryKind::Connections, size_of::<Connection>());
+    }
+
+    /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
+    fn activate(&mut self, key: ConnectionKey, socket: TcpStream, mut first: Vec<u8>) {
+        if self.get(key).is_none() {
+            return;
+        }
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let source = socket.as_raw_fd();
+        if self
+            .registry
+            .register(&mut SourceFd(&source), key.token(), both)
+            .is_err()
+        {
+            return self.remove(key.index);
+        }
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        connection.transport = Transport::Socket(socket);
+        self.write_waiting(key);
+        self.receive(key, &mut first);
+        // The registration tells edges only; what came before it must be asked for.
+        self.mark_ready(key);
+    }
+
+    /// Makes a response body the connection's way out; `abort` ends the task that serves it.
+    fn attach(&mut self, key: ConnectionKey, abort: AbortHandle) {
+        if let Some(connection) = self.get(key) {
+            connection.transport = Transport::Stream(Box::new(Stream { waker: None, abort }));
+            self.write_waiting(key);
+        }
+    }
+
+    /// The next piece for a response body; `None` ends it.
+    fn poll_piece(&mut self, key: ConnectionKey, context: &Context<'_>) -> Poll<Option<Piece>> {
+        let now = self.output.now;
+        let Some(connection) = self.get(key) else {
+            return Poll::Ready(None);
+        };
+        let Some(piece) = connection.outbox.as_mut().and_then(|outbox| outbox.pop()) else {
+            if !connection.is_subscribed() {
+                return Poll::Ready(None);
+            }
+            if let Transport::Stream(stream) = &mut connection.transport {
+                stream.waker = Some(context.waker().clone());
+            }
+            return Poll::Pending;
+        };
+        connection.seen = now;
+        connection.progress = now;
+        let (door, len) = (connection.door, bytes::Buf::remaining(&piece));
+        if connection
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| outbox.is_empty())
+        {
+            connection.outbox = None;
+            self.on_drained(key);
+        }
+        self.metrics.outbox_bytes.sub(len as u64);
+        self.metrics.writes.add(1);
+        self.output.count_deliveries(door, piece.count(), len);
+        Poll::Ready(Some(piece))
+    }
+
+    /// Writes what waits for a socket that takes something again.
+    fn write_waiting(&mut self, key: ConnectionKey) {
+        let Self {
+            connections,
+            output,
+            ..
+        } = self;
+        if output.drain(key.index, &mut connections[key.index as usize]) {
+            self.on_drained(key);
+        }
+    }
+
+    /// Nothing waits for a connection any more.
+    fn on_drained(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.get(key) else {
+            return;
+        };
+        if connection.phase == Phase::Leaving {
+            self.finish(key);
+        } else if connection.member.place == Place::CatchingUp {
+            self.catching.push_back(key);
+        }
+    }
+
+    /// Takes the connection out of its local topic, and the topic out when that was the last.
+    fn unsubscribe(&mut self, index: u32) {
+        let member = self.connections[index as usize].member;
+        self.subscribed -= 1;
+        self.metrics.subscriptions.sub(1);
+        let local = &mut self.topics[member.topic as usize];
+        local.remove(index, member, &mut self.connections);
+        let was_last = local.topic.unsubscribe(self.output.worker);
+        debug_assert_eq!(was_last, local.count == 0, "hub and worker count alike");
+        if was_last {
+            for publication in self.topics.remove(member.topic as usize).undelivered() {
+                self.release(&publication);
+            }
+        }
+    }
+
+    /// Forgets a connection; its socket closes, its HTTP task ends.
+    fn remove(&mut self, index: u32) {
+        if self.connections[index as usize].is_subscribed() {
+            self.unsubscribe(index);
+        }
+        let connection = self.connections.remove(index as usize);
+        self.metrics.connections[connection.door.index()].sub(1);
+        let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        self.metrics.outbox_bytes.sub(waiting as u64);
+        self.output
+            .memory
+            .release(MemoryKind::Connections, size_of::<Connection>());
+        self.output
+            .memory
+            .release(MemoryKind::Reading, connection.reading.held_len());
+        match &connection.transport {
+            Transport::Pending => {}
+            Transport::Stream(stream) => stream.abort.abort(),
+            Transport::Socket(socket) => {
+                // The descriptor closes with the connection, and with it the registration.
+                let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! From a batch to one connection: written at once, or queued when the connection is behind.
+
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::connection::{Connection, ConnectionKey, Phase, Transport};
+use super::pass::Encoding;
+use super::wheel::{Tick, Wheel};
+use crate::hub::{Topic, Variants};
+use crate::id::{Door, WorkerId};
+use crate::limits::{Delivery, Limits};
+use crate::metrics::{Memory, WorkerMetrics};
+use crate::outbox::{Batch, Outbox, Policy, Push, SLICES_MAX, Slice};
+use crate::protocol;
+use crate::reason::CloseReason;
+
+/// What delivering needs, beside the connection.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) worker: WorkerId,
+    pub(super) limits: Arc<Limits>,
+    pub(super) metrics: Arc<WorkerMetrics>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) wheel: Wheel,
+    /// The tick of this turn.
+    pub(super) now: Tick,
+    /// Connections to end when this turn's fan-out is done.
+    pub(super) ending: Vec<(ConnectionKey, CloseReason)>,
+    /// A buffer to join publications in.
+    pub(super) spare: Vec<u8>,
+}
+
+/// Part of a batch for one member.
+#[derive(Debug)]
+pub(super) struct Share<'a> {
+    batch: &'a Rc<Batch>,
+    range: Range<usize>,
+    /// Number of publications.
+    count: usize,
+    delivery: Delivery,
+}
+
+impl<'a> Share<'a> {
+    /// The publications of `batch` with these indices.
+    pub(super) fn new(batch: &'a Rc<Batch>, indices: Range<usize>, topic: &Topic) -> Self {
+        let (count, range) = (indices.len(), batch.range(indices));
+        Self {
+            batch,
+            range,
+            count,
+            delivery: topic.rule().delivery,
+        }
+    }
+
+    /// All publications of `batch`.
+    pub(super) fn all(batch: &'a Rc<Batch>, topic: &Topic) -> Self {
+        Self::new(batch, 0..batch.count(), topic)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.batch.bytes()[self.range.clone()]
+    }
+
+    fn slice(&self) -> Slice {
+        Slice::new(Rc::clone(self.batch), self.range.clone())
+    }
+}
+
+impl Output {
+    pub(super) fn encoding<'a>(
+        &'a mut self,
+        topic: &'a Topic,
+        variants: &'a Variants,
+    ) -> Encoding<'a> {
+        Encoding {
+            topic: topic.name(),
+            variants,
+            spare: &mut self.spare,
+        }
+    }
+
+    /// Hands live publications to a connection.
+    pub(super) fn deliver(&mut self, index: u32, connection: &mut Connection, share: &Share<'_>) {
+        if let Some(slice) = self.write_now(index, connection, share) {
+            self.queue(index, connection, slice, share.delivery);
+        }
+    }
+
+    /// Hands publications from history to a connection that catches up.
+    pub(super) fn replay(&mut self, index: u32, connection: &mut Connection, share: &Share<'_>) {
+        if let Some(slice) = self.write_now(index, connection, share) {
+            let memory = Arc::clone(&self.memory);
+            let outbox = self.outbox(index, connection);
+            let before = outbox.len();
+            outbox.push_replay(slice, &memory);
+            self.account(before, connection);
+            wake(connection);
+        }
+    }
+
+    /// Writes what the socket takes. Returns what is left to queue.
+    fn write_now(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        share: &Share<'_>,
+    ) -> Option<Slice> {
+        if connection.phase != Phase::Open {
+            return None;
+        }
+        let (None, Transport::Socket(socket)) = (&connection.outbox, &mut connection.transport)
+        else {
+            return Some(share.slice());
+        };
+        let bytes = share.bytes();
+        self.metrics.writes.add(1);
+        let len = match socket.write(bytes) {
+            Ok(len) if len == bytes.len() => {
+                self.count_deliveries(connection.door, share.count, len);
+                return None;
+            }
+            Ok(len) => len,
+            Err(error) if is_transient(&error) => 0,
+            Err(_) => {
+                self.end(index, connection, CloseReason::Abnormal);
+                return None;
+            }
+        };
+        let mut rest = share.slice();
+        let count = rest.advance(len);
+        self.count_deliveries(connection.door, count, len);
+        Some(rest)
+    }
+
+    /// Counts publications that the kernel took whole, and bytes that it took.
+    pub(super) fn count_deliveries(&self, door: Door, count: usize, len: usize) {
+        self.metrics.deliveries[door.index()].add(count as u64);
+        self.metrics.delivery_bytes[door.index()].add(len as u64);
+    }
+
+    fn queue(&mut self, index: u32, connection: &mut Connection, slice: Slice, delivery: Delivery) {
+        let policy = Policy {
+            len_max: self.limits.outbox_bytes_max,
+            delivery,
+        };
+        let memory = Arc::clone(&self.memory);
+        let outbox = self.outbox(index, connection);
+        let before = outbox.len();
+        let pushed = outbox.push(slice, policy, &memory);
+        self.account(before, connection);
+        match pushed {
+            Push::Queued => {}
+            Push::Dropped(count) => {
+                self.metrics.overflows[delivery as usize].add(1);
+                self.tell_skipped(index, connection, count);
+            }
+            Push::Full => {
+                self.metrics.overflows[delivery as usize].add(1);
+                self.end(index, connection, CloseReason::OutboxOverflow);
+            }
+        }
+        wake(connection);
+    }
+
+    /// Tells the client, if its door has words for it, that it lost `count` more publications.
+    pub(super) fn tell_skipped(&mut self, index: u32, connection: &mut Connection, count: u64) {
+        let waiting = connection
+            .outbox
+            .as_ref()
+            .map_or(0, |outbox| outbox.skipped());
+        let Some(notice) = protocol::skipped(connection.member.variant, waiting + count) else {
+            return;
+        };
+        let outbox = self.outbox(index, connection);
+        let before = outbox.len();
+        outbox.put_skipped(waiting + count, notice);
+        self.account(before, connection);
+    }
+
+    /// Keeps the gauge of queued bytes true after a change from `before`.
+    fn account(&self, before: usize, connection: &Connection) {
+        let after = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        self.metrics
+            .outbox_bytes
+            .add((after as u64).wrapping_sub(before as u64));
+    }
+
+    /// The connection's outbox, made if it has none; from then on the write deadline runs.
+    fn outbox<'a>(&mut self, index: u32, connection: &'a mut Connection) -> &'a mut Outbox {
+        if connection.outbox.is_none() {
+            connection.progress = self.now;
+            let deadline = self.now.plus(self.wheel.ticks(self.limits.write_timeout));
+            self.expect_by(index, connection, deadline);
+        }
+        connection.outbox.get_or_insert_default()
+    }
+
+    /// Has the connection looked at by `tick`, if that is earlier than planned.
+    pub(super) fn expect_by(&mut self, index: u32, connection: &mut Connection, tick: Tick) {
+        if tick < connection.deadline {
+            connection.deadline = self.wheel.insert(connection.key(index), tick);
+        }
+    }
+
+    /// Sends bytes of the connection's own, behind what waits.
+    pub(super) fn send_own(&mut self, index: u32, connection: &mut Connection, bytes: Box<[u8]>) {
+        let before = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        self.outbox(index, connection).push_own(bytes);
+        self.account(before, connection);
+        self.drain(index, connection);
+        wake(connection);
+    }
+
+    /// Answers a ping: at once if nothing waits, else ahead of it, and only the newest.
+    pub(super) fn send_pong(&mut self, index: u32, connection: &mut Connection, bytes: Box<[u8]>) {
+        let before = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        self.outbox(index, connection).push_pong(bytes);
+        self.account(before, connection);
+        if before == 0 {
+            self.drain(index, connection);
+        }
+    }
+
+    /// Writes what waits. Returns whether nothing waits any more.
+    pub(super) fn drain(&mut self, index: u32, connection: &mut Connection) -> bool {
+        let Connection {
+            outbox: slot,
+            transport,
+            ..
+        } = connection;
+        let (Some(outbox), Transport::Socket(socket)) = (slot.as_mut(), transport) else {
+            return slot.is_none();
+        };
+        let before = outbox.len();
+        let mut failed = false;
+        // Ends: the outbox only shrinks here, and the kernel takes something or blocks.
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = outbox.slices(&mut slices);
+            self.metrics.writes.add(1);
+            match socket.write_vectored(&slices[..count]) {
+                Ok(len) => {
+                    let count = outbox.advance(len);
+                    self.count_deliveries(connection.door, count, len);
+                    connection.progress = self.now;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    failed = error.kind() != ErrorKind::WouldBlock;
+                    break;
+                }
+            }
+        }
+        if outbox.is_empty() {
+            *slot = None;
+        }
+        self.account(before, connection);
+        if failed {
+            self.end(index, connection, CloseReason::Abnormal);
+        }
+        connection.outbox.is_none()
+    }
+
+    /// Notes that the connection ends when this turn's fan-out is done. Only the first counts.
+    pub(super) fn end(&mut self, index: u32, connection: &mut Connection, reason: CloseReason) {
+        if connection.phase == Phase::Open {
+            connection.phase = Phase::Ending;
+            self.ending.push((connection.key(index), reason));
+        } else if reason == CloseReason::Abnormal {
+            self.ending.push((connection.key(index), reason));
+        }
+    }
+}
+
+/// Wakes whoever pulls from a stream.
+pub(super) fn wake(connection: &mut Connection) {
+    if let Transport::Stream(stream) = &mut connection.transport
+        && let Some(waker) = stream.waker.take()
+    {
+        waker.wake();
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

@@ -1,0 +1,319 @@
+//! Fan-out: one pass hands one batch of a topic to each of its members here, in instalments.
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Worker;
+use super::connection::Pick;
+use super::output::Share;
+use super::topic::{Late, LocalTopic};
+use crate::hub::{Publication, TopicName, VariantId, Variants};
+use crate::id::SessionId;
+use crate::outbox::Batch;
+
+/// Writes per turn before ready sockets, the inbox and other topics get theirs.
+const WRITES_PER_TURN: usize = 512;
+
+/// Bytes joined into one batch at most, unless a single publication is longer.
+const BATCH_LEN_MAX: usize = 64 * 1024;
+
+/// Publications longer than this are joined up to [`LARGE_BATCH_LEN_MAX`].
+const LARGE_LEN: usize = 8 * 1024;
+const LARGE_BATCH_LEN_MAX: usize = 256 * 1024;
+
+/// Buffers above this capacity are not kept for the next batch.
+const SPARE_LEN_MAX: usize = 2 * LARGE_BATCH_LEN_MAX;
+
+/// A batch on its way to the members of a topic.
+///
+/// Invariant: of the list at `list`, members below `cursor` are served; lists before it are done.
+#[derive(Debug)]
+pub(super) struct Pass {
+    publications: Vec<Arc<Publication>>,
+    batches: Vec<(VariantId, Rc<Batch>)>,
+    pub(super) list: usize,
+    pub(super) cursor: usize,
+}
+
+impl Pass {
+    /// Takes the next batch from `pending`.
+    fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Self {
+        let (mut publications, mut len) = (Vec::new(), 0);
+        while let Some(next) = topic.pending.front() {
+            let next_len = next.payload().framed().len();
+            let large = if next_len >= LARGE_LEN {
+                LARGE_BATCH_LEN_MAX
+            } else {
+                BATCH_LEN_MAX
+            };
+            if len > 0 && len + next_len > large.min(batch_len_max) {
+                break;
+            }
+            len += next_len;
+            publications.extend(topic.pending.pop_front());
+        }
+        Self {
+            publications,
+            batches: Vec::new(),
+            list: 0,
+            cursor: 0,
+        }
+    }
+
+    /// The batch in `variant`, encoded at first use.
+    fn batch(&mut self, variant: VariantId, encoding: &mut Encoding<'_>) -> Rc<Batch> {
+        if let Some((_, batch)) = self.batches.iter().find(|(its, _)| *its == variant) {
+            return Rc::clone(batch);
+        }
+        let batch = Rc::new(encoding.batch(&self.publications, variant));
+        self.batches.push((variant, Rc::clone(&batch)));
+        batch
+    }
+
+    fn first(&self) -> u64 {
+        self.publications
+            .first()
+            .map_or(u64::MAX, |publication| publication.sequence)
+    }
+
+    fn last(&self) -> u64 {
+        self.publications
+            .last()
+            .map_or(0, |publication| publication.sequence)
+    }
+
+    fn runs(&self, from: usize, excluded: Option<SessionId>) -> Vec<Range<usize>> {
+        runs(&self.publications, from, excluded)
+    }
+
+    pub(super) fn publications(&self) -> &[Arc<Publication>] {
+        &self.publications
+    }
+}
+
+/// Maximal runs of indices from `from` on, publications of the `excluded` session left out.
+fn runs(
+    publications: &[Arc<Publication>],
+    from: usize,
+    excluded: Option<SessionId>,
+) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (index, publication) in publications.iter().enumerate().skip(from) {
+        match runs.last_mut() {
+            _ if excluded.is_some() && publication.draft.session == excluded => {}
+            Some(run) if run.end == index => run.end += 1,
+            _ => runs.push(index..index + 1),
+        }
+    }
+    runs
+}
+
+/// What encoding a batch takes.
+#[derive(Debug)]
+pub(super) struct Encoding<'a> {
+    pub(super) topic: &'a TopicName,
+    pub(super) variants: &'a Variants,
+    /// A buffer to join in.
+    pub(super) spare: &'a mut Vec<u8>,
+}
+
+impl Encoding<'_> {
+    /// Publications, one after the other, in `variant`.
+    pub(super) fn batch(&mut self, publications: &[Arc<Publication>], variant: VariantId) -> Batch {
+        if let [one] = publications {
+            return Batch::single(one.encoded(variant, self.topic, self.variants).clone());
+        }
+        let encoded = publications
+            .iter()
+            .map(|one| one.encoded(variant, self.topic, self.variants));
+        Batch::join(std::mem::take(self.spare), encoded)
+    }
+}
+
+impl Worker {
+    /// Moves what arrived, from other threads and this one, to the topics it is for.
+    pub(super) fn drain_inbox(&mut self) {
+        while let Some(arrival) = self.inbox.pop() {
+            let topic = self.topics.get_mut(arrival.local as usize);
+            let Some(topic) = topic.filter(|topic| topic.topic.id() == arrival.topic) else {
+                // The last subscriber left while it was on its way.
+                self.release(&arrival.publication);
+                continue;
+            };
+            topic.arrived = arrival.publication.sequence;
+            topic.pending.push_back(arrival.publication);
+            if !topic.is_dirty {
+                topic.is_dirty = true;
+                self.dirty.push_back(arrival.local);
+            }
+        }
+    }
+
+    /// Gives every dirty topic a share of this turn's writes, in rotation.
+    pub(super) fn flush_topics(&mut self) {
+        let mut budget = WRITES_PER_TURN;
+        for _ in 0..self.dirty.len() {
+            let Some(local) = self.dirty.pop_front() else {
+                return;
+            };
+            if self.step(local, &mut budget) {
+                self.dirty.push_back(local);
+            }
+            if budget == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Goes on with a topic's pass, or begins the next. Returns whether there is more to do.
+    fn step(&mut self, local: u32, budget: &mut usize) -> bool {
+        let Some(topic) = self.topics.get_mut(local as usize) else {
+            return false;
+        };
+        if topic.pass.is_none() && !topic.pending.is_empty() {
+            let batch_len_max = (self.limits.outbox_bytes_max / 4).max(LARGE_LEN);
+            topic.pass = Some(Pass::take(topic, batch_len_max));
+            self.serve_late(local);
+        }
+        if !self.run_pass(local, budget) {
+            return true;
+        }
+        self.end_pass(local);
+        let topic = &mut self.topics[local as usize];
+        topic.is_dirty = !topic.pending.is_empty();
+        topic.is_dirty
+    }
+
+    /// Serves members who joined in the middle of the batch.
+    fn serve_late(&mut self, local: u32) {
+        let Self {
+            topics,
+            connections,
+            output,
+            variants,
+            ..
+        } = self;
+        let LocalTopic {
+            topic, late, pass, ..
+        } = &mut topics[local as usize];
+        let Some(pass) = pass.as_mut() else { return };
+        let (first, last) = (pass.first(), pass.last());
+        for Late { index, next } in late.iter_mut().filter(|late| late.next <= last) {
+            let connection = &mut connections[*index as usize];
+            let from = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
+            let batch = pass.batch(
+                connection.member.variant,
+                &mut output.encoding(topic, variants),
+            );
+            let own = connection.excluded(*index, output.worker);
+            for run in pass.runs(from, own) {
+                output.deliver(*index, connection, &Share::new(&batch, run, topic));
+            }
+            *next = last + 1;
+        }
+    }
+
+    /// Hands the batch to members until the budget is used up. Returns whether all are served.
+    fn run_pass(&mut self, local: u32, budget: &mut usize) -> bool {
+        let Self {
+            topics,
+            connections,
+            output,
+            variants,
+            ..
+        } = self;
+        let LocalTopic {
+            topic, lists, pass, ..
+        } = &mut topics[local as usize];
+        let Some(pass) = pass.as_mut() else {
+            return true;
+        };
+        while let Some(list) = lists.get(pass.list) {
+            let batch = pass.batch(list.variant, &mut output.encoding(topic, variants));
+            let end = list.members.len().min(pass.cursor + *budget);
+            let members = &list.members[pass.cursor..end];
+            let all = Share::all(&batch, topic);
+            for index in members {
+                let connection = &mut connections[*index as usize];
+                if list.pick == Pick::All {
+                    output.deliver(*index, connection, &all);
+                    continue;
+                }
+                let own = connection.excluded(*index, output.worker);
+                for run in pass.runs(0, own) {
+                    output.deliver(*index, connection, &Share::new(&batch, run, topic));
+                }
+            }
+            *budget -= members.len();
+            pass.cursor = end;
+            if end < list.members.len() {
+                return false;
+            }
+            pass.list += 1;
+            pass.cursor = 0;
+        }
+        true
+    }
+
+    /// Accounts for a batch that everybody has been served, and lets latecomers into the lists.
+    fn end_pass(&mut self, local: u32) {
+        let topic = &mut self.topics[local as usize];
+        let Some(pass) = topic.pass.take() else {
+            return;
+        };
+        topic.lists.retain(|list| !list.members.is_empty());
+        topic.promote(&mut self.connections);
+        let now = Instant::now();
+        for publication in &pass.publications {
+            let duration = now.saturating_duration_since(publication.accepted);
+            self.metrics.fanout.observe(duration, 1);
+            self.release(publication);
+        }
+        for (_, batch) in pass.batches {
+            // Nobody queued it: its buffer serves the next batch.
+            if let Some(buf) = Rc::into_inner(batch).and_then(Batch::into_buf)
+                && buf.capacity() <= SPARE_LEN_MAX
+            {
+                self.output.spare = buf;
+            }
+        }
+    }
+
+    /// Gives back a publication's room; held-back publishers may go on when that makes some.
+    pub(super) fn release(&self, publication: &Publication) {
+        if self.inbox.release(publication) {
+            let waiting = self
+                .hub
+                .inboxes()
+                .iter()
+                .filter(|inbox| inbox.publishers_wait());
+            waiting.for_each(|inbox| inbox.wake());
+        }
+    }
+
+    /// Serves one member, out of its turn, all that has arrived for it: it is about to leave.
+    pub(super) fn serve_rest(&mut self, index: u32) {
+        let Self {
+            topics,
+            connections,
+            output,
+            variants,
+            ..
+        } = self;
+        let connection = &mut connections[index as usize];
+        let local = &topics[connection.member.topic as usize];
+        let rest = local.rest_of(index, connection.member);
+        let own = connection.excluded(index, output.worker);
+        let mut encoding = output.encoding(&local.topic, variants);
+        let batches: Vec<_> = runs(&rest, 0, own)
+            .into_iter()
+            .map(|run| Rc::new(encoding.batch(&rest[run], connection.member.variant)))
+            .collect();
+        for batch in batches {
+            output.deliver(index, connection, &Share::all(&batch, &local.topic));
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! From a socket to the hub: what a client sent becomes publications, pongs and closes.
+
+use std::io::{ErrorKind, Read};
+
+use super::Worker;
+use super::connection::{ConnectionKey, Phase, Transport};
+use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
+use crate::id::Door;
+use crate::metrics::MemoryKind;
+use crate::protocol;
+use crate::reason::CloseReason;
+use crate::session::Action;
+use crate::ws::{self, DecodeError, Event, Input, MessageKind};
+
+/// Length of the read buffer that all connections of a worker share.
+pub(super) const READ_LEN: usize = 64 * 1024;
+
+/// Sockets read in one turn before what they sent is delivered.
+const READS_PER_TURN: usize = 256;
+
+impl Worker {
+    /// Puts a socket on the run list, where it stays until it has nothing to read.
+    pub(super) fn mark_ready(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.get(key)
+            && !connection.is_ready
+        {
+            connection.is_ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Reads from sockets on the run list, each once.
+    pub(super) fn read_ready(&mut self) {
+        let mut buf = std::mem::take(&mut self.read_buf);
+        for _ in 0..self.ready.len().min(READS_PER_TURN) {
+            let Some(key) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(connection) = self.get(key) else {
+                continue;
+            };
+            connection.is_ready = false;
+            if self.read(key, &mut buf) == More::Perhaps {
+                self.mark_ready(key);
+            }
+        }
+        self.read_buf = buf;
+    }
+
+    fn read(&mut self, key: ConnectionKey, buf: &mut [u8]) -> More {
+        let now = self.output.now;
+        let Some(connection) = self.get(key) else {
+            return More::No;
+        };
+        if connection.is_paused {
+            return More::No;
+        }
+        let Transport::Socket(socket) = &mut connection.transport else {
+            return More::No;
+        };
+        let len = match socket.read(buf) {
+            Ok(0) => return self.on_eof(key),
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return More::No,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return More::Perhaps,
+            Err(_) => return self.on_eof(key),
+        };
+        connection.seen = now;
+        connection.awaits_pong = false;
+        if connection.phase == Phase::Open {
+            self.receive(key, &mut buf[..len]);
+        }
+        // A short read emptied the socket: the kernel tells when there is more. What is not open
+        // any more is read to its end of file.
+        let is_open = self
+            .get(key)
+            .is_some_and(|connection| connection.phase == Phase::Open);
+        if len == buf.len() || !is_open {
+            More::Perhaps
+        } else {
+            More::No
+        }
+    }
+
+    /// The client sends no more.
+    fn on_eof(&mut self, key: ConnectionKey) -> More {
+        match self.get(key).map(|connection| connection.phase) {
+            Some(Phase::Lingering) => self.remove(key.index),
+            Some(_) => self.end(key, CloseReason::Abnormal),
+            None => {}
+        }
+        More::No
+    }
+
+    /// Handles bytes of an open connection. Returns when they are used up or the connection ends.
+    pub(super) fn receive(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        let (decoder, mut input) = (self.decoder, Input::new(bytes));
+        loop {
+            let Some(connection) = self.get(key) else {
+                return;
+            };
+            if connection.phase != Phase::Open {
+                return;
+            }
+            // Taken out for the call: an event borrows the input only.
+            let mut reading = std::mem::take(&mut connection.reading);
+            let before = reading.held_len();
+            let event = decoder.next_event(&mut reading, &mut input);
+            self.charge_reading(before, reading.held_len());
+            if let Some(connection) = self.get(key) {
+                connection.reading = reading;
+            }
+            match event {
+                Ok(Some(event)) => self.on_event(key, event),
+                Ok(None) => return,
+                Err(error) => return self.on_fault(key, error),
+            }
+        }
+    }
+
+    fn charge_reading(&self, before: usize, after: usize) {
+        let memory = &self.output.memory;
+        if after > before {
+            memory.charge(MemoryKind::Reading, after - before);
+        } else if before > after {
+            memory.release(MemoryKind::Reading, before - after);
+        }
+    }
+
+    fn on_event(&mut self, key: ConnectionKey, event: Event<'_>) {
+        match event {
+            Event::Message { kind, data } => self.on_message(key, kind, &data),
+            Event::Ping(payload) => {
+                let Self {
+                    connections,
+                    output,
+                    ..
+                } = self;
+                let connection = &mut connections[key.index as usize];
+                output.send_pong(key.index, connection, ws::pong_frame(&payload).into());
+            }
+            Event::Pong(_) => {}
+            Event::Close(code) => self.end(key, client_close(code)),
+        }
+    }
+
+    fn on_fault(&mut self, key: ConnectionKey, error: DecodeError) {
+        if let Some(fault) = error.fault() {
+            self.metrics.protocol_errors[fault.index()].add(1);
+        }
+        self.end(key, error.close_reason());
+    }
+
+    fn on_message(&mut self, key: ConnectionKey, kind: MessageKind, data: &[u8]) {
+        if !self.take_rate(key) {
+            return self.end(key, CloseReason::RateLimit);
+        }
+        let connection = &self.connections[key.index as usize];
+        let topic = &self.topics[connection.member.topic as usize].topic;
+        if let Action::Close(reason) = connection.session.on_message(topic.name()) {
+            return self.end(key, reason);
+        }
+        let kind = match kind {
+            MessageKind::Text => PayloadKind::Text,
+            MessageKind::Binary => PayloadKind::Binary,
+        };
+        let draft = Draft {
+            payload: protocol::plain::payload(kind, data),
+            session: Some(key.session(self.output.worker)),
+            user: connection.session.identity().user(),
+        };
+        let options = Publish {
+            now: self.clock,
+            admission: Admission::Always,
+            idempotency_key: None,
+        };
+        match self.hub.publish_to(topic, draft, options) {
+            Ok(published) => {
+                self.metrics.publications[Door::Plain.index()].add(1);
+                self.metrics.publication_bytes[Door::Plain.index()].add(data.len() as u64);
+                if published.overrun {
+                    self.pause(key);
+                }
+            }
+            Err(PublishError::Overrun) => self.end(key, CloseReason::Internal),
+            Err(PublishError::Memory) => self.end(key, CloseReason::MemoryLimit),
+        }
+    }
+
+    /// Takes one publication from the connection's allowance. Returns whether there was one.
+    fn take_rate(&mut self, key: ConnectionKey) -> bool {
+        let rate = f64::from(self.limits.publish_rate_max);
+        if rate == 0.0 {
+            return true;
+        }
+        let now = self.clock.instant;
+        let extra = self.connections[key.index as usize].extra();
+        let (at, left) = extra.bucket.unwrap_or((now, rate));
+        let refilled = left + now.saturating_duration_since(at).as_secs_f64() * rate;
+        let left = refilled.min(rate) - 1.0;
+        extra.bucket = Some((now, left.max(0.0)));
+        left >= 0.0
+    }
+
+    /// Reads no more from a publisher until the inboxes have room.
+    fn pause(&mut self, key: ConnectionKey) {
+        let connection = &mut self.connections[key.index as usize];
+        if !connection.is_paused {
+            connection.is_paused = true;
+            self.paused.push(key);
+            self.inbox.set_publishers_wait(true);
+        }
+    }
+
+    /// Reads from held-back publishers again, once there is room.
+    pub(super) fn resume_paused(&mut self) {
+        if self.paused.is_empty() || !self.hub.has_room() {
+            return;
+        }
+        self.inbox.set_publishers_wait(false);
+        for key in std::mem::take(&mut self.paused) {
+            if let Some(connection) = self.get(key) {
+                connection.is_paused = false;
+                self.mark_ready(key);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    No,
+    Perhaps,
+}
+
+/// The close that answers a client's: its code is echoed (RFC 6455 section 5.5.1).
+fn client_close(code: Option<u16>) -> CloseReason {
+    match code {
+        None | Some(1000) => CloseReason::ClientNormal,
+        Some(1001) => CloseReason::ClientGoingAway,
+        Some(code) => CloseReason::ClientOther(code),
+    }
+}

@@ -1,0 +1,182 @@
+//! The loop of a worker: turns while there is work, sleep while there is none.
+
+use std::io;
+use std::time::Duration;
+
+use mio::Events;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+use super::connection::{ConnectionKey, Phase};
+use super::{Worker, WorkerHandle, poller};
+use crate::reason::CloseReason;
+use crate::time::Stamp;
+
+/// The inner poller's token for wake-ups from other threads.
+pub const WAKE: mio::Token = mio::Token(usize::MAX);
+
+/// Events taken from the poller in one turn.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// Time between two rounds of leave-taking while the server drains.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+
+/// How long after the drain window stragglers are waited for.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+
+/// What to do after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There is more to do.
+    Turn,
+    /// Sleep, at most until then.
+    Sleep(Option<Instant>),
+    /// The worker is drained.
+    Stop,
+}
+
+/// Runs a worker until it is drained. The poller is nested into tokio's by its descriptor, so that
+/// accepting, handshakes and timers share the thread.
+///
+/// # Errors
+/// When the poller cannot be used.
+///
+/// # Cancel safety
+/// Dropping the future loses nothing but the worker's attention.
+pub async fn run(handle: WorkerHandle, poll: mio::Poll) -> io::Result<()> {
+    let mut poll = poller::nest(poll)?;
+    let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    loop {
+        poll_now(poll.get_mut(), &mut events)?;
+        let http_count = handle.http_count();
+        match handle.with(|worker| worker.turn(&events, http_count)) {
+            Next::Turn => tokio::task::yield_now().await,
+            Next::Sleep(until) => sleep(&handle, &mut poll, &mut events, until).await?,
+            Next::Stop => return Ok(()),
+        }
+    }
+}
+
+fn poll_now(poll: &mut mio::Poll, events: &mut Events) -> io::Result<()> {
+    match poll.poll(events, Some(Duration::ZERO)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        result => result,
+    }
+}
+
+/// Sleeps until a socket, another thread, a task of this thread or the clock has something.
+async fn sleep(
+    handle: &WorkerHandle,
+    poll: &mut AsyncFd<mio::Poll>,
+    events: &mut Events,
+    until: Option<Instant>,
+) -> io::Result<()> {
+    if !handle.with(|worker| worker.inbox.try_sleep()) {
+        return Ok(());
+    }
+    let far = Instant::now() + Duration::from_secs(3600);
+    // Every arm is cancel safe: readiness stays set, a notification stays stored.
+    tokio::select! {
+        guard = poll.readable_mut() => {
+            let mut guard = guard?;
+            // Only an empty poll proves that the readiness is stale.
+            poll_now(guard.get_inner_mut(), events)?;
+            if events.is_empty() {
+                guard.clear_ready();
+            } else {
+                handle.with(|worker| worker.take_events(events));
+            }
+        }
+        () = handle.stirred() => {}
+        () = tokio::time::sleep_until(until.unwrap_or(far)) => {}
+    }
+    handle.with(|worker| worker.inbox.set_awake());
+    Ok(())
+}
+
+impl Worker {
+    /// One turn: read, deliver, end, look at the clock.
+    fn turn(&mut self, events: &Events, http_count: usize) -> Next {
+        self.clock = Stamp::now();
+        self.output.now = self.output.wheel.tick(self.clock.instant);
+        self.take_events(events);
+        self.read_ready();
+        self.drain_inbox();
+        self.flush_topics();
+        self.catch_up();
+        self.end_sessions();
+        self.run_deadlines();
+        self.resume_paused();
+        let drained_at = self.leave_evenly();
+        if !self.output.ending.is_empty() {
+            return Next::Turn;
+        }
+        if let Some(end) = drained_at {
+            let is_empty = self.connections.is_empty() && http_count == 0;
+            if is_empty || self.clock.instant >= end + DRAIN_GRACE {
+                return Next::Stop;
+            }
+        }
+        if self.ready.is_empty() && self.dirty.is_empty() && self.catching.is_empty() {
+            let tick = drained_at.map(|_| self.clock.instant + DRAIN_TICK);
+            return Next::Sleep([tick, self.output.wheel.next()].into_iter().flatten().min());
+        }
+        Next::Turn
+    }
+
+    /// Notes which sockets can be read, and writes to those that take something again.
+    fn take_events(&mut self, events: &Events) {
+        for event in events {
+            if event.token() == WAKE {
+                continue;
+            }
+            let key = ConnectionKey::from_token(event.token());
+            let Some(connection) = self.get(key) else {
+                continue;
+            };
+            if event.is_writable() && connection.outbox.is_some() {
+                self.write_waiting(key);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.mark_ready(key);
+            }
+        }
+    }
+
+    /// While the server drains: asks sessions to leave, evenly over the window. Returns its end.
+    fn leave_evenly(&mut self) -> Option<Instant> {
+        let window = self.drain.window()?;
+        let (total, mut index) = *self.leaving.get_or_insert((self.subscribed, 0));
+        let remaining = window.remaining(total, self.clock.instant);
+        let mut excess = self
+            .subscribed
+            .saturating_sub(remaining + self.output.ending.len());
+        while excess > 0 && !self.connections.is_empty() {
+            let Self {
+                connections,
+                output,
+                ..
+            } = self;
+            if let Some(connection) = connections.get_mut(index)
+                && connection.phase == Phase::Open
+            {
+                excess -= 1;
+                let at = u32::try_from(index).unwrap_or(u32::MAX);
+                output.end(at, connection, CloseReason::Draining);
+            }
+            index = if index + 1 >= connections.capacity() {
+                0
+            } else {
+                index + 1
+            };
+            if index == 0
+                && excess > 0
+                && !connections.iter().any(|(_, one)| one.phase == Phase::Open)
+            {
+                break;
+            }
+        }
+        self.leaving = Some((total, index));
+        Some(window.end())
+    }
+}

@@ -1,0 +1,131 @@
+//! Deadlines: keepalive, unanswered pings, peers that take nothing, lingering closes.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::{Connection, ConnectionKey, Phase, Transport};
+use super::wheel::Tick;
+use crate::protocol;
+use crate::reason::CloseReason;
+use crate::ws;
+
+/// Silence after which a stream says that it is alive.
+const STREAM_SILENCE: Duration = Duration::from_secs(15);
+
+/// Durations of the limits, in ticks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    pub(super) ping: u32,
+    pub(super) pong: u32,
+    pub(super) write: u32,
+    pub(super) stream: u32,
+}
+
+impl Deadlines {
+    pub(super) fn new(limits: &crate::limits::Limits, wheel: &super::wheel::Wheel) -> Self {
+        Self {
+            ping: wheel.ticks(limits.ping_interval),
+            pong: wheel.ticks(limits.pong_timeout),
+            write: wheel.ticks(limits.write_timeout),
+            stream: wheel.ticks(STREAM_SILENCE),
+        }
+    }
+}
+
+/// What a look at a connection found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Look again at that tick.
+    Later(Tick),
+    /// Silent for too long: ask whether it is there.
+    Ping,
+    /// It is over.
+    End(CloseReason),
+    /// It lingered long enough.
+    Remove,
+}
+
+impl Worker {
+    /// Looks at every connection whose deadline has come.
+    pub(super) fn run_deadlines(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.output.wheel.take_due(self.clock.instant, &mut due);
+        for (tick, key) in due.drain(..) {
+            // Another entry counts by now.
+            if self
+                .get(key)
+                .is_some_and(|connection| connection.deadline == tick)
+            {
+                self.look_at(key);
+            }
+        }
+        self.due = due;
+    }
+
+    fn look_at(&mut self, key: ConnectionKey) {
+        let (now, deadlines) = (self.output.now, self.deadlines);
+        let Self {
+            connections,
+            output,
+            ..
+        } = self;
+        let connection = &mut connections[key.index as usize];
+        connection.deadline = Tick::NEVER;
+        let next = match judge(connection, now, deadlines) {
+            Verdict::Later(tick) => tick,
+            Verdict::Ping => {
+                connection.pinged = now;
+                match protocol::keepalive(connection.member.variant) {
+                    Some(bytes) => {
+                        connection.seen = now;
+                        output.send_own(key.index, connection, bytes.into());
+                        now.plus(deadlines.stream)
+                    }
+                    None => {
+                        connection.awaits_pong = true;
+                        output.send_own(key.index, connection, ws::ping_frame(&[]).into());
+                        now.plus(deadlines.pong)
+                    }
+                }
+            }
+            Verdict::End(_) if connection.phase != Phase::Open => return self.remove(key.index),
+            Verdict::End(reason) => {
+                output.end(key.index, connection, reason);
+                now.plus(deadlines.write)
+            }
+            Verdict::Remove => return self.remove(key.index),
+        };
+        output.expect_by(key.index, connection, next);
+    }
+}
+
+fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) -> Verdict {
+    if connection.phase == Phase::Lingering {
+        return Verdict::Remove;
+    }
+    let is_pending = matches!(connection.transport, Transport::Pending);
+    if connection.outbox.is_some() {
+        let stalled = now.since(connection.progress);
+        if stalled >= deadlines.write {
+            return Verdict::End(CloseReason::WriteTimeout);
+        }
+        return Verdict::Later(connection.progress.plus(deadlines.write));
+    }
+    if is_pending || connection.is_paused {
+        return Verdict::Later(now.plus(deadlines.ping));
+    }
+    if connection.awaits_pong {
+        if now.since(connection.pinged) >= deadlines.pong {
+            return Verdict::End(CloseReason::PongTimeout);
+        }
+        return Verdict::Later(connection.pinged.plus(deadlines.pong));
+    }
+    let patience = match connection.transport {
+        Transport::Stream(_) => deadlines.stream,
+        Transport::Socket(_) | Transport::Pending => deadlines.ping,
+    };
+    if now.since(connection.seen) >= patience {
+        return Verdict::Ping;
+    }
+    Verdict::Later(connection.seen.plus(patience))
+}

@@ -1,0 +1,200 @@
+//! A topic as one worker sees it: who subscribes here, and what is on its way to them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::connection::{Connection, Member, Pick, Place};
+use super::pass::Pass;
+use crate::hub::{Publication, Topic, VariantId};
+
+/// The subscribers of one topic on this worker.
+///
+/// Invariant: a member stands in exactly one place, and its connection knows which.
+#[derive(Debug)]
+pub(super) struct LocalTopic {
+    pub(super) topic: Arc<Topic>,
+    pub(super) lists: Vec<List>,
+    /// Joined while something older was on its way; empty again after the pass that serves it.
+    pub(super) late: Vec<Late>,
+    /// Newest sequence that arrived here (or the top when the first member came).
+    pub(super) arrived: u64,
+    /// Publications that no pass has taken yet, in order.
+    pub(super) pending: VecDeque<Arc<Publication>>,
+    pub(super) pass: Option<Pass>,
+    /// On the worker's list of topics with something to deliver.
+    pub(super) is_dirty: bool,
+    /// Members in all places.
+    pub(super) count: usize,
+}
+
+/// Members that get the same bytes.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) variant: VariantId,
+    pub(super) pick: Pick,
+    /// Indices of connections.
+    pub(super) members: Vec<u32>,
+}
+
+impl List {
+    fn is_of(&self, member: Member) -> bool {
+        self.variant == member.variant && self.pick == member.pick
+    }
+}
+
+/// A member that gets publications from a sequence on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Late {
+    pub(super) index: u32,
+    pub(super) next: u64,
+}
+
+impl LocalTopic {
+    pub(super) fn new(topic: Arc<Topic>) -> Self {
+        Self {
+            topic,
+            lists: Vec::new(),
+            late: Vec::new(),
+            arrived: 0,
+            pending: VecDeque::new(),
+            pass: None,
+            is_dirty: false,
+            count: 0,
+        }
+    }
+
+    /// Lets a member in that gets everything from `next` on, which nobody has been served yet.
+    pub(super) fn join(&mut self, index: u32, member: &mut Member, next: u64) {
+        let is_quiet = self.pass.is_none() && self.pending.is_empty();
+        if is_quiet && next == self.arrived + 1 {
+            self.enlist(index, member);
+        } else {
+            member.place = Place::Late;
+            self.late.push(Late { index, next });
+        }
+    }
+
+    /// Between passes: lets those in who want everything that comes next.
+    pub(super) fn promote(&mut self, connections: &mut slab::Slab<Connection>) {
+        let comes = self
+            .pending
+            .front()
+            .map_or(self.arrived + 1, |next| next.sequence);
+        let mut late = std::mem::take(&mut self.late);
+        late.retain(|late| {
+            if late.next <= comes {
+                self.enlist(late.index, &mut connections[late.index as usize].member);
+            }
+            late.next > comes
+        });
+        self.late = late;
+    }
+
+    /// What has arrived for a member and has not been handed to it, oldest first.
+    pub(super) fn rest_of(&self, index: u32, member: Member) -> Vec<Arc<Publication>> {
+        let next = match member.place {
+            Place::CatchingUp => return Vec::new(),
+            Place::Late => self
+                .late
+                .iter()
+                .find(|late| late.index == index)
+                .map(|late| late.next),
+            Place::Listed(_) => None,
+        };
+        let in_pass = match (&self.pass, member.place) {
+            (Some(pass), Place::Listed(position)) => {
+                let list = self.list_of(member);
+                let is_served = (list, position as usize) < (pass.list, pass.cursor);
+                if is_served { &[] } else { pass.publications() }
+            }
+            _ => &[],
+        };
+        let rest = in_pass.iter().chain(&self.pending);
+        let rest = rest.filter(|publication| Some(publication.sequence) >= next);
+        rest.map(Arc::clone).collect()
+    }
+
+    /// Everything on its way here, when nobody is left to take it.
+    pub(super) fn undelivered(self) -> Vec<Arc<Publication>> {
+        let in_pass = self.pass.as_ref().map_or(&[][..], Pass::publications);
+        in_pass
+            .iter()
+            .chain(&self.pending)
+            .map(Arc::clone)
+            .collect()
+    }
+
+    fn list_of(&self, member: Member) -> usize {
+        let list = self.lists.iter().position(|list| list.is_of(member));
+        list.expect("a listed member's list exists")
+    }
+
+    /// Puts a member in its list. Only between passes: a pass must not meet newcomers.
+    fn enlist(&mut self, index: u32, member: &mut Member) {
+        debug_assert!(self.pass.is_none(), "lists grow only between passes");
+        let position = self.lists.iter().position(|list| list.is_of(*member));
+        let list = position.unwrap_or_else(|| {
+            let Member { variant, pick, .. } = *member;
+            self.lists.push(List {
+                variant,
+                pick,
+                members: Vec::new(),
+            });
+            self.lists.len() - 1
+        });
+        let members = &mut self.lists[list].members;
+        member.place = Place::Listed(u32::try_from(members.len()).expect("indices are u32"));
+        members.push(index);
+    }
+
+    /// Takes a member out of the place it stands in. `connections` learn who moved.
+    pub(super) fn remove(
+        &mut self,
+        index: u32,
+        member: Member,
+        connections: &mut slab::Slab<Connection>,
+    ) {
+        self.count -= 1;
+        match member.place {
+            Place::CatchingUp => {}
+            Place::Late => self.late.retain(|late| late.index != index),
+            Place::Listed(position) => self.remove_listed(member, position as usize, connections),
+        }
+    }
+
+    fn remove_listed(
+        &mut self,
+        member: Member,
+        position: usize,
+        connections: &mut slab::Slab<Connection>,
+    ) {
+        let list = self.list_of(member);
+        let members = &mut self.lists[list].members;
+        let mut hole = position;
+        // A paused pass has served all below its cursor: the hole moves up to the cursor first,
+        // or the last member would take a place already passed and miss the batch.
+        if let Some(pass) = self.pass.as_mut().filter(|pass| pass.list == list)
+            && hole < pass.cursor
+        {
+            pass.cursor -= 1;
+            members.swap(hole, pass.cursor);
+            relocate(connections, members[hole], hole);
+            hole = pass.cursor;
+        }
+        members.swap_remove(hole);
+        if let Some(moved) = members.get(hole) {
+            relocate(connections, *moved, hole);
+        }
+        if members.capacity() > 64 && members.len() < members.capacity() / 4 {
+            members.shrink_to(members.len() * 2);
+        }
+        if members.is_empty() && self.pass.is_none() {
+            self.lists.swap_remove(list);
+        }
+    }
+}
+
+fn relocate(connections: &mut slab::Slab<Connection>, index: u32, position: usize) {
+    let place = Place::Listed(u32::try_from(position).expect("indices are u32"));
+    connections[index as usize].member.place = place;
+}
