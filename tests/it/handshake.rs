@@ -94,7 +94,7 @@ fn other_methods_are_405() {
 #[test]
 fn other_versions_are_426_and_told_the_right_one() {
     let server = Server::start("");
-    for version in ["8", "14", "x"] {
+    for version in ["8", "14"] {
         let request = handshake().replace("Sec-WebSocket-Version", version);
         let response = answer(&server, &request);
         response.assert_refused(426, "websocket_version_unsupported");
