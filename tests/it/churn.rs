@@ -1,6 +1,10 @@
 //! Connections that come and go leave nothing behind.
 
-use crate::harness::{Metrics, Request, Server, WebSocket, eventually};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::harness::{Metrics, Request, Server, WebSocket, Wire, eventually, fanwire};
 
 const BATCH: usize = 100;
 
@@ -69,4 +73,38 @@ fn subscribing_races_with_publishing_and_leaves_no_ghosts() {
     }
     server.await_metric("fanwire_subscriptions", &[], 1);
     server.await_metric("fanwire_connections", &[("door", "plain")], 1);
+}
+
+/// A server that may open few descriptors.
+fn start_with_fd_limit(limit: &str) -> Server {
+    let args = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    let serve = fanwire(&args);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n \"$0\" && exec \"$@\"", limit])
+        .arg(serve.get_program())
+        .args(serve.get_args());
+    Server::run(command, TempDir::new().unwrap())
+}
+
+#[test]
+fn a_server_out_of_descriptors_keeps_its_sessions_and_recovers() {
+    let server = start_with_fd_limit("128");
+    let mut session = server.websocket("/topics/a");
+    let crowd: Vec<Wire> = (0..200).map(|_| server.wire()).collect();
+    for round in ["one", "two", "three"] {
+        session.text(round);
+        assert_eq!(session.next_text(), round);
+    }
+    drop(crowd);
+    eventually("there is room again", || {
+        let history = Request::get("/topics/a/history");
+        (server.wire().answer(&history).status == 200).then_some(())
+    });
 }

@@ -210,3 +210,17 @@ fn a_second_signal_forces_the_end() {
     server.process.signal("TERM");
     server.process.exit_code();
 }
+
+#[test]
+fn a_full_standard_error_stops_nobody() {
+    let server = Server::start("[log]\nlevel = \"trace\"\n");
+    let mut socket = server.websocket("/topics/a");
+    let unread = server.process.stop_reading_stderr();
+    for number in 0..3000 {
+        let name = format!("{number:0>200}");
+        server.get(&format!("/nowhere/{name}"));
+        socket.text(&name);
+        assert_eq!(socket.next_text(), name);
+    }
+    drop(unread);
+}

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
 
 use serde_json::Value;
@@ -69,6 +69,11 @@ impl Process {
 
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
+    }
+
+    /// Stops reading standard error for as long as the guard lives: soon it is a full pipe.
+    pub(crate) fn stop_reading_stderr(&self) -> MutexGuard<'_, String> {
+        self.stderr.lock().unwrap()
     }
 
     pub(crate) fn stdin(&mut self) -> ChildStdin {
