@@ -4,7 +4,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{Metrics, Request, Server, WebSocket, Wire, eventually, fanwire};
+use crate::harness::{
+    Metrics, Request, Server, WebSocket, Wire, eventually, eventually_equal, fanwire,
+};
 
 const BATCH: usize = 100;
 
@@ -49,13 +51,9 @@ fn two_thousand_connections_leave_nothing_behind() {
     for round in 0..2000 / BATCH {
         churn(&server, round);
     }
-    let mut last = None;
-    eventually("everything is given back", || {
-        let now = (held(&server.metrics()), server.fd_count());
-        if last.replace(now) != Some(now) {
-            eprintln!("held {now:?}, before {before:?} and {fd_count} descriptors");
-        }
-        (now.0 == before && now.1 <= fd_count).then_some(())
+    eventually_equal("what is held", &before, || held(&server.metrics()));
+    eventually("descriptors are given back", || {
+        (server.fd_count() <= fd_count).then_some(())
     });
 }
 

@@ -11,6 +11,7 @@ mod stream;
 mod websocket;
 mod wire;
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub(crate) use wire::Wire;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Waits until `condition` gives a value.
+#[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -38,6 +40,27 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
             return value;
         }
         assert!(Instant::now() < deadline, "{DEADLINE:?} passed: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until `get` gives `expected`; the panic shows what it gave instead.
+#[track_caller]
+pub(crate) fn eventually_equal<T: PartialEq + Debug>(
+    what: &str,
+    expected: &T,
+    mut get: impl FnMut() -> T,
+) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let got = get();
+        if got == *expected {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what}: {got:?}, not {expected:?}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -16,7 +16,7 @@ use super::metrics::Metrics;
 use super::stream::Stream;
 use super::websocket::WebSocket;
 use super::wire::Wire;
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, eventually, eventually_equal};
 
 /// A command of the binary under test, without the environment of whoever runs the tests.
 pub(crate) fn fanwire(args: &[&str]) -> Command {
@@ -314,15 +314,8 @@ impl Server {
     /// Waits until a metric has the value.
     #[track_caller]
     pub(crate) fn await_metric(&self, name: &str, labels: &[(&str, &str)], expected: u64) {
-        let mut last = None;
-        let what = format!("{name} {labels:?} becomes {expected}");
-        eventually(&what, || {
-            let got = self.metric(name, labels);
-            if last.replace(got) != Some(got) {
-                eprintln!("{name} {labels:?} = {got}, expected {expected}");
-            }
-            (got == expected).then_some(())
-        });
+        let what = format!("{name} {labels:?}");
+        eventually_equal(&what, &expected, || self.metric(name, labels));
     }
 
     #[track_caller]
