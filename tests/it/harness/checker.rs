@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::server::Position;
+use super::position::Position;
 
 /// Watches any number of subscribers of one topic.
 ///

@@ -5,6 +5,8 @@
 mod checker;
 mod http;
 mod metrics;
+mod position;
+mod process;
 mod proxy;
 mod server;
 mod stream;
@@ -19,8 +21,10 @@ use std::time::{Duration, Instant};
 pub(crate) use checker::Checker;
 pub(crate) use http::{Request, Response};
 pub(crate) use metrics::Metrics;
+pub(crate) use position::Position;
+pub(crate) use process::{Process, fanwire};
 pub(crate) use proxy::CutProxy;
-pub(crate) use server::{Position, Process, Server, fanwire};
+pub(crate) use server::Server;
 pub(crate) use stream::{Block, Stream};
 pub(crate) use websocket::{
     BINARY, CLOSE, CONTINUATION, FIN, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, TEXT,
