@@ -37,10 +37,14 @@ impl Window {
     /// How many of `count` sessions may still be there at `now`.
     pub fn remaining(self, count: usize, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.start);
-        if elapsed >= self.length {
+        let Some(left) = self
+            .length
+            .checked_sub(elapsed)
+            .filter(|left| !left.is_zero())
+        else {
             return 0;
-        }
-        let left = (self.length - elapsed).as_nanos() * count as u128;
+        };
+        let left = left.as_nanos() * count as u128;
         usize::try_from(left.div_ceil(self.length.as_nanos()))
             .unwrap_or(count)
             .min(count)

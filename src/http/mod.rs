@@ -1,13 +1,17 @@
-//! What the HTTP service decides about a request, from its head alone.
+//! HTTP on `listen`: what is asked, whether it is allowed, and the answer.
 //!
-//! Everything below is pure: no socket, no task, no clock.
+//! `connection` and `service` hold sockets and tasks; everything else is pure: no socket, no task,
+//! no clock.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod accept;
 pub mod answer;
+pub mod body;
+pub mod connection;
 pub mod handshake;
 pub mod origin;
 pub mod payload;
 pub mod query;
 pub mod route;
+pub mod service;

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use directory::{Directory, Known};
 
+pub use directory::FORGOTTEN_COUNT_MAX;
 pub use idempotency::{IDEMPOTENCY_KEY_LEN_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
 pub use inbox::{Arrival, INBOX_LEN_MAX, Inbox};
 pub use name::{NameError, TOPIC_NAME_LEN_MAX, TopicName, decode_strict};
@@ -86,7 +87,7 @@ impl Hub {
     pub fn publish(
         &self,
         name: &TopicName,
-        draft: Draft,
+        draft: &Draft,
         options: Publish<'_>,
     ) -> Result<Published, PublishError> {
         loop {

@@ -33,6 +33,9 @@ impl Epoch {
     }
 
     /// The epoch's characters.
+    ///
+    /// # Panics
+    /// Never: an epoch holds ASCII only.
     pub fn as_str(&self) -> &str {
         let len = self
             .0

@@ -300,24 +300,21 @@ impl Topic {
             return Err(Closed);
         }
         self.expire(&mut state, Instant::now());
-        let local = match state
+        let known = state
             .interest
             .iter_mut()
-            .find(|entry| entry.worker == worker)
-        {
-            Some(entry) => {
-                entry.count += 1;
-                entry.local
-            }
-            None => {
-                let local = number();
-                state.interest.push(Interest {
-                    worker,
-                    local,
-                    count: 1,
-                });
-                local
-            }
+            .find(|entry| entry.worker == worker);
+        let local = if let Some(entry) = known {
+            entry.count += 1;
+            entry.local
+        } else {
+            let local = number();
+            state.interest.push(Interest {
+                worker,
+                local,
+                count: 1,
+            });
+            local
         };
         let (next, recovered) = self.begin(&state, start);
         let position = self.shown(next - 1);
@@ -335,13 +332,12 @@ impl Topic {
         let live = state.top + 1;
         match start {
             Start::Live => (live, None),
-            Start::Unknown => (live, Some(false)),
             Start::Last(count) => {
                 let kept = state.history.count().min(count);
                 (live - u64::try_from(kept).unwrap_or(0), None)
             }
             Start::Since(since) if self.is_kept(state, since) => (since.offset + 1, Some(true)),
-            Start::Since(_) => (live, Some(false)),
+            Start::Since(_) | Start::Unknown => (live, Some(false)),
         }
     }
 

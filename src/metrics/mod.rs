@@ -44,3 +44,16 @@ pub struct WorkerMetrics {
     /// Times the accept loop paused because the process had no descriptor left.
     pub accept_pauses: Counter,
 }
+
+impl WorkerMetrics {
+    /// Counts a refused request.
+    pub fn count_refused(&self, refusal: Refusal) {
+        self.refused[refusal as usize].add(1);
+    }
+
+    /// Counts an accepted publication of `len` payload bytes.
+    pub fn count_publication(&self, door: Door, len: u64) {
+        self.publications[door.index()].add(1);
+        self.publication_bytes[door.index()].add(len);
+    }
+}

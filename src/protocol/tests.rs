@@ -1,7 +1,7 @@
 //! Bytes of every encoding, and what a reader gets back from them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
 use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, TopicName};
+use crate::time::Stamp;
 
 fn topic(name: &str) -> TopicName {
     TopicName::new(name, 255).expect("a topic name")
@@ -28,7 +29,15 @@ fn publication(epoch: Option<Epoch>, kind: PayloadKind, data: &[u8]) -> Publicat
         session: None,
         user: None,
     };
-    Publication::new(7, epoch, (1_700_000_000_123, Instant::now()), draft)
+    Publication::new(
+        7,
+        epoch,
+        Stamp {
+            wall: 1_700_000_000_123,
+            ..Stamp::now()
+        },
+        draft,
+    )
 }
 
 fn text(data: &str) -> Publication {

@@ -1,12 +1,13 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
-use std::net::{IpAddr, TcpStream};
+use std::net::TcpStream;
 use std::task::Waker;
 
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::wheel::Tick;
+use crate::admission::Permit;
 use crate::hub::VariantId;
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
@@ -122,8 +123,6 @@ pub(super) struct Extra {
     pub(super) next: u64,
     /// Publications left in this second (`publish_rate_max`).
     pub(super) bucket: Option<(Instant, f64)>,
-    /// Peer, where addresses are capped.
-    pub(super) address: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -143,6 +142,8 @@ pub(super) struct Connection {
     pub(super) reading: Reading,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) extra: Option<Box<Extra>>,
+    /// Its place among the open connections of the server.
+    pub(super) permit: Option<Permit>,
     pub(super) door: Door,
     pub(super) phase: Phase,
     pub(super) awaits_pong: bool,
@@ -169,8 +170,7 @@ impl Connection {
 
     /// Lets go of what only catching up needed.
     pub(super) fn shed_extra(&mut self) {
-        let is_needed = |extra: &Box<Extra>| extra.bucket.is_some() || extra.address.is_some();
-        self.extra = self.extra.take().filter(is_needed);
+        self.extra = self.extra.take().filter(|extra| extra.bucket.is_some());
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

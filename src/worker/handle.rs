@@ -1,21 +1,20 @@
 //! The way to a worker from the HTTP tasks on its own thread.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::net::TcpStream;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http_body::{Body, Frame};
-use tokio::sync::Notify;
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::connection::ConnectionKey;
-use super::connection::Transport;
+use super::connection::{ConnectionKey, Transport};
 use super::{Opening, Worker, WorkerParts};
+use crate::admission::Permit;
 use crate::hub::{Hub, Joined};
+use crate::id::Door;
 use crate::metrics::WorkerMetrics;
 use crate::outbox::Piece;
 
@@ -31,7 +30,19 @@ struct Shared {
     /// Something outside of a turn gave the worker work.
     stirred: Notify,
     /// HTTP connections that are open on this thread.
-    requests: Cell<usize>,
+    http_count: Cell<usize>,
+    stage: watch::Sender<Stage>,
+}
+
+/// How far the worker is with its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It accepts and serves.
+    Serving,
+    /// Sessions are asked to leave; requests are refused.
+    Draining,
+    /// The drain window is over: what is idle closes.
+    Over,
 }
 
 impl WorkerHandle {
@@ -39,12 +50,15 @@ impl WorkerHandle {
     pub fn new(parts: WorkerParts) -> Self {
         let (hub, metrics) = (Arc::clone(&parts.hub), Arc::clone(&parts.metrics));
         let worker = RefCell::new(Worker::new(parts));
+        let (stirred, http_count) = (Notify::new(), Cell::new(0));
+        let stage = watch::Sender::new(Stage::Serving);
         Self(Rc::new(Shared {
             worker,
             hub,
             metrics,
-            stirred: Notify::new(),
-            requests: Cell::new(0),
+            stirred,
+            http_count,
+            stage,
         }))
     }
 
@@ -60,12 +74,26 @@ impl WorkerHandle {
 
     /// Counts an HTTP connection in; the worker's loop does not end before it is out again.
     pub fn enter_http(&self) -> HttpGuard {
-        self.0.requests.set(self.0.requests.get() + 1);
+        self.0.http_count.set(self.0.http_count.get() + 1);
+        let metrics = self.metrics();
+        metrics.connections[Door::Http.index()].add(1);
+        metrics.connections_total[Door::Http.index()].add(1);
         HttpGuard(self.clone())
     }
 
     pub(super) fn http_count(&self) -> usize {
-        self.0.requests.get()
+        self.0.http_count.get()
+    }
+
+    /// How far the worker is, to be waited on.
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.0.stage.subscribe()
+    }
+
+    pub(super) fn set_stage(&self, stage: Stage) {
+        self.0
+            .stage
+            .send_if_modified(|current| std::mem::replace(current, stage) != stage);
     }
 
     pub(super) async fn stirred(&self) {
@@ -88,12 +116,12 @@ impl WorkerHandle {
     pub fn open(
         &self,
         opening: Opening,
-        greet: impl FnOnce(&Joined) -> Option<Box<[u8]>>,
+        greet: impl FnOnce(&Joined) -> Option<Bytes>,
     ) -> (Pending, Joined) {
         let (key, joined) = self.stir(|worker| {
             let (key, joined) = worker.open(opening);
             if let Some(bytes) = greet(&joined) {
-                worker.greet(key, bytes);
+                worker.greet(key, bytes.as_ref().into());
             }
             (key, joined)
         });
@@ -114,8 +142,10 @@ pub struct HttpGuard(WorkerHandle);
 
 impl Drop for HttpGuard {
     fn drop(&mut self) {
-        self.0.0.requests.set(self.0.0.requests.get() - 1);
-        self.0.0.stirred.notify_one();
+        let Self(worker) = self;
+        worker.0.http_count.set(worker.http_count() - 1);
+        worker.metrics().connections[Door::Http.index()].sub(1);
+        worker.0.stirred.notify_one();
     }
 }
 
@@ -129,10 +159,10 @@ pub struct Pending {
 
 impl Pending {
     /// Goes on as a WebSocket over `socket`; `first` is what came behind the request.
-    pub fn activate(mut self, socket: TcpStream, first: Vec<u8>) {
+    pub fn activate(mut self, socket: TcpStream, first: Vec<u8>, permit: Permit) {
         self.is_armed = false;
         self.worker
-            .stir(|worker| worker.activate(self.key, socket, first));
+            .stir(|worker| worker.activate(self.key, (socket, permit), first));
     }
 
     /// Goes on as a response body; `abort` ends the task that serves it.
@@ -161,18 +191,11 @@ pub struct StreamBody {
     key: ConnectionKey,
 }
 
-impl Body for StreamBody {
-    type Data = Piece;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
-        let piece = self
-            .worker
-            .stir(|worker| worker.poll_piece(self.key, context));
-        piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+impl StreamBody {
+    /// The next piece; `None` ends the stream.
+    pub fn poll_piece(&mut self, context: &Context<'_>) -> Poll<Option<Piece>> {
+        self.worker
+            .stir(|worker| worker.poll_piece(self.key, context))
     }
 }
 

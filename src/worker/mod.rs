@@ -20,7 +20,7 @@ mod wheel;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,9 +37,10 @@ use topic::LocalTopic;
 use wheel::{Tick, Wheel};
 
 pub use connection::{ConnectionKey, Pick};
-pub use handle::{Pending, StreamBody, WorkerHandle};
-pub use run::run;
+pub use handle::{HttpGuard, Pending, Stage, StreamBody, WorkerHandle};
+pub use run::{WAKE, run};
 
+use crate::admission::Permit;
 use crate::auth::Identity;
 use crate::drain::Drain;
 use crate::hub::{Hub, Inbox, Joined, Start, TopicName, VariantId, Variants};
@@ -49,7 +50,7 @@ use crate::metrics::{MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
 use crate::session::Session;
 use crate::time::Stamp;
-use crate::ws::Decoder;
+use crate::ws::{Decoder, Reading};
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -83,8 +84,6 @@ pub struct Opening {
     pub identity: Identity,
     /// The front door, for the metrics.
     pub door: Door,
-    /// The peer, where addresses are capped.
-    pub address: Option<IpAddr>,
 }
 
 /// The state of one worker. See the module's files for its parts of a turn, in order: `read`,
@@ -188,7 +187,6 @@ impl Worker {
             pick,
             identity,
             door,
-            address,
         } = opening;
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
@@ -210,14 +208,14 @@ impl Worker {
             pick,
             place: Place::CatchingUp,
         };
-        let mut extra = address.map(|address| Extra {
-            address: Some(address),
-            ..Extra::default()
-        });
+        let mut extra = None;
         if joined.next > joined.top {
             local.join(index, &mut member, joined.next);
         } else {
-            extra.get_or_insert_default().next = joined.next;
+            extra = Some(Box::new(Extra {
+                next: joined.next,
+                ..Extra::default()
+            }));
         }
         let now = self.output.now;
         self.connections.insert(Connection {
@@ -229,9 +227,10 @@ impl Worker {
             member,
             transport: Transport::Pending,
             session: Session::new(identity),
-            reading: Default::default(),
+            reading: Reading::default(),
             outbox: None,
-            extra: extra.map(Box::new),
+            extra,
+            permit: None,
             door,
             phase: Phase::Open,
             awaits_pong: false,
@@ -260,10 +259,16 @@ impl Worker {
     }
 
     /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
-    fn activate(&mut self, key: ConnectionKey, socket: TcpStream, mut first: Vec<u8>) {
-        if self.get(key).is_none() {
+    fn activate(
+        &mut self,
+        key: ConnectionKey,
+        (socket, permit): (TcpStream, Permit),
+        mut first: Vec<u8>,
+    ) {
+        let Some(connection) = self.get(key) else {
             return;
-        }
+        };
+        connection.permit = Some(permit);
         let both = Interest::READABLE | Interest::WRITABLE;
         let source = socket.as_raw_fd();
         if self

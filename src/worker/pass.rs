@@ -40,7 +40,7 @@ pub(super) struct Pass {
 
 impl Pass {
     /// Takes the next batch from `pending`.
-    fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Self {
+    pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Self {
         let (mut publications, mut len) = (Vec::new(), 0);
         while let Some(next) = topic.pending.front() {
             let next_len = next.payload().framed().len();

@@ -176,8 +176,8 @@ impl Worker {
         };
         match self.hub.publish_to(topic, draft, options) {
             Ok(published) => {
-                self.metrics.publications[Door::Plain.index()].add(1);
-                self.metrics.publication_bytes[Door::Plain.index()].add(data.len() as u64);
+                self.metrics
+                    .count_publication(Door::Plain, data.len() as u64);
                 if published.overrun {
                     self.pause(key);
                 }

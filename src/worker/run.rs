@@ -8,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use super::connection::{ConnectionKey, Phase};
+use super::handle::Stage;
 use super::{Worker, WorkerHandle, poller};
 use crate::reason::CloseReason;
 use crate::time::Stamp;
@@ -49,6 +50,9 @@ pub async fn run(handle: WorkerHandle, poll: mio::Poll) -> io::Result<()> {
     loop {
         poll_now(poll.get_mut(), &mut events)?;
         let http_count = handle.http_count();
+        if let Some(stage) = handle.with(|worker| worker.stage()) {
+            handle.set_stage(stage);
+        }
         match handle.with(|worker| worker.turn(&events, http_count)) {
             Next::Turn => tokio::task::yield_now().await,
             Next::Sleep(until) => sleep(&handle, &mut poll, &mut events, until).await?,
@@ -74,7 +78,7 @@ async fn sleep(
     if !handle.with(|worker| worker.inbox.try_sleep()) {
         return Ok(());
     }
-    let far = Instant::now() + Duration::from_secs(3600);
+    let far = Instant::now() + Duration::from_hours(1);
     // Every arm is cancel safe: readiness stays set, a notification stays stored.
     tokio::select! {
         guard = poll.readable_mut() => {
@@ -141,6 +145,17 @@ impl Worker {
                 self.mark_ready(key);
             }
         }
+    }
+
+    /// The stage of the drain, once there is one.
+    fn stage(&self) -> Option<Stage> {
+        let window = self.drain.window()?;
+        let is_over = Instant::now() >= window.end();
+        Some(if is_over {
+            Stage::Over
+        } else {
+            Stage::Draining
+        })
     }
 
     /// While the server drains: asks sessions to leave, evenly over the window. Returns its end.

@@ -1,1 +1,235 @@
-//! Tests
+//! Members who join and leave while a pass is paused: everyone gets every batch, once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use slab::Slab;
+
+use super::connection::{Connection, Member, Phase, Pick, Place, Transport};
+use super::pass::Pass;
+use super::topic::LocalTopic;
+use super::wheel::Tick;
+use crate::auth::Identity;
+use crate::hub::{
+    Draft, Hub, HubParts, Inbox, Payload, PayloadKind, Publication, Start, TopicName, VariantId,
+    Variants,
+};
+use crate::id::{Door, WorkerId};
+use crate::metrics::Memory;
+use crate::session::Session;
+use crate::time::Stamp;
+use crate::ws::Reading;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A subscriber joins, of this list.
+    Join(u8),
+    /// The subscriber at this place of the living leaves.
+    Leave(usize),
+    /// A publication arrives.
+    Arrive,
+    /// So many members are served.
+    Serve(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0_u8..2).prop_map(Step::Join),
+        2 => any::<usize>().prop_map(Step::Leave),
+        3 => Just(Step::Arrive),
+        3 => (1_usize..6).prop_map(Step::Serve),
+    ]
+}
+
+fn topic() -> LocalTopic {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let hub = Hub::new(HubParts {
+        rules: Vec::new(),
+        meta_ttl: Duration::ZERO,
+        inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
+        variants: Arc::new(Variants::new([])),
+        memory,
+    });
+    let name = TopicName::new("a", 255).expect("a topic name");
+    LocalTopic::new(hub.subscribe(&name, WorkerId(0), Start::Live, |_| 0).0)
+}
+
+fn publication(sequence: u64) -> Arc<Publication> {
+    let payload = Payload::from_framed(Bytes::from_static(b"x"), 0, PayloadKind::Text);
+    let draft = Draft {
+        payload,
+        session: None,
+        user: None,
+    };
+    Arc::new(Publication::new(sequence, None, Stamp::now(), draft))
+}
+
+fn connection(member: Member) -> Connection {
+    Connection {
+        generation: 0,
+        seen: Tick::default(),
+        pinged: Tick::default(),
+        progress: Tick::default(),
+        deadline: Tick::default(),
+        member,
+        transport: Transport::Pending,
+        session: Session::new(Identity::with(&[])),
+        reading: Reading::default(),
+        outbox: None,
+        extra: None,
+        permit: None,
+        door: Door::Plain,
+        phase: Phase::Open,
+        awaits_pong: false,
+        is_ready: false,
+        is_paused: false,
+    }
+}
+
+/// The worker's part of a pass, with a log in place of sockets.
+#[derive(Debug)]
+struct Model {
+    topic: LocalTopic,
+    connections: Slab<Connection>,
+    /// Sequences that each living member got, after the one it joined at.
+    got: BTreeMap<u32, (u64, Vec<u64>)>,
+    top: u64,
+}
+
+impl Model {
+    fn join(&mut self, list: u8) {
+        let pick = if list == 0 { Pick::All } else { Pick::Others };
+        let (topic, variant) = (0, VariantId::new(list));
+        let member = Member {
+            topic,
+            variant,
+            pick,
+            place: Place::CatchingUp,
+        };
+        let index = u32::try_from(self.connections.insert(connection(member))).expect("few");
+        self.topic.count += 1;
+        let member = &mut self.connections[index as usize].member;
+        self.topic.join(index, member, self.top + 1);
+        self.got.insert(index, (self.top, Vec::new()));
+    }
+
+    fn leave(&mut self, at: usize) {
+        let Some(index) = self.got.keys().copied().nth(at % self.got.len().max(1)) else {
+            return;
+        };
+        let member = self.connections[index as usize].member;
+        for rest in self.topic.rest_of(index, member) {
+            self.take(index, rest.sequence);
+        }
+        self.check_complete(index);
+        self.topic.remove(index, member, &mut self.connections);
+        self.connections.remove(index as usize);
+        self.got.remove(&index);
+    }
+
+    fn take(&mut self, index: u32, sequence: u64) {
+        let (_, got) = self
+            .got
+            .get_mut(&index)
+            .expect("only the living are served");
+        got.push(sequence);
+    }
+
+    fn check_complete(&self, index: u32) {
+        let (joined, got) = &self.got[&index];
+        assert!(
+            got.iter().copied().eq(joined + 1..=self.top),
+            "{joined} {} {got:?}",
+            self.top
+        );
+    }
+
+    fn serve(&mut self, mut budget: usize) {
+        if self.topic.pass.is_none() {
+            if self.topic.pending.is_empty() {
+                return;
+            }
+            self.topic.pass = Some(Pass::take(&mut self.topic, 3));
+            let batch = self.batch();
+            for late in 0..self.topic.late.len() {
+                let late_one = self.topic.late[late];
+                let wanted = batch.iter().filter(|one| **one >= late_one.next);
+                for sequence in wanted.copied().collect::<Vec<_>>() {
+                    self.take(late_one.index, sequence);
+                    self.topic.late[late].next = sequence + 1;
+                }
+            }
+        }
+        let batch = self.batch();
+        while let Some((list, cursor)) = self.topic.pass.as_ref().map(|one| (one.list, one.cursor))
+        {
+            let next = self
+                .topic
+                .lists
+                .get(list)
+                .map(|list| list.members.get(cursor).copied());
+            let pass = self.topic.pass.as_mut().expect("it is there");
+            match next {
+                None => {
+                    self.topic.pass = None;
+                    self.topic.lists.retain(|list| !list.members.is_empty());
+                    self.topic.promote(&mut self.connections);
+                }
+                Some(None) => (pass.list, pass.cursor) = (list + 1, 0),
+                Some(Some(_)) if budget == 0 => return,
+                Some(Some(index)) => {
+                    pass.cursor += 1;
+                    budget -= 1;
+                    for sequence in &batch {
+                        self.take(index, *sequence);
+                    }
+                }
+            }
+        }
+    }
+
+    fn batch(&self) -> Vec<u64> {
+        let pass = self.topic.pass.as_ref();
+        pass.map_or(Vec::new(), |pass| {
+            pass.publications().iter().map(|one| one.sequence).collect()
+        })
+    }
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_skipped_or_served_twice(steps in prop::collection::vec(step(), 0..120)) {
+        let (topic, connections) = (topic(), Slab::new());
+        let mut model = Model { topic, connections, got: BTreeMap::new(), top: 0 };
+        for step in steps {
+            match step {
+                Step::Join(list) => model.join(list),
+                Step::Leave(at) => model.leave(at),
+                Step::Arrive if !model.got.is_empty() => {
+                    model.top += 1;
+                    model.topic.arrived = model.top;
+                    model.topic.pending.push_back(publication(model.top));
+                }
+                Step::Arrive => {}
+                Step::Serve(budget) => model.serve(budget),
+            }
+        }
+        while model.topic.pass.is_some() || !model.topic.pending.is_empty() {
+            model.serve(usize::MAX);
+        }
+        prop_assert!(model.topic.late.is_empty(), "everyone is listed when all is quiet");
+        model.got.keys().for_each(|index| model.check_complete(*index));
+    }
+}
+
+#[test]
+fn an_idle_connection_takes_few_bytes() {
+    assert!(
+        size_of::<Connection>() <= 128,
+        "{}",
+        size_of::<Connection>()
+    );
+}

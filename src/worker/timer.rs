@@ -75,17 +75,14 @@ impl Worker {
             Verdict::Later(tick) => tick,
             Verdict::Ping => {
                 connection.pinged = now;
-                match protocol::keepalive(connection.member.variant) {
-                    Some(bytes) => {
-                        connection.seen = now;
-                        output.send_own(key.index, connection, bytes.into());
-                        now.plus(deadlines.stream)
-                    }
-                    None => {
-                        connection.awaits_pong = true;
-                        output.send_own(key.index, connection, ws::ping_frame(&[]).into());
-                        now.plus(deadlines.pong)
-                    }
+                if let Some(words) = protocol::keepalive(connection.member.variant) {
+                    connection.seen = now;
+                    output.send_own(key.index, connection, words);
+                    now.plus(deadlines.stream)
+                } else {
+                    connection.awaits_pong = true;
+                    output.send_own(key.index, connection, ws::ping_frame(&[]).into());
+                    now.plus(deadlines.pong)
                 }
             }
             Verdict::End(_) if connection.phase != Phase::Open => return self.remove(key.index),

@@ -6,7 +6,6 @@
 )]
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -15,6 +14,7 @@ use super::{Acceptance, error_body, history_body, position_headers, published_bo
 use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, TopicName};
 use crate::protocol::plain;
 use crate::reason::{Refusal, Refused};
+use crate::time::Stamp;
 
 fn topic() -> TopicName {
     TopicName::new("a\"b", 255).expect("a topic name")
@@ -30,7 +30,10 @@ fn publication(sequence: u64, kind: PayloadKind, data: &[u8]) -> Arc<Publication
         session: None,
         user: None,
     };
-    let stamp = (1_000, Instant::now());
+    let stamp = Stamp {
+        wall: 1_000,
+        ..Stamp::now()
+    };
     Arc::new(Publication::new(sequence, Epoch::parse("e1"), stamp, draft))
 }
 

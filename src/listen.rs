@@ -1,0 +1,138 @@
+//! The listening sockets, one per worker, and the loop that accepts on one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::admission::{Admission, Entrance};
+use crate::http::connection::{Accepted, spawn};
+use crate::http::service::Service;
+use crate::limits::Limits;
+use crate::reason::Refusal;
+use crate::worker::Stage;
+
+/// Connections that the kernel may hold for us; it cuts this to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Bytes that the kernel takes ahead of the peer: more would only hide how far behind it is.
+const UNSENT_LEN_MAX: u32 = 128 * 1024;
+
+/// Pause of the accept loop when the process has no descriptor or memory left.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Finds the address to listen on: its port is taken for good, or an error says that it is taken.
+///
+/// Several sockets share a port only with `SO_REUSEPORT`, with which a second server would
+/// silently get half of our clients. So the port is first bound without it.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    std::net::TcpListener::bind(address)?.local_addr()
+}
+
+/// A listening socket that shares its port with the other workers'. Accepted sockets inherit its
+/// options.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(limits.write_timeout))?;
+    socket.set_tcp_notsent_lowat(UNSENT_LEN_MAX)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until the server drains; then until the kernel has no more, and closes.
+pub async fn accept(service: Rc<Service>, listener: TcpListener, admission: Arc<Admission>) {
+    let mut stage = service.worker.stage();
+    loop {
+        // Both arms are cancel safe.
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => admit(&service, &admission, socket, peer),
+                Err(error) => pause_on(&service, &error).await,
+            },
+            _ = stage.wait_for(|stage| *stage != Stage::Serving) => break,
+        }
+    }
+    // Whoever connected before we close is told that we are leaving.
+    while let Some(Ok((socket, peer))) = accept_now(&listener).await {
+        admit(&service, &admission, socket, peer);
+    }
+}
+
+async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    std::future::poll_fn(|context| match listener.poll_accept(context) {
+        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn admit(service: &Rc<Service>, admission: &Arc<Admission>, socket: TcpStream, peer: SocketAddr) {
+    let (permit, refused) = match admission.enter(peer.ip()) {
+        Entrance::Admitted(permit) => (permit, None),
+        Entrance::Refused(permit, refusal) => (permit, Some(refusal)),
+        Entrance::Shut => {
+            service
+                .worker
+                .metrics()
+                .count_refused(Refusal::ConnectionsLimit);
+            return;
+        }
+    };
+    spawn(
+        Rc::clone(service),
+        Accepted {
+            socket,
+            permit,
+            refused,
+        },
+    );
+}
+
+/// Waits where accepting again at once would only spin.
+async fn pause_on(service: &Service, error: &io::Error) {
+    if matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    ) {
+        return;
+    }
+    service.worker.metrics().accept_pauses.add(1);
+    tracing::warn!(%error, "cannot accept connections; raise the limit of open files");
+    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+}
+
+/// Options that accepted sockets are to have inherited, for tests: no delay, write deadline, bytes
+/// taken ahead.
+///
+/// # Errors
+/// When the socket is gone.
+pub fn inherited(socket: &TcpStream) -> io::Result<(bool, Option<Duration>, u32)> {
+    let socket = SockRef::from(socket);
+    Ok((
+        socket.tcp_nodelay()?,
+        socket.tcp_user_timeout()?,
+        socket.tcp_notsent_lowat()?,
+    ))
+}

@@ -1,0 +1,95 @@
+//! What the machine gives: cores, descriptors, memory.
+
+use std::fs;
+use std::num::NonZero;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Descriptors that are not connections: listeners, pollers, logs, the admin door.
+const DESCRIPTORS_RESERVED: usize = 128;
+
+/// Most workers that a configuration can ask for.
+const WORKERS_MAX: usize = 1024;
+
+/// Raises the soft limit of open files to the hard one; a connection is a file.
+pub(super) fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// Workers to run: as configured, or one per core.
+pub(super) fn worker_count(configured: usize) -> usize {
+    let count = match configured {
+        0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+        count => count,
+    };
+    count.min(WORKERS_MAX)
+}
+
+/// Connections to let in: as configured, or what `tables` descriptor tables hold.
+pub(super) fn connection_limit(configured: usize, tables: usize) -> usize {
+    if configured > 0 {
+        return configured;
+    }
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let per_table = usize::try_from(soft).unwrap_or(usize::MAX);
+    per_table
+        .saturating_sub(DESCRIPTORS_RESERVED)
+        .max(1)
+        .saturating_mul(tables)
+}
+
+/// Bytes that the memory account may hold: as configured, or 80 % of the machine or cgroup.
+pub(super) fn memory_limit(configured: u64) -> u64 {
+    if configured > 0 {
+        return configured;
+    }
+    let cgroup = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let cgroup = cgroup.and_then(|text| text.trim().parse::<u64>().ok());
+    let machine = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| total_memory(&text));
+    let total = [cgroup, machine]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(u64::MAX);
+    total / 5 * 4
+}
+
+/// `MemTotal` of /proc/meminfo, in bytes.
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{connection_limit, memory_limit, total_memory, worker_count};
+
+    #[test]
+    fn what_is_configured_counts() {
+        assert_eq!(worker_count(3), 3);
+        assert_eq!(connection_limit(7, 2), 7);
+        assert_eq!(memory_limit(9), 9);
+    }
+
+    #[test]
+    fn the_machine_fills_in_what_is_not() {
+        assert!(worker_count(0) > 0);
+        assert!(connection_limit(0, 1) > 0);
+        assert!(memory_limit(0) > 1 << 20);
+        assert_eq!(
+            total_memory("MemTotal:     16 kB\nMemFree: 1 kB\n"),
+            Some(16_384)
+        );
+        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+    }
+}

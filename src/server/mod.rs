@@ -1,0 +1,295 @@
+//! Puts the parts together: threads, listeners, signals, and the order of their ends.
+
+mod host;
+mod thread;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::admin;
+use crate::admission::Admission;
+use crate::auth::Access;
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::http::origin::{OriginError, OriginPolicy};
+use crate::hub::{Hub, HubParts, Inbox};
+use crate::id::WorkerId;
+use crate::limits::Limits;
+use crate::listen;
+use crate::metrics::{Memory, WorkerMetrics};
+use crate::protocol;
+use crate::reason::Refusal;
+use crate::worker::WAKE;
+use thread::{Thread, WorkerThread};
+
+/// Time between two looks at what only the clock brings about: old history, threads that ended.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// `listen` cannot be bound.
+    #[error("cannot listen on {address} (listen)")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// `admin_listen` cannot be bound.
+    #[error("cannot listen on {address} (admin_listen)")]
+    AdminListen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// `websocket.allowed_origins` has an entry that is none.
+    #[error("websocket.allowed_origins is not usable")]
+    Origins(#[source] OriginError),
+    /// The system refused a thread, a poller, a signal handler or standard output.
+    #[error("cannot start")]
+    Start(#[source] io::Error),
+    /// A worker ended although nobody asked it to.
+    #[error("worker {0} stopped; this is a bug, please report it")]
+    Worker(usize),
+    /// A second signal ended the drain before its time.
+    #[error("stopped before every session had left")]
+    Forced,
+}
+
+/// What all workers share.
+struct Shared {
+    config: Config,
+    limits: Arc<Limits>,
+    hub: Arc<Hub>,
+    metrics: Arc<[Arc<WorkerMetrics>]>,
+    drain: Arc<Drain>,
+    admission: Arc<Admission>,
+    access: Arc<Access>,
+    origins: Arc<OriginPolicy>,
+    /// The address that clients connect to, with the real port.
+    address: SocketAddr,
+}
+
+/// Serves until a signal asks to drain and everybody has left.
+///
+/// # Errors
+/// [`ServeError`] says what went wrong; all end the process with 1.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(ServeError::Start)?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), ServeError> {
+    // Signal handlers write to a pipe by its number: it must exist before a worker takes a copy of
+    // the descriptor table.
+    let mut signals = Signals::new().map_err(ServeError::Start)?;
+    let started = admin::Started::now();
+    host::raise_descriptor_limit();
+    let listen_error = |source| ServeError::Listen {
+        address: config.listen,
+        source,
+    };
+    let address = listen::probe(config.listen).map_err(listen_error)?;
+    let admin = bind_admin(&config).await?;
+    let (shared, polls) = share(config, address)?;
+    let shared = Arc::new(shared);
+    let threads = start_workers(&shared, polls)?;
+    announce(&shared, admin.as_ref()).map_err(ServeError::Start)?;
+    if let Some(listener) = admin {
+        let state = Arc::new(admin_state(&shared, started));
+        tokio::spawn(admin::serve(listener, state));
+    }
+    watch(&shared, &mut signals, threads).await
+}
+
+async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, ServeError> {
+    let Some(address) = config.admin_listen else {
+        return Ok(None);
+    };
+    let bound = TcpListener::bind(address).await;
+    bound
+        .map(Some)
+        .map_err(|source| ServeError::AdminListen { address, source })
+}
+
+/// Makes what the workers share, and their pollers: a waker must exist before any worker takes a
+/// copy of the descriptor table.
+fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>), ServeError> {
+    let count = host::worker_count(config.workers);
+    let memory = Arc::new(Memory::new(host::memory_limit(
+        config.limits.memory_bytes_max,
+    )));
+    let tables = if config.private_fd_tables { count } else { 1 };
+    let count_max = host::connection_limit(config.limits.connections_max, tables);
+    let (mut polls, mut inboxes) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let poll = mio::Poll::new().map_err(ServeError::Start)?;
+        let waker = mio::Waker::new(poll.registry(), WAKE).map_err(ServeError::Start)?;
+        polls.push(poll);
+        let wake = move || {
+            if let Err(error) = waker.wake() {
+                tracing::error!(%error, "cannot wake a worker");
+            }
+        };
+        inboxes.push(Arc::new(Inbox::new(Arc::clone(&memory), wake)));
+    }
+    let hub = Hub::new(HubParts {
+        rules: config.topics.clone(),
+        meta_ttl: config.history_meta_ttl,
+        inboxes,
+        variants: Arc::new(protocol::variants()),
+        memory,
+    });
+    let origins = OriginPolicy::new(config.websocket.allowed_origins.clone());
+    let shared = Shared {
+        limits: Arc::new(config.limits.clone()),
+        hub: Arc::new(hub),
+        metrics: (0..count).map(|_| Arc::default()).collect(),
+        drain: Arc::default(),
+        admission: Arc::new(Admission::new(
+            count_max,
+            config.limits.connections_per_address_max,
+        )),
+        access: Arc::new(Access::new(config.auth.clone(), &[address])),
+        origins: Arc::new(origins.map_err(ServeError::Origins)?),
+        address,
+        config,
+    };
+    Ok((shared, polls))
+}
+
+fn start_workers(shared: &Arc<Shared>, polls: Vec<mio::Poll>) -> Result<Vec<Thread>, ServeError> {
+    let mut threads = Vec::new();
+    for (index, poll) in polls.into_iter().enumerate() {
+        let id = WorkerId(u16::try_from(index).expect("config bounds the workers"));
+        let worker = WorkerThread::new(id, poll, Arc::clone(shared)).map_err(ServeError::Start)?;
+        let (thread, ready) = worker.start().map_err(ServeError::Start)?;
+        ready
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+            .map_err(|source| ServeError::Listen {
+                address: shared.config.listen,
+                source,
+            })?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+fn admin_state(shared: &Arc<Shared>, started: admin::Started) -> admin::State {
+    let (hub, drain) = (Arc::clone(&shared.hub), Arc::clone(&shared.drain));
+    admin::State {
+        workers: Arc::clone(&shared.metrics),
+        memory: Arc::clone(shared.hub.memory()),
+        variants: Arc::clone(shared.hub.variants()),
+        topics: Box::new(move || hub.topic_count()),
+        ready: Box::new(move || {
+            if drain.is_draining() {
+                Err(Refusal::Draining)
+            } else {
+                Ok(())
+            }
+        }),
+        password: shared.config.admin_password.clone(),
+        started,
+        version: env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// Prints where the server listens and what to try.
+fn announce(shared: &Shared, admin: Option<&TcpListener>) -> io::Result<()> {
+    let url = format!("http://{}", shared.address);
+    let mut lines = vec![format!("listening {url}")];
+    if let Some(admin) = admin {
+        lines.push(format!("admin http://{}", admin.local_addr()?));
+    }
+    lines.extend([
+        String::new(),
+        "Try, from other terminals:".to_owned(),
+        format!("  curl -N {url}/topics/chat         follows a topic"),
+        format!("  curl -d hello {url}/topics/chat   publishes to it"),
+    ]);
+    if shared.access.is_loopback_effective() {
+        lines.push(format!("  {url}/   is the same topic as a chat page"));
+    }
+    let text = lines.join("\n") + "\n";
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Cancel safe: a signal that was not returned stays.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Sweeps, and waits for signals and for the workers' end.
+async fn watch(
+    shared: &Shared,
+    signals: &mut Signals,
+    threads: Vec<Thread>,
+) -> Result<(), ServeError> {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        if !shared.drain.is_draining()
+            && let Some(index) = threads.iter().position(Thread::is_finished)
+        {
+            return Err(ServeError::Worker(index));
+        }
+        // Both arms are cancel safe.
+        tokio::select! {
+            () = signals.next() => {
+                if shared.drain.is_draining() {
+                    return Err(ServeError::Forced);
+                }
+                tracing::info!(window = ?shared.config.drain_window, "draining");
+                shared.drain.begin(Instant::now(), shared.config.drain_window);
+                shared.hub.inboxes().iter().for_each(|inbox| inbox.wake());
+            }
+            _ = ticks.tick() => shared.hub.sweep(Instant::now()),
+        }
+    }
+    for (index, thread) in threads.into_iter().enumerate() {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, worker = index, "worker failed");
+                return Err(ServeError::Worker(index));
+            }
+            Err(_) => return Err(ServeError::Worker(index)),
+        }
+    }
+    Ok(())
+}
