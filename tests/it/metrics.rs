@@ -101,8 +101,8 @@ fn publications_and_deliveries_are_counted_by_door() {
     let mut lines = server.ndjson("/topics/a");
     let mut events = server.sse("/topics/a");
     socket.text("12345");
-    server.publish("a", "123");
     assert_eq!(socket.next_text(), "12345");
+    server.publish("a", "123");
     assert_eq!(socket.next_text(), "123");
     lines.json();
     assert_eq!(lines.json()["data"], "12345");
