@@ -1,5 +1,6 @@
 //! Puts the parts together: threads, listeners, signals, and the order of their ends.
 
+mod heap;
 mod host;
 mod thread;
 
@@ -19,13 +20,14 @@ use crate::config::Config;
 use crate::drain::Drain;
 use crate::http::origin::{OriginError, OriginPolicy};
 use crate::hub::{Hub, HubParts, Inbox};
-use crate::id::WorkerId;
+use crate::id::{Door, WorkerId};
 use crate::limits::Limits;
 use crate::listen;
 use crate::metrics::{Memory, WorkerMetrics};
 use crate::protocol;
 use crate::reason::Refusal;
 use crate::worker::WAKE;
+use heap::Heap;
 use thread::{Thread, WorkerThread};
 
 /// Time between two looks at what only the clock brings about: old history, threads that ended.
@@ -262,6 +264,7 @@ async fn watch(
 ) -> Result<(), ServeError> {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut heap = Heap::new(Instant::now());
     while threads.iter().any(|thread| !thread.is_finished()) {
         if !shared.drain.is_draining()
             && let Some(index) = threads.iter().position(Thread::is_finished)
@@ -278,7 +281,12 @@ async fn watch(
                 shared.drain.begin(Instant::now(), shared.config.drain_window);
                 shared.hub.inboxes().iter().for_each(|inbox| inbox.wake());
             }
-            _ = ticks.tick() => shared.hub.sweep(Instant::now()),
+            now = ticks.tick() => {
+                shared.hub.sweep(now);
+                let accepted = shared.metrics.iter();
+                let accepted = accepted.map(|one| one.connections_total[Door::Http.index()].get());
+                heap.look(accepted.sum(), now);
+            }
         }
     }
     for (index, thread) in threads.into_iter().enumerate() {
