@@ -73,6 +73,17 @@ fn subscribing_races_with_publishing_and_leaves_no_ghosts() {
     server.await_metric("fanwire_connections", &[("door", "plain")], 1);
 }
 
+#[test]
+fn a_client_that_sends_and_leaves_at_once_is_noticed() {
+    let server = Server::start("");
+    for _ in 0..50 {
+        server.websocket("/topics/a?echo=false").text("last words");
+    }
+    let plain = [("door", "plain")];
+    server.await_metric("fanwire_publications_total", &plain, 50);
+    server.await_metric("fanwire_connections", &plain, 0);
+}
+
 /// A server that may open 256 descriptors.
 fn start_with_few_descriptors(connections_max: &str) -> Server {
     let args = [
