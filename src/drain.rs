@@ -5,6 +5,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+/// How long HTTP connections are kept to be told of the drain, when nobody else is left.
+const REQUESTS_LEAVE: Duration = Duration::from_secs(1);
+
 /// Whether and since when the server drains.
 #[derive(Debug, Default)]
 pub struct Drain(Mutex<Option<Window>>);
@@ -54,6 +57,12 @@ impl Window {
     pub fn end(self) -> Instant {
         self.start + self.length
     }
+
+    /// When requests on open connections need no longer be told that we are leaving, if no session
+    /// is left.
+    pub fn end_of_requests(self) -> Instant {
+        self.start + self.length.min(REQUESTS_LEAVE)
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +80,8 @@ mod tests {
         drain.begin(start, Duration::from_secs(10));
         drain.begin(start, Duration::from_secs(99));
         let window = drain.window().expect("it drains");
+        let at = |millis| window.remaining(1, start + Duration::from_millis(millis));
+        assert_eq!(at(1), 0, "a single session need not wait");
         for (elapsed, expected) in [(0, 1000), (1, 900), (5, 500), (9, 100), (10, 0), (11, 0)] {
             assert_eq!(
                 window.remaining(1000, start + Duration::from_secs(elapsed)),

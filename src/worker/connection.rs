@@ -78,8 +78,10 @@ pub(super) struct Stream {
 pub(super) enum Phase {
     /// Subscribed; reads and delivers.
     Open,
-    /// On the list of those that end in this turn: neither reads nor delivers.
-    Ending,
+    /// Ends with this turn: reads no more, still gets what was accepted.
+    Closing,
+    /// Ends with this turn and gets nothing more: it is gone, or did not take what it had.
+    Cut,
     /// The close frame waits in the outbox behind what was accepted before.
     Leaving,
     /// All is written and our side is shut; waits for the client's.
@@ -165,7 +167,7 @@ impl Connection {
 
     /// Whether it stands in its local topic.
     pub(super) fn is_subscribed(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Ending)
+        matches!(self.phase, Phase::Open | Phase::Closing | Phase::Cut)
     }
 
     /// Lets go of what only catching up needed.

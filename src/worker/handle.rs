@@ -194,8 +194,16 @@ pub struct StreamBody {
 impl StreamBody {
     /// The next piece; `None` ends the stream.
     pub fn poll_piece(&mut self, context: &Context<'_>) -> Poll<Option<Piece>> {
-        self.worker
-            .stir(|worker| worker.poll_piece(self.key, context))
+        let (piece, has_work) = self.worker.with(|worker| {
+            (
+                worker.poll_piece(self.key, context),
+                !worker.catching.is_empty(),
+            )
+        });
+        if has_work {
+            self.worker.0.stirred.notify_one();
+        }
+        piece
     }
 }
 

@@ -28,39 +28,33 @@ impl Worker {
         }
     }
 
-    /// Ends the connections that this turn found to be over.
+    /// Ends the connections that this turn found to be over, later reasons first.
     pub(super) fn end_sessions(&mut self) {
         while let Some((key, reason)) = self.output.ending.pop() {
-            if self.get(key).is_some() {
+            let Some(connection) = self.get(key) else {
+                continue;
+            };
+            if connection.is_subscribed() {
                 self.leave(key, reason);
+            } else if reason == CloseReason::Abnormal {
+                // Its close is counted already; now the socket is gone too.
+                self.remove(key.index);
             }
         }
     }
 
     fn leave(&mut self, key: ConnectionKey, reason: CloseReason) {
         let index = key.index;
-        if self.connections[index as usize].phase != Phase::Ending {
-            // Its close is counted already; now the socket is gone too.
-            return self.remove(index);
-        }
+        let connection = &mut self.connections[index as usize];
         self.metrics.closes[reason.index()].add(1);
-        tracing::debug!(
-            door = self.connections[index as usize].door.word(),
-            reason = reason.labels().1,
-            "session ended"
-        );
-        if reason == CloseReason::Abnormal {
-            return self.remove(index);
-        }
-        if reason == CloseReason::WriteTimeout {
+        let (door, label) = (connection.door.word(), reason.labels().1);
+        tracing::debug!(door, reason = label, "session ended");
+        match reason {
             // It takes nothing: a close frame would not leave either.
-            return self.remove(index);
+            CloseReason::Abnormal | CloseReason::WriteTimeout => return self.remove(index),
+            CloseReason::OutboxOverflow => {}
+            _ => self.serve_rest(index),
         }
-        if reason != CloseReason::OutboxOverflow {
-            self.connections[index as usize].phase = Phase::Open;
-            self.serve_rest(index);
-        }
-        self.connections[index as usize].phase = Phase::Leaving;
         self.unsubscribe(index);
         let Self {
             connections,
@@ -68,15 +62,12 @@ impl Worker {
             ..
         } = self;
         let connection = &mut connections[index as usize];
+        connection.phase = Phase::Leaving;
         if let Transport::Stream(_) = connection.transport {
             output::wake(connection);
             return;
         }
-        let code = match reason {
-            CloseReason::ClientNormal => None,
-            _ => reason.code(),
-        };
-        let frame = ws::close_frame(code, reason.word());
+        let frame = ws::close_frame(reason.code(), reason.word());
         output.send_own(index, connection, frame.into());
         self.finish(key);
     }

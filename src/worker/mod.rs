@@ -117,6 +117,8 @@ pub struct Worker {
     /// Publishers that are not read until the inboxes have room.
     paused: Vec<ConnectionKey>,
     read_buf: Box<[u8]>,
+    /// Answers to the pings of the read that is handled.
+    pongs: Vec<u8>,
     due: Vec<(Tick, ConnectionKey)>,
 }
 
@@ -169,6 +171,7 @@ impl Worker {
             catching: VecDeque::new(),
             paused: Vec::new(),
             read_buf: vec![0; read::READ_LEN].into(),
+            pongs: Vec::new(),
             due: Vec::new(),
         }
     }

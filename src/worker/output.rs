@@ -107,7 +107,7 @@ impl Output {
         connection: &mut Connection,
         share: &Share<'_>,
     ) -> Option<Slice> {
-        if connection.phase != Phase::Open {
+        if !matches!(connection.phase, Phase::Open | Phase::Closing) {
             return None;
         }
         let (None, Transport::Socket(socket)) = (&connection.outbox, &mut connection.transport)
@@ -213,14 +213,12 @@ impl Output {
         wake(connection);
     }
 
-    /// Answers a ping: at once if nothing waits, else ahead of it, and only the newest.
+    /// Answers a ping of a client that is behind: ahead of what waits, and only the newest.
     pub(super) fn send_pong(&mut self, index: u32, connection: &mut Connection, bytes: Box<[u8]>) {
-        let before = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
-        self.outbox(index, connection).push_pong(bytes);
+        let outbox = self.outbox(index, connection);
+        let before = outbox.len();
+        outbox.push_pong(bytes);
         self.account(before, connection);
-        if before == 0 {
-            self.drain(index, connection);
-        }
     }
 
     /// Writes what waits. Returns whether nothing waits any more.
@@ -263,14 +261,26 @@ impl Output {
         connection.outbox.is_none()
     }
 
-    /// Notes that the connection ends when this turn's fan-out is done. Only the first counts.
+    /// Notes that the connection ends when this turn's fan-out is done. The first reason counts,
+    /// unless a later one means that nothing more can be delivered.
     pub(super) fn end(&mut self, index: u32, connection: &mut Connection, reason: CloseReason) {
-        if connection.phase == Phase::Open {
-            connection.phase = Phase::Ending;
-            self.ending.push((connection.key(index), reason));
-        } else if reason == CloseReason::Abnormal {
-            self.ending.push((connection.key(index), reason));
+        let is_cut = matches!(
+            reason,
+            CloseReason::Abnormal | CloseReason::WriteTimeout | CloseReason::OutboxOverflow
+        );
+        let counts = match connection.phase {
+            Phase::Open => true,
+            Phase::Closing => is_cut,
+            Phase::Leaving | Phase::Lingering => reason == CloseReason::Abnormal,
+            Phase::Cut => false,
+        };
+        if !counts {
+            return;
         }
+        if connection.is_subscribed() {
+            connection.phase = if is_cut { Phase::Cut } else { Phase::Closing };
+        }
+        self.ending.push((connection.key(index), reason));
     }
 }
 

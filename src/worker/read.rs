@@ -92,8 +92,14 @@ impl Worker {
         More::No
     }
 
-    /// Handles bytes of an open connection. Returns when they are used up or the connection ends.
+    /// Handles bytes of an open connection.
     pub(super) fn receive(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+        self.decode(key, bytes);
+        self.send_pongs(key);
+    }
+
+    /// Decodes until the bytes are used up or the connection ends.
+    fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
         let (decoder, mut input) = (self.decoder, Input::new(bytes));
         loop {
             let Some(connection) = self.get(key) else {
@@ -118,6 +124,39 @@ impl Worker {
         }
     }
 
+    /// Notes the answer to a ping. All pings of one read are answered in one write; when the client
+    /// is behind, only the newest is.
+    fn on_ping(&mut self, key: ConnectionKey, payload: &[u8]) {
+        let Self {
+            connections,
+            output,
+            pongs,
+            ..
+        } = self;
+        let connection = &mut connections[key.index as usize];
+        let pong = ws::pong_frame(payload);
+        if connection.outbox.is_some() {
+            output.send_pong(key.index, connection, pong.into());
+        } else {
+            pongs.extend_from_slice(&pong);
+        }
+    }
+
+    fn send_pongs(&mut self, key: ConnectionKey) {
+        if self.pongs.is_empty() {
+            return;
+        }
+        let Self {
+            connections,
+            output,
+            pongs,
+            ..
+        } = self;
+        let connection = &mut connections[key.index as usize];
+        output.send_own(key.index, connection, pongs.as_slice().into());
+        pongs.clear();
+    }
+
     fn charge_reading(&self, before: usize, after: usize) {
         let memory = &self.output.memory;
         if after > before {
@@ -130,15 +169,7 @@ impl Worker {
     fn on_event(&mut self, key: ConnectionKey, event: Event<'_>) {
         match event {
             Event::Message { kind, data } => self.on_message(key, kind, &data),
-            Event::Ping(payload) => {
-                let Self {
-                    connections,
-                    output,
-                    ..
-                } = self;
-                let connection = &mut connections[key.index as usize];
-                output.send_pong(key.index, connection, ws::pong_frame(&payload).into());
-            }
+            Event::Ping(payload) => self.on_ping(key, &payload),
             Event::Pong(_) => {}
             Event::Close(code) => self.end(key, client_close(code)),
         }

@@ -150,7 +150,12 @@ impl Worker {
     /// The stage of the drain, once there is one.
     fn stage(&self) -> Option<Stage> {
         let window = self.drain.window()?;
-        let is_over = Instant::now() >= window.end();
+        let end = if self.connections.is_empty() {
+            window.end_of_requests()
+        } else {
+            window.end()
+        };
+        let is_over = Instant::now() >= end;
         Some(if is_over {
             Stage::Over
         } else {

@@ -1,0 +1,248 @@
+// The example pages in a real browser: native WebSocket and EventSource.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer, connect } from "node:net";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { binary, environment, examples, load, logs, run, same, start, within } from "./server.mjs";
+
+const { chromium } = load("playwright-core");
+const SECONDS_MAX = 20;
+
+const DRAIN = `
+[drain]
+window = "100ms"
+`;
+const FROM_FILES = `
+[websocket]
+allowed_origins = ["null"]
+`;
+
+// Every launch has a new, empty profile.
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+  ],
+});
+
+/** Runs `body` with a new page; whatever the page throws fails the case. */
+async function withPage(options, body) {
+  const context = await browser.newContext(options);
+  try {
+    const page = await context.newPage();
+    page.setDefaultTimeout(SECONDS_MAX * 1000);
+    let thrown;
+    page.on("pageerror", (error) => { thrown ??= error; });
+    const result = await body(page, context);
+    if (thrown) throw thrown;
+    return result;
+  } finally {
+    await context.close();
+  }
+}
+
+async function withServer(config, body) {
+  const server = await start(config);
+  try {
+    await body(server);
+  } finally {
+    await server.stop();
+  }
+}
+
+/** A relay on a port of its own, so that a test can cut what goes through it. */
+async function relay(target) {
+  const live = new Set();
+  const listener = createServer((near) => {
+    const { port } = new URL(target.url);
+    const far = connect(Number(port), "127.0.0.1");
+    for (const [one, other] of [[near, far], [far, near]]) {
+      live.add(one);
+      one.pipe(other);
+      one.on("error", () => other.destroy());
+      one.on("close", () => { live.delete(one); other.destroy(); });
+    }
+  }).listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  return {
+    url: `http://127.0.0.1:${listener.address().port}`,
+    cut() { for (const socket of live) socket.destroy(); },
+    close() { this.cut(); listener.close(); },
+    retarget(server) { target = server; },
+  };
+}
+
+const live = (page) => page.waitForSelector("#state[data-state=live]");
+const bubble = (page, text) => page.waitForSelector(`.bubble:text-is(${JSON.stringify(text)})`);
+const bubbles = (page) => page.$$eval(".bubble", (all) => all.map((one) => one.textContent));
+
+async function say(page, text) {
+  await page.fill("#text", text);
+  await page.press("#text", "Enter");
+}
+
+/** Opens an EventSource on `topic` that keeps what it gets in `window.got`. */
+async function listen(page, topic) {
+  await page.evaluate((path) => {
+    window.got = [];
+    window.opened = 0;
+    window.source = new EventSource(path);
+    window.source.onopen = () => { window.opened++; };
+    window.source.onmessage = ({ data }) => window.got.push(data);
+    window.source.addEventListener("reset", () => window.got.push("reset"));
+  }, `/topics/${topic}`);
+  await page.waitForFunction(() => window.opened === 1);
+}
+
+const got = (page, last) => page
+  .waitForFunction((text) => window.got.includes(text), last)
+  .then(() => page.evaluate(() => window.got));
+
+await run({
+  "two pages chat with each other": () => withServer(DRAIN, (server) =>
+    withPage({ viewport: { width: 1100, height: 760 } }, (one) =>
+      withPage({ viewport: { width: 390, height: 780 }, colorScheme: "dark", hasTouch: true, isMobile: true }, async (other) => {
+        for (const page of [one, other]) {
+          await page.goto(server.url);
+          await live(page);
+        }
+        await one.fill("#name", "Ada");
+        await other.fill("#name", "Grace");
+        await say(one, "Is anybody out there?");
+        await bubble(other, "Is anybody out there?");
+        await say(other, "Yes! I came in by telephone.");
+        await bubble(one, "Yes! I came in by telephone.");
+        await say(one, "Wonderful. It is all one socket, then.");
+        await bubble(other, "Wonderful. It is all one socket, then.");
+        same(await bubbles(one), await bubbles(other));
+        same(await other.$$eval(".own .bubble", (all) => all.length), 1);
+        await one.screenshot({ path: join(logs, "chat-desktop.png") });
+        await other.screenshot({ path: join(logs, "chat-phone.png") });
+      }))),
+
+  "markup in a message stays text": () => withServer(DRAIN, (server) =>
+    withPage({}, async (page) => {
+      await page.goto(`${server.url}/#markup`);
+      await live(page);
+      const markup = `<img src=x onerror="document.title='broken in'">`;
+      await server.publish("markup", markup);
+      await server.publish("markup", JSON.stringify({ name: markup, text: markup }));
+      await page.waitForFunction(() => document.querySelectorAll(".bubble").length === 2);
+      same(await bubbles(page), [markup, markup]);
+      same(await page.$$eval("#messages img", (all) => all.length), 0);
+    })),
+
+  "the address chooses the topic": () => withServer(DRAIN, (server) =>
+    withPage({}, async (page) => {
+      await server.publish("team%2Fa%20b", "in team");
+      await server.publish("other", "in other");
+      await page.goto(`${server.url}/?topic=team%2Fa%20b`);
+      await bubble(page, "in team");
+      await page.fill("#topic", "other");
+      await page.press("#topic", "Enter");
+      await bubble(page, "in other");
+      same(await bubbles(page), ["in other"]);
+    })),
+
+  "the chat recovers what it missed while it was cut off": () => withServer(DRAIN, async (server) => {
+    const path = await relay(server);
+    try {
+      await withPage({}, async (page) => {
+        await page.goto(path.url);
+        await live(page);
+        await say(page, "before");
+        await bubble(page, "before");
+        path.cut();
+        await page.waitForSelector("#state[data-state=waiting]");
+        await server.publish("chat", "while away");
+        await bubble(page, "while away");
+        await say(page, "after").then(() => bubble(page, "after"));
+        same(await bubbles(page), ["before", "while away", "after"]);
+        same(await page.$$eval(".note", (all) => all.length), 0);
+      });
+    } finally {
+      path.close();
+    }
+  }),
+
+  "EventSource resumes after a cut without loss or repeat": () => withServer(DRAIN, async (server) => {
+    const path = await relay(server);
+    try {
+      await withPage({}, async (page) => {
+        await page.goto(path.url);
+        await listen(page, "cut");
+        await server.publish("cut", "1");
+        await got(page, "1");
+        path.cut();
+        for (const text of ["2", "3"]) await server.publish("cut", text);
+        await got(page, "3");
+        await server.publish("cut", "4");
+        same(await got(page, "4"), ["1", "2", "3", "4"]);
+      });
+    } finally {
+      path.close();
+    }
+  }),
+
+  "EventSource is told to reset after a restart": async () => {
+    const first = await start(DRAIN);
+    const path = await relay(first);
+    try {
+      await withPage({}, async (page) => {
+        await page.goto(path.url);
+        await listen(page, "restart");
+        await first.publish("restart", "1");
+        await got(page, "1");
+        await first.stop();
+        await withServer(DRAIN, async (second) => {
+          path.retarget(second);
+          await got(page, "reset");
+          await second.publish("restart", "2");
+          same(await got(page, "2"), ["1", "reset", "2"]);
+        });
+      });
+    } finally {
+      path.close();
+    }
+  },
+
+  "the vmstat page shows what `fanwire pub --lines` publishes": () => withServer(DRAIN + FROM_FILES, (server) =>
+    withPage({ viewport: { width: 1100, height: 900 } }, async (page) => {
+      await page.goto(`${pathToFileURL(join(examples, "vmstat.html"))}?server=${encodeURIComponent(server.url)}`);
+      await live(page);
+      const publisher = spawn(binary, ["pub", "--url", server.url, "--lines", "vmstat"], {
+        env: environment,
+        stdio: ["pipe", "ignore", "inherit"],
+      });
+      publisher.stdin.end(vmstat(80));
+      same((await within(once(publisher, "exit"), "end of the publisher"))[0], 0);
+      await page.waitForFunction(() => document.querySelector("#lines").textContent.includes(" 4079 "));
+      const lines = (await page.textContent("#lines")).split("\n");
+      same([lines.length, lines[0].includes(" 4079 "), lines.at(-1).includes(" 4020 ")], [60, true, true]);
+      same((await page.textContent("#head")).includes("us sy id wa st"), true);
+      same(await page.textContent("dd[data-column=id]"), `${idle(79)} %`);
+      await page.screenshot({ path: join(logs, "vmstat.png") });
+    })),
+});
+await browser.close();
+
+/** What vmstat writes, `count` samples; sample i has 4000 + i context switches. */
+function vmstat(count) {
+  const head = [
+    "procs -----------memory---------- ---swap-- -----io---- -system-- ------cpu-----",
+    " r  b   swpd   free   buff  cache   si   so    bi    bo   in   cs us sy id wa st",
+  ];
+  const line = (index) => {
+    const system = 4 + index % 4;
+    const user = 100 - idle(index) - system - 2;
+    return ` 2  0      0 81${34000 + 317 * index} 220340 913512    0    0    12   ${100 + index % 37}  2210 ${4000 + index} ${user} ${system} ${idle(index)} 2  0`;
+  };
+  return [...head, ...Array.from({ length: count }, (_, index) => line(index))].join("\n") + "\n";
+}
+
+function idle(index) {
+  return Math.round(62 + 22 * Math.sin(index / 7) + 6 * Math.cos(index / 2));
+}
