@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use tempfile::TempDir;
 
-use crate::harness::{Process, Server, fanwire};
+use crate::harness::{Process, Server, eventually, fanwire};
 
 /// Runs `serve` with a configuration that must be refused; gives exit code and standard error.
 fn refused(config: &str) -> (Option<i32>, String) {
@@ -91,7 +91,10 @@ fn an_unknown_variable_of_the_environment_is_a_warning() {
         .env("FANWIRE_PORT_8080_TCP", "tcp://192.0.2.1:8080");
     let server = Server::run(command, TempDir::new().unwrap());
     assert_eq!(server.admin_get("/health/ready").status, 200);
-    assert!(server.process.stderr().contains("FANWIRE_PORT_8080_TCP"));
+    eventually("the warning", || {
+        let stderr = server.process.stderr();
+        stderr.contains("FANWIRE_PORT_8080_TCP").then_some(())
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the tests share: the server as a process, and small clients written apart from its code.
 //!
-//! Nothing here uses the library: a fault in the server's codecs must not hide in a shared helper.
+//! Nothing here uses the library: a fault of the server's codecs must not be repeated by what tests them.
 
 mod checker;
 mod http;

@@ -118,9 +118,12 @@ impl Process {
 
     /// Waits for the end and gives the exit code; `None` after a signal.
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
-        let stderr = Arc::clone(&self.stderr);
         let status = eventually("the process ends", || self.child.try_wait().unwrap());
-        assert!(!stderr.lock().unwrap().contains("panicked at"), "{self:?}");
+        // The collector ends right after the process; its last line may still be on the way.
+        eventually("standard error is read", || {
+            (Arc::strong_count(&self.stderr) == 1).then_some(())
+        });
+        assert!(!self.stderr().contains("panicked at"), "{self:?}");
         status.code()
     }
 
@@ -132,10 +135,6 @@ impl Process {
             stdout.read_to_string(&mut text).map(|_| text)
         });
         let code = self.exit_code();
-        // The collector ends right after the process; its last line may still be on the way.
-        eventually("standard error is read", || {
-            (Arc::strong_count(&self.stderr) == 1).then_some(())
-        });
         (code, stdout, self.stderr())
     }
 }
