@@ -1,0 +1,133 @@
+//! A TCP connection that is read with a deadline.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+
+use super::DEADLINE;
+
+/// Small enough that a server soon feels a reader that does not read, large enough for whole segments.
+const RECEIVE_BUFFER_LEN: usize = 65536;
+
+/// A socket and what was read from it but not yet taken.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: TcpStream,
+    buf: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(addr).expect("the server accepts"))
+    }
+
+    /// Connects from `source`, another address of the loopback network.
+    pub(crate) fn connect_from(source: Ipv4Addr, addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&addr.into()).expect("the server accepts");
+        Self::over(socket.into())
+    }
+
+    /// Connects with a small receive buffer, so that not reading is soon felt by the server.
+    pub(crate) fn connect_small(addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_LEN).unwrap();
+        socket.connect(&addr.into()).expect("the server accepts");
+        Self::over(socket.into())
+    }
+
+    /// A wire from which `bytes` are read, then the end: for tests of the harness itself.
+    pub(crate) fn canned(bytes: &'static [u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wire = Self::connect(listener.local_addr().unwrap());
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(bytes).unwrap();
+        wire
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        let buf = Vec::new();
+        Self { stream, buf }
+    }
+
+    /// Writes `bytes` in one call, so that they travel together when they fit a segment.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
+
+    /// Writes `bytes` unless the server has closed; tells whether it could.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Reads more; false at the end of the stream. A reset is a failure: it destroys close frames.
+    fn fill(&mut self) -> bool {
+        let mut chunk = [0; 16384];
+        match self.stream.read(&mut chunk) {
+            Ok(len) => {
+                self.buf.extend_from_slice(&chunk[..len]);
+                len > 0
+            }
+            Err(error) => panic!("read failed: {error}; not yet taken: {}", self.untaken()),
+        }
+    }
+
+    fn untaken(&self) -> String {
+        String::from_utf8_lossy(&self.buf[..self.buf.len().min(400)]).into_owned()
+    }
+
+    /// The next `len` bytes; `None` if the stream ends before the first of them.
+    pub(crate) fn try_take(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.buf.len() < len {
+            if !self.fill() {
+                assert!(self.buf.is_empty(), "cut short: {}", self.untaken());
+                return None;
+            }
+        }
+        let rest = self.buf.split_off(len);
+        Some(std::mem::replace(&mut self.buf, rest))
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
+        self.try_take(len).expect("the stream goes on")
+    }
+
+    /// Everything up to and with `delimiter`.
+    pub(crate) fn take_until(&mut self, delimiter: &[u8]) -> Vec<u8> {
+        let mut searched = 0;
+        loop {
+            let found = self.buf[searched..]
+                .windows(delimiter.len())
+                .position(|window| window == delimiter);
+            if let Some(index) = found {
+                return self.take(searched + index + delimiter.len());
+            }
+            searched = self.buf.len().saturating_sub(delimiter.len() - 1);
+            assert!(self.fill(), "ended early: {}", self.untaken());
+        }
+    }
+
+    /// Everything until the server ends the stream.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        std::mem::take(&mut self.buf)
+    }
+
+    /// Waits until the server has closed, whatever it sends before and however it closes.
+    pub(crate) fn wait_closed(&mut self) {
+        let mut chunk = [0; 16384];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("still open: {error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Black-box tests: each starts the real binary, talks to it over sockets and looks from outside.
+//!
+//! One file per area of the contract in README; a test's name states the fact that it proves.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+mod auth;
+mod churn;
+mod cli;
+mod drain;
+mod frames;
+mod handshake;
+mod history;
+mod limits;
+mod metrics;
+mod origin;
+mod peer;
+mod plain;
+mod post;
+mod recovery;
+mod slow;
+mod startup;
+mod streams;

@@ -1,0 +1,218 @@
+//! Slow readers among fast ones: each delivery class keeps its word, and the fast ones never notice.
+
+use serde_json::Value;
+
+use crate::harness::{FIN, PING, Request, Server, Stream, WebSocket, Wire, frame};
+
+/// More publications than any kernel hides, of this many bytes each.
+const COUNT_MAX: usize = 20_000;
+const PAYLOAD_LEN: usize = 4000;
+
+fn start(delivery: &str) -> Server {
+    Server::start(&format!(
+        "[limits]\nwrite_timeout = \"1m\"\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
+         [[topic]]\nmatch = \"*\"\ndelivery = \"{delivery}\"\n"
+    ))
+}
+
+fn overflows(server: &Server, delivery: &str) -> u64 {
+    server.metric("fanwire_outbox_overflows_total", &[("delivery", delivery)])
+}
+
+/// Opens `target` over a connection with a small receive buffer.
+fn slow(server: &Server, target: &str) -> WebSocket {
+    WebSocket::open(
+        Wire::connect_small(server.addr),
+        &Request::handshake(target),
+    )
+}
+
+fn payload(number: usize) -> String {
+    format!("{number:0PAYLOAD_LEN$}")
+}
+
+/// Publishes until a reader that takes nothing overflows, and some more; `fast` gets every one.
+///
+/// Gives the number of publications.
+fn overflow(server: &Server, delivery: &str, fast: &mut WebSocket) -> usize {
+    let mut publisher = server.websocket("/topics/a?echo=false");
+    let mut end = COUNT_MAX;
+    for number in 0..COUNT_MAX {
+        if number == end {
+            return number;
+        }
+        publisher.text(&payload(number));
+        assert_eq!(fast.next_text(), payload(number));
+        if number % 100 == 99 && end == COUNT_MAX && overflows(server, delivery) > 0 {
+            end = number + 50;
+        }
+    }
+    panic!("nothing overflowed");
+}
+
+fn assert_ascending(numbers: &[usize]) {
+    let ascending = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    assert!(ascending, "{numbers:?}");
+}
+
+#[test]
+fn a_slow_reliable_subscriber_is_closed_with_1013_and_fast_ones_get_everything() {
+    let server = start("reliable");
+    let mut fast = server.websocket("/topics/a");
+    let mut slow = slow(&server, "/topics/a");
+    overflow(&server, "reliable", &mut fast);
+    let (frames, close) = slow.drain();
+    assert_eq!(
+        close,
+        [&1013_u16.to_be_bytes()[..], b"outbox_overflow"].concat()
+    );
+    for (number, frame) in frames.iter().enumerate() {
+        assert_eq!(
+            frame.payload,
+            payload(number).as_bytes(),
+            "no gap before the close"
+        );
+    }
+    server.await_close_counted("1013", "outbox_overflow", 1);
+    assert_eq!(overflows(&server, "reliable"), 1);
+    server.await_metric("fanwire_outbox_bytes", &[], 0);
+}
+
+#[test]
+fn a_reliable_subscriber_that_was_closed_recovers_what_it_missed() {
+    let server = Server::start(
+        "[limits]\nwrite_timeout = \"1m\"\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
+         [[topic]]\nmatch = \"*\"\nhistory_size = 30000\nhistory_bytes_max = 200000000\n",
+    );
+    let mut fast = server.websocket("/topics/a");
+    let mut slow = slow(&server, "/topics/a");
+    let count = overflow(&server, "reliable", &mut fast);
+    let got = slow.drain().0.len();
+    let mut again = server.websocket(&format!("/topics/a?since={got}"));
+    assert_eq!(again.head.header("fanwire-recovered"), Some("true"));
+    for number in got..count {
+        assert_eq!(again.next_text(), payload(number));
+    }
+}
+
+/// Reads until `last`, which is the newest publication.
+fn read_to(socket: &mut WebSocket, last: usize) -> Vec<usize> {
+    let mut got = Vec::new();
+    while got.last() != Some(&last) {
+        got.push(socket.next_text().parse().expect("a number"));
+    }
+    got
+}
+
+#[test]
+fn a_slow_latest_subscriber_skips_to_the_newest() {
+    let server = start("latest");
+    let mut fast = server.websocket("/topics/a");
+    let mut slow = slow(&server, "/topics/a");
+    let count = overflow(&server, "latest", &mut fast);
+    let got = read_to(&mut slow, count - 1);
+    assert_ascending(&got);
+    assert!(got.len() < count, "something was skipped");
+    fast.text("live");
+    assert_eq!(slow.next_text(), "live");
+}
+
+#[test]
+fn a_slow_lossy_subscriber_gets_the_newest_in_order() {
+    let server = start("lossy");
+    let mut fast = server.websocket("/topics/a");
+    let mut slow = slow(&server, "/topics/a");
+    let count = overflow(&server, "lossy", &mut fast);
+    let got = read_to(&mut slow, count - 1);
+    assert_ascending(&got);
+    assert!(got.len() < count, "something was skipped");
+    // What the queue held at the end is a suffix without gaps.
+    let suffix = got.iter().rev().zip((0..count).rev());
+    let suffix_len = suffix
+        .take_while(|(got, expected)| **got == *expected)
+        .count();
+    assert!(suffix_len > 1, "{got:?}");
+    fast.text("live");
+    assert_eq!(slow.next_text(), "live");
+}
+
+/// Counts publications and those told as skipped until publication `last`.
+fn count_objects(mut next: impl FnMut() -> Value, last: usize) -> (usize, u64) {
+    let (mut got, mut skipped) = (0, 0);
+    loop {
+        let object = next();
+        if let Some(data) = object["data"].as_str() {
+            got += 1;
+            if data.parse() == Ok(last) {
+                return (got, skipped);
+            }
+        }
+        skipped += object["skipped"]["count"].as_u64().unwrap_or(0);
+    }
+}
+
+#[test]
+fn format_json_is_told_how_many_were_skipped() {
+    for delivery in ["latest", "lossy"] {
+        let server = start(delivery);
+        let mut fast = server.websocket("/topics/a");
+        let mut slow = slow(&server, "/topics/a?format=json");
+        let count = overflow(&server, delivery, &mut fast);
+        let (got, skipped) = count_objects(|| slow.json(), count - 1);
+        assert!(skipped > 0, "{delivery}");
+        assert_eq!(got as u64 + skipped, count as u64, "{delivery}");
+    }
+}
+
+#[test]
+fn a_slow_ndjson_stream_is_told_how_many_were_skipped() {
+    let server = start("lossy");
+    let mut fast = server.websocket("/topics/a");
+    let wire = Wire::connect_small(server.addr);
+    let mut slow = Stream::open(wire, &Request::get("/topics/a"));
+    let count = overflow(&server, "lossy", &mut fast);
+    let (got, skipped) = count_objects(|| slow.json(), count - 1);
+    assert!(skipped > 0);
+    assert_eq!(got as u64 + skipped, count as u64);
+}
+
+#[test]
+fn a_slow_sse_stream_of_a_reliable_topic_ends_and_recovers() {
+    let server = Server::start(
+        "[limits]\nwrite_timeout = \"1m\"\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
+         [[topic]]\nmatch = \"*\"\nhistory_size = 30000\nhistory_bytes_max = 200000000\n",
+    );
+    let mut fast = server.websocket("/topics/a");
+    let wire = Wire::connect_small(server.addr);
+    let mut slow = Stream::open(wire, &Request::sse("/topics/a"));
+    let count = overflow(&server, "reliable", &mut fast);
+    let mut last = (String::new(), 0);
+    while let Some(block) = slow.try_block() {
+        if let (Some(id), Some(data)) = (block.id, block.data) {
+            assert_eq!(data, payload(last.1));
+            last = (id, last.1 + 1);
+        }
+    }
+    assert!(last.1 < count, "the stream ended early");
+    let request = Request::sse("/topics/a").header("Last-Event-ID", &last.0);
+    let mut again = Stream::open(server.wire(), &request);
+    for number in last.1..count {
+        assert_eq!(again.event().data, Some(payload(number)));
+    }
+}
+
+#[test]
+fn a_ping_flood_that_is_not_read_keeps_memory_bounded() {
+    let server = start("reliable");
+    let mut flooder = slow(&server, "/topics/a");
+    let burst: Vec<u8> = frame(FIN | PING, &[7; 125]).repeat(500);
+    for _ in 0..200 {
+        if !flooder.wire.try_send(&burst) {
+            break;
+        }
+    }
+    let mut other = server.websocket("/topics/a");
+    other.text("unaffected");
+    assert_eq!(other.next_text(), "unaffected");
+    assert!(server.metric("fanwire_outbox_bytes", &[]) <= 74_000);
+}
