@@ -23,19 +23,12 @@ fn read(name: &'static str, opcode: OpCode, payload_len: usize, message_count: u
         frame.mask();
         bytes.extend_from_slice(frame.write(&mut Vec::new()));
     }
-    Read {
-        name,
-        bytes,
-        message_count,
-    }
+    Read { name, bytes, message_count }
 }
 
 /// Decodes one read and shows each message to `take`.
 fn decode(bytes: &mut [u8], mut take: impl FnMut(MessageKind, &[u8])) {
-    let limits = DecoderLimits {
-        message_len_max: 65_536,
-        fragments_max: 65_536,
-    };
+    let limits = DecoderLimits { message_len_max: 65_536, fragments_max: 65_536 };
     let (decoder, mut reading) = (Decoder::new(limits), Reading::default());
     let mut input = Input::new(bytes);
     while let Ok(Some(event)) = decoder.next_event(&mut reading, &mut input) {

@@ -18,9 +18,7 @@ fn publish_by_name(hub: &Hub, names: &[TopicName], random: &mut fastrand::Rng) {
 fn directory(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish by name, nobody subscribes");
     let hub = support::hub(0);
-    let names: Vec<_> = (0..TOPICS)
-        .map(|index| support::name(&format!("topic:{index}")))
-        .collect();
+    let names: Vec<_> = (0..TOPICS).map(|index| support::name(&format!("topic:{index}"))).collect();
     for name in &names {
         support::publish(&hub, name, &support::draft());
     }

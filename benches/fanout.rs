@@ -31,12 +31,10 @@ fn to_one_buffer(criterion: &mut Criterion) {
         group.bench_function(label, |bencher| {
             bencher.iter(|| {
                 (0..BATCH).for_each(|_| support::publish(&hub, &topic, &draft));
-                let taken: Vec<Arc<Publication>> = std::iter::from_fn(|| inbox.pop())
-                    .map(|one| one.publication)
-                    .collect();
-                let encoded = taken
-                    .iter()
-                    .map(|one| one.encoded(protocol::NATIVE, &topic, hub.variants()));
+                let taken: Vec<Arc<Publication>> =
+                    std::iter::from_fn(|| inbox.pop()).map(|one| one.publication).collect();
+                let encoded =
+                    taken.iter().map(|one| one.encoded(protocol::NATIVE, &topic, hub.variants()));
                 let batch = Batch::join(std::mem::take(&mut spare), encoded);
                 for publication in &taken {
                     black_box(inbox.release(publication));
@@ -56,10 +54,7 @@ fn to_those_behind(criterion: &mut Criterion) {
     let frame = support::draft().payload.framed().clone();
     let batch = Rc::new(Batch::join(Vec::new(), [&frame; BATCH].into_iter()));
     let len = batch.bytes().len();
-    let policy = Policy {
-        len_max: 1 << 20,
-        delivery: Delivery::Reliable,
-    };
+    let policy = Policy { len_max: 1 << 20, delivery: Delivery::Reliable };
     let mut outboxes: Vec<Outbox> = (0..SUBSCRIBERS).map(|_| Outbox::default()).collect();
     group.bench_function("queue 64 and write them off", |bencher| {
         bencher.iter(|| {

@@ -44,21 +44,13 @@ pub struct Permit {
 impl Admission {
     /// Nobody is in. `per_address_max` 0 = no cap.
     pub fn new(count_max: usize, per_address_max: usize) -> Self {
-        Self {
-            open: AtomicUsize::new(0),
-            count_max,
-            per_address_max,
-            addresses: DashMap::new(),
-        }
+        Self { open: AtomicUsize::new(0), count_max, per_address_max, addresses: DashMap::new() }
     }
 
     /// Lets a connection from `address` in, if there is room.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Entrance {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let mut permit = Permit {
-            admission: Arc::clone(self),
-            address: None,
-        };
+        let mut permit = Permit { admission: Arc::clone(self), address: None };
         if before >= self.count_max + REFUSED_CONNECTIONS_MAX {
             return Entrance::Shut;
         }
@@ -108,14 +100,10 @@ mod tests {
     #[test]
     fn over_the_limit_some_are_told_and_the_rest_shut_out() {
         let admission = Arc::new(Admission::new(2, 0));
-        let entrances: Vec<_> = (0..3 + REFUSED_CONNECTIONS_MAX)
-            .map(|_| admission.enter(HERE))
-            .collect();
+        let entrances: Vec<_> =
+            (0..3 + REFUSED_CONNECTIONS_MAX).map(|_| admission.enter(HERE)).collect();
         assert!(matches!(entrances[1], Entrance::Admitted(_)));
-        assert!(matches!(
-            entrances[2],
-            Entrance::Refused(_, Refusal::ConnectionsLimit)
-        ));
+        assert!(matches!(entrances[2], Entrance::Refused(_, Refusal::ConnectionsLimit)));
         assert!(matches!(entrances.last(), Some(Entrance::Shut)));
         drop(entrances);
         assert!(matches!(admission.enter(HERE), Entrance::Admitted(_)));
@@ -125,10 +113,7 @@ mod tests {
     fn an_address_has_its_own_cap() {
         let admission = Arc::new(Admission::new(100, 1));
         let first = admission.enter(HERE);
-        assert!(matches!(
-            admission.enter(HERE),
-            Entrance::Refused(_, Refusal::AddressLimit)
-        ));
+        assert!(matches!(admission.enter(HERE), Entrance::Refused(_, Refusal::AddressLimit)));
         let there = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
         assert!(matches!(admission.enter(there), Entrance::Admitted(_)));
         drop(first);

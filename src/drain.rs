@@ -40,11 +40,7 @@ impl Window {
     /// How many of `count` sessions may still be there at `now`.
     pub fn remaining(self, count: usize, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.start);
-        let Some(left) = self
-            .length
-            .checked_sub(elapsed)
-            .filter(|left| !left.is_zero())
-        else {
+        let Some(left) = self.length.checked_sub(elapsed).filter(|left| !left.is_zero()) else {
             return 0;
         };
         let left = left.as_nanos() * count as u128;
@@ -81,10 +77,7 @@ mod tests {
         let at = |millis| window.remaining(1, start + Duration::from_millis(millis));
         assert_eq!(at(1), 0, "a single session need not wait");
         for (elapsed, expected) in [(0, 1000), (1, 900), (5, 500), (9, 100), (10, 0), (11, 0)] {
-            assert_eq!(
-                window.remaining(1000, start + Duration::from_secs(elapsed)),
-                expected
-            );
+            assert_eq!(window.remaining(1000, start + Duration::from_secs(elapsed)), expected);
         }
         let none = Drain::default();
         none.begin(start, Duration::ZERO);

@@ -6,6 +6,7 @@
 pub mod id;
 pub mod time;
 pub mod limits;
+pub mod rate;
 pub mod reason;
 pub mod metrics;
 pub mod drain;

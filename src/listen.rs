@@ -43,11 +43,7 @@ pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -91,21 +87,11 @@ fn admit(service: &Rc<Service>, admission: &Arc<Admission>, socket: TcpStream, p
         Entrance::Admitted(permit) => (permit, None),
         Entrance::Refused(permit, refusal) => (permit, Some(refusal)),
         Entrance::Shut => {
-            service
-                .worker
-                .metrics()
-                .count_refused(Refusal::ConnectionsLimit);
+            service.worker.metrics().count_refused(Refusal::ConnectionsLimit);
             return;
         }
     };
-    spawn(
-        Rc::clone(service),
-        Accepted {
-            socket,
-            permit,
-            refused,
-        },
-    );
+    spawn(Rc::clone(service), Accepted { socket, permit, refused });
 }
 
 /// Waits where accepting again at once would only spin.
@@ -130,9 +116,5 @@ async fn pause_on(service: &Service, error: &io::Error) {
 /// When the socket is gone.
 pub fn inherited(socket: &TcpStream) -> io::Result<(bool, Option<Duration>, u32)> {
     let socket = SockRef::from(socket);
-    Ok((
-        socket.tcp_nodelay()?,
-        socket.tcp_user_timeout()?,
-        socket.tcp_notsent_lowat()?,
-    ))
+    Ok((socket.tcp_nodelay()?, socket.tcp_user_timeout()?, socket.tcp_notsent_lowat()?))
 }

@@ -79,13 +79,8 @@ pub fn start(config: LogConfig) -> Result<LogGuard, AlreadyStarted> {
         .thread_name("log")
         .finish(std::io::stderr());
     let dropped = queue.error_counter();
-    let lines = Lines {
-        format: config.format,
-        queue,
-    };
-    let subscriber = tracing_subscriber::registry()
-        .with(config.level.filter())
-        .with(lines);
+    let lines = Lines { format: config.format, queue };
+    let subscriber = tracing_subscriber::registry().with(config.level.filter()).with(lines);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadyStarted)?;
     DROPPED.get_or_init(|| dropped);
     Ok(LogGuard(flush))
@@ -93,9 +88,7 @@ pub fn start(config: LogConfig) -> Result<LogGuard, AlreadyStarted> {
 
 /// Log lines dropped so far because standard error did not take them.
 pub fn dropped_lines() -> u64 {
-    DROPPED
-        .get()
-        .map_or(0, |counter| counter.dropped_lines() as u64)
+    DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
 impl LogLevel {
@@ -165,10 +158,7 @@ impl Visit for TextFields {
             escape(&mut self.rest, &value);
         } else {
             self.rest.push('"');
-            escape(
-                &mut self.rest,
-                &value.replace('\\', r"\\").replace('"', r#"\""#),
-            );
+            escape(&mut self.rest, &value.replace('\\', r"\\").replace('"', r#"\""#));
             self.rest.push('"');
         }
     }

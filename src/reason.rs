@@ -7,10 +7,7 @@ use std::borrow::Cow;
 
 /// Why a request was refused: HTTP status and stable code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(
-    missing_docs,
-    reason = "each variant is its own word, listed in README"
-)]
+#[expect(missing_docs, reason = "each variant is its own word, listed in README")]
 pub enum Refusal {
     TopicNameInvalid,
     SinceInvalid,
@@ -166,10 +163,7 @@ impl Refusal {
 
     /// Refuses with a message that is closer to the cause.
     pub fn because(self, message: impl Into<Cow<'static, str>>) -> Refused {
-        Refused {
-            refusal: self,
-            message: message.into(),
-        }
+        Refused { refusal: self, message: message.into() }
     }
 
     /// Seconds for `Retry-After`, where trying again later can help.

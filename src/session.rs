@@ -56,10 +56,7 @@ mod tests {
             (&[Right::Subscribe, Right::Publish][..], Action::Publish),
             (&[Right::Subscribe][..], denied),
         ] {
-            assert_eq!(
-                Session::new(Identity::with(rights)).on_message(&topic),
-                expected
-            );
+            assert_eq!(Session::new(Identity::with(rights)).on_message(&topic), expected);
         }
     }
 }

@@ -16,13 +16,8 @@ pub struct Stamp {
 impl Stamp {
     /// Reads both clocks.
     pub fn now() -> Self {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let wall = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            wall,
-            instant: Instant::now(),
-        }
+        Self { wall, instant: Instant::now() }
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Modules of `src/`, low to high. A module names only modules of the rows above its own in this
 /// table; modules of one row do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["id", "time", "limits", "reason"],
+    &["id", "time", "limits", "rate", "reason"],
     &["metrics", "drain", "admission", "log"],
     &["outbox", "ws", "hub"],
     &["backplane"],
@@ -31,9 +31,8 @@ const UNSAFE_FILES: &[&str] = &["src/server/heap.rs", "src/worker/poller.rs"];
 const FILE_LINES_MAX: usize = 600;
 
 /// Names that say nothing about what a module owns.
-const MODULE_NAMES_REFUSED: &[&str] = &[
-    "util", "utils", "common", "helper", "helpers", "manager", "misc",
-];
+const MODULE_NAMES_REFUSED: &[&str] =
+    &["util", "utils", "common", "helper", "helpers", "manager", "misc"];
 
 /// Wire words of single front doors; the house says topic, message, backplane.
 const TYPE_WORDS_REFUSED: &[&str] = &["Channel", "Room", "Packet", "Broker"];
@@ -63,53 +62,33 @@ fn files_stay_short() {
 
 #[test]
 fn modules_name_only_lower_layers() {
-    let findings = sources()
-        .filter(|file| file.name.starts_with("src/"))
-        .flat_map(|file| {
-            let module = file.module().to_owned();
-            layer_faults(&module, file.product())
-                .into_iter()
-                .map(move |fault| format!("{}: {fault}", file.name))
-        });
+    let findings = sources().filter(|file| file.name.starts_with("src/")).flat_map(|file| {
+        let module = file.module().to_owned();
+        layer_faults(&module, file.product())
+            .into_iter()
+            .map(move |fault| format!("{}: {fault}", file.name))
+    });
     assert_clean(findings);
 }
 
 #[test]
 fn every_module_says_what_it_owns() {
-    assert_clean(
-        sources()
-            .filter(|file| !file.text.starts_with("//!"))
-            .map(|file| {
-                format!(
-                    "{}: begins without `//!`: what does it own, what must it never do?",
-                    file.name
-                )
-            }),
-    );
+    assert_clean(sources().filter(|file| !file.text.starts_with("//!")).map(|file| {
+        format!("{}: begins without `//!`: what does it own, what must it never do?", file.name)
+    }));
 }
 
 #[test]
 fn module_names_say_something() {
-    assert_clean(
-        sources()
-            .filter(|file| has_refused_name(&file.name))
-            .map(|file| file.name),
-    );
+    assert_clean(sources().filter(|file| has_refused_name(&file.name)).map(|file| file.name));
 }
 
 #[test]
 fn no_test_is_ignored() {
     let mark = concat!("#[", "ignore");
-    assert_clean(
-        rust_files(".")
-            .filter(|file| file.text.contains(mark))
-            .map(|file| {
-                format!(
-                    "{}: an ignored test is a bug nobody sees: mend it or remove it",
-                    file.name
-                )
-            }),
-    );
+    assert_clean(rust_files(".").filter(|file| file.text.contains(mark)).map(|file| {
+        format!("{}: an ignored test is a bug nobody sees: mend it or remove it", file.name)
+    }));
 }
 
 #[test]
@@ -123,14 +102,12 @@ fn unsafe_code_is_only_where_it_is_listed() {
 
 #[test]
 fn types_carry_house_words() {
-    let findings = sources()
-        .filter(|file| !file.is_in_a_door())
-        .flat_map(|file| {
-            type_names(file.product())
-                .filter(|name| TYPE_WORDS_REFUSED.iter().any(|word| name.contains(word)))
-                .map(|name| format!("{}: {name}", file.name))
-                .collect::<Vec<_>>()
-        });
+    let findings = sources().filter(|file| !file.is_in_a_door()).flat_map(|file| {
+        type_names(file.product())
+            .filter(|name| TYPE_WORDS_REFUSED.iter().any(|word| name.contains(word)))
+            .map(|name| format!("{}: {name}", file.name))
+            .collect::<Vec<_>>()
+    });
     assert_clean(findings);
 }
 
@@ -175,9 +152,7 @@ fn direct_dependencies_choose_their_features() {
         .iter()
         .filter(|package| package["source"].is_null())
         .flat_map(|package| {
-            let dependencies = package["dependencies"]
-                .as_array()
-                .expect("cargo lists them");
+            let dependencies = package["dependencies"].as_array().expect("cargo lists them");
             dependencies
                 .iter()
                 .filter(|dependency| dependency["uses_default_features"] == true)
@@ -188,26 +163,11 @@ fn direct_dependencies_choose_their_features() {
 
 #[test]
 fn each_rule_catches_its_example() {
-    assert_eq!(
-        layer_faults("hub", "use crate::session::Session;").len(),
-        1,
-        "a higher layer"
-    );
-    assert_eq!(
-        layer_faults("hub", "use crate::{id, worker::Turn, ws};").len(),
-        2,
-        "grouped"
-    );
-    assert_eq!(
-        layer_faults("hub", "fn f(x: crate::ws::Frame) {}").len(),
-        1,
-        "a neighbour"
-    );
+    assert_eq!(layer_faults("hub", "use crate::session::Session;").len(), 1, "a higher layer");
+    assert_eq!(layer_faults("hub", "use crate::{id, worker::Turn, ws};").len(), 2, "grouped");
+    assert_eq!(layer_faults("hub", "fn f(x: crate::ws::Frame) {}").len(), 1, "a neighbour");
     assert_eq!(layer_faults("stuff", "").len(), 1, "not in the table");
-    assert_eq!(
-        layer_faults("hub", "// crate::cli\nuse crate::{hub::a, id::{b, c}};").len(),
-        0
-    );
+    assert_eq!(layer_faults("hub", "// crate::cli\nuse crate::{hub::a, id::{b, c}};").len(), 0);
     assert!(has_refused_name("src/hub/util.rs") && has_refused_name("src/common/mod.rs"));
     assert!(!has_refused_name("src/hub/commonness.rs"));
     assert!(has_unsafe("let x = unsafe { y };") && has_unsafe("unsafe impl Send for X {}"));
@@ -255,17 +215,11 @@ fn root() -> &'static Path {
 /// Modules of the product: no crate roots, no files that hold only tests.
 fn sources() -> impl Iterator<Item = File> {
     let is_root = |name: &str| {
-        ["lib.rs", "main.rs"]
-            .iter()
-            .any(|root| name.ends_with(&format!("src/{root}")))
+        ["lib.rs", "main.rs"].iter().any(|root| name.ends_with(&format!("src/{root}")))
     };
-    rust_files("src")
-        .chain(rust_files("loadtest/src"))
-        .filter(move |file| {
-            !is_root(&file.name)
-                && !file.name.ends_with("tests.rs")
-                && !file.name.contains("/tests/")
-        })
+    rust_files("src").chain(rust_files("loadtest/src")).filter(move |file| {
+        !is_root(&file.name) && !file.name.ends_with("tests.rs") && !file.name.contains("/tests/")
+    })
 }
 
 fn rust_files(folder: &str) -> impl Iterator<Item = File> {
@@ -298,10 +252,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn relative(path: &Path) -> String {
-    path.strip_prefix(root())
-        .expect("found under the root")
-        .to_string_lossy()
-        .into_owned()
+    path.strip_prefix(root()).expect("found under the root").to_string_lossy().into_owned()
 }
 
 /// What git tracks or would track; all files where there is no git (an unpacked crate).
@@ -311,10 +262,9 @@ fn tracked_files() -> Vec<String> {
         .current_dir(root())
         .output();
     match listed {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect(),
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+        }
         _ => {
             let mut paths = Vec::new();
             walk(root(), &mut paths);
@@ -347,10 +297,7 @@ fn named_modules(text: &str) -> Vec<String> {
     let mut named: Vec<String> = text
         .match_indices(mark)
         .map(|(at, _)| &text[at + mark.len()..])
-        .flat_map(|rest| {
-            rest.strip_prefix('{')
-                .map_or_else(|| vec![leading_word(rest)], group)
-        })
+        .flat_map(|rest| rest.strip_prefix('{').map_or_else(|| vec![leading_word(rest)], group))
         .collect();
     named.retain(|name| name.starts_with(|first: char| first.is_ascii_lowercase()));
     named
@@ -375,9 +322,7 @@ fn group(text: &str) -> Vec<String> {
 }
 
 fn leading_word(text: &str) -> String {
-    text.chars()
-        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
-        .collect()
+    text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
 }
 
 fn without_comments(text: &str) -> String {
@@ -388,9 +333,7 @@ fn without_comments(text: &str) -> String {
 }
 
 fn has_refused_name(name: &str) -> bool {
-    name.trim_end_matches(".rs")
-        .split('/')
-        .any(|part| MODULE_NAMES_REFUSED.contains(&part))
+    name.trim_end_matches(".rs").split('/').any(|part| MODULE_NAMES_REFUSED.contains(&part))
 }
 
 fn has_unsafe(text: &str) -> bool {
@@ -411,10 +354,8 @@ fn has_unsafe(text: &str) -> bool {
 fn type_names(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter_map(|line| {
         let line = line.trim_start();
-        let line = line
-            .strip_prefix("pub(crate) ")
-            .or_else(|| line.strip_prefix("pub "))
-            .unwrap_or(line);
+        let line =
+            line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
         ["struct ", "enum ", "trait ", "type "]
             .iter()
             .find_map(|kind| line.strip_prefix(kind))
@@ -435,9 +376,7 @@ fn machine_path(text: &str) -> Option<&str> {
             !text[..at]
                 .ends_with(|before: char| before.is_alphanumeric() || "./~_-".contains(before))
         };
-        let (at, _) = text
-            .match_indices(folder)
-            .find(|(at, _)| starts_a_path(*at))?;
+        let (at, _) = text.match_indices(folder).find(|(at, _)| starts_a_path(*at))?;
         text[at..].split(char::is_whitespace).next()
     })
 }
@@ -457,18 +396,12 @@ fn cargo_metadata() -> serde_json::Value {
     if !output.status.success() {
         output = run(&[]);
     }
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("cargo writes JSON")
 }
 
 fn packages(metadata: &serde_json::Value) -> &[serde_json::Value] {
-    metadata["packages"]
-        .as_array()
-        .expect("cargo lists packages")
+    metadata["packages"].as_array().expect("cargo lists packages")
 }
 
 fn label(package: &serde_json::Value) -> String {
@@ -479,21 +412,13 @@ fn label(package: &serde_json::Value) -> String {
 fn licences_allowed() -> Vec<String> {
     let text = fs::read_to_string(root().join("deny.toml")).expect("deny.toml is there");
     let table: toml::Table = text.parse().expect("deny.toml is TOML");
-    let allow = table["licenses"]["allow"]
-        .as_array()
-        .expect("a list of licences");
-    allow
-        .iter()
-        .filter_map(|licence| licence.as_str().map(str::to_owned))
-        .collect()
+    let allow = table["licenses"]["allow"].as_array().expect("a list of licences");
+    allow.iter().filter_map(|licence| licence.as_str().map(str::to_owned)).collect()
 }
 
 /// Whether an SPDX expression can be met from the list; `A/B` is the old way to write `A OR B`.
 fn licence_is_met(expression: &str, allowed: &[String]) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words: Vec<&str> = spaced.split_whitespace().rev().collect();
     any_of(&mut words, allowed) && words.is_empty()
 }
@@ -536,8 +461,6 @@ fn one(words: &mut Vec<&str>, allowed: &[String]) -> bool {
 }
 
 fn version(text: &str) -> [u64; 3] {
-    let mut parts = text
-        .split(['.', '-', '+'])
-        .map(|part| part.parse().unwrap_or(0));
+    let mut parts = text.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0));
     std::array::from_fn(|_| parts.next().unwrap_or(0))
 }

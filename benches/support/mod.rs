@@ -13,10 +13,7 @@ use fanwire::time::Stamp;
 pub(crate) fn hub(history_size: usize) -> Hub {
     let memory = Arc::new(Memory::new(u64::MAX));
     Hub::new(HubParts {
-        rules: vec![TopicRule {
-            history_size,
-            ..TopicRule::default()
-        }],
+        rules: vec![TopicRule { history_size, ..TopicRule::default() }],
         meta_ttl: Duration::ZERO,
         inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
         variants: Arc::new(protocol::variants()),
@@ -35,11 +32,7 @@ pub(crate) fn name(text: &str) -> TopicName {
 /// A text publication of 128 bytes.
 pub(crate) fn draft() -> Draft {
     let payload = protocol::plain::payload(PayloadKind::Text, &[b'x'; 128]);
-    Draft {
-        payload,
-        session: None,
-        user: None,
-    }
+    Draft { payload, session: None, user: None }
 }
 
 /// Publishes one `draft` as a WebSocket session does.
@@ -47,10 +40,7 @@ pub(crate) fn draft() -> Draft {
 /// # Panics
 /// Never: such a publication is always accepted.
 pub(crate) fn publish(hub: &Hub, topic: &TopicName, draft: &Draft) {
-    let options = Publish {
-        now: Stamp::now(),
-        admission: Admission::Always,
-        idempotency_key: None,
-    };
+    let options =
+        Publish { now: Stamp::now(), admission: Admission::Always, idempotency_key: None };
     hub.publish(topic, draft, options).expect("accepted");
 }

@@ -138,9 +138,7 @@ pub(crate) struct Idle {
 fn payload_len(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(len @ STAMP_LEN..=16_777_216) => Ok(len),
-        _ => Err(format!(
-            "{STAMP_LEN} to 16777216 bytes: each carries a stamp"
-        )),
+        _ => Err(format!("{STAMP_LEN} to 16777216 bytes: each carries a stamp")),
     }
 }
 
@@ -177,36 +175,18 @@ mod tests {
 
     #[test]
     fn other_machines_are_refused_unless_claimed() {
-        let refused = fanout("--url http://192.0.2.1:80")
-            .expect("parses")
-            .server
-            .target();
-        assert!(
-            refused
-                .expect_err("not ours")
-                .to_string()
-                .contains("--i-own-this-host")
-        );
+        let refused = fanout("--url http://192.0.2.1:80").expect("parses").server.target();
+        assert!(refused.expect_err("not ours").to_string().contains("--i-own-this-host"));
         let claimed = fanout("--url http://192.0.2.1:80 --i-own-this-host").expect("parses");
         assert!(claimed.server.target().is_ok());
-        assert!(
-            fanout("--url http://127.9.9.9:80")
-                .expect("parses")
-                .server
-                .target()
-                .is_ok()
-        );
+        assert!(fanout("--url http://127.9.9.9:80").expect("parses").server.target().is_ok());
     }
 
     #[test]
     fn runs_are_bounded() {
-        for bad in [
-            "--payload 31",
-            "--duration 2h",
-            "--window 0",
-            "--window 1 --rate 5",
-            "--topics 0",
-        ] {
+        for bad in
+            ["--payload 31", "--duration 2h", "--window 0", "--window 1 --rate 5", "--topics 0"]
+        {
             assert!(fanout(bad).is_err(), "{bad}");
         }
         let large = fanout("--topics 1000 --window 64 --payload 65536").expect("parses");

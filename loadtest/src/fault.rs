@@ -47,19 +47,13 @@ impl Faults {
 pub(crate) struct Order {
     next: u32,
     /// Sequences that were skipped; each counts as lost until it comes late.
-    #[expect(
-        clippy::box_collection,
-        reason = "null for nearly all: one word per subscriber"
-    )]
+    #[expect(clippy::box_collection, reason = "null for nearly all: one word per subscriber")]
     gaps: Option<Box<Vec<Range<u32>>>>,
 }
 
 impl Order {
     pub(crate) fn new() -> Self {
-        Self {
-            next: 1,
-            gaps: None,
-        }
+        Self { next: 1, gaps: None }
     }
 
     /// Takes note of `seq` and returns the sequences that it settles: the first reception of one,
@@ -100,11 +94,7 @@ impl Order {
             return false;
         };
         let gap = gaps.swap_remove(index);
-        gaps.extend(
-            [gap.start..seq, seq + 1..gap.end]
-                .into_iter()
-                .filter(|rest| !rest.is_empty()),
-        );
+        gaps.extend([gap.start..seq, seq + 1..gap.end].into_iter().filter(|rest| !rest.is_empty()));
         true
     }
 
@@ -126,18 +116,11 @@ mod tests {
     fn check(received: &[u32], expected: Faults) {
         let mut faults = Faults::default();
         let mut order = Order::new();
-        let settled: usize = received
-            .iter()
-            .map(|seq| order.accept(*seq, &mut faults).len())
-            .sum();
+        let settled: usize = received.iter().map(|seq| order.accept(*seq, &mut faults).len()).sum();
         order.finish(6, &mut faults);
         assert_eq!(faults, expected, "{received:?}");
         let never_seen = usize::try_from(6 + 1 - order.next).expect("small");
-        assert_eq!(
-            settled + never_seen,
-            6,
-            "each sequence settles once: {received:?}"
-        );
+        assert_eq!(settled + never_seen, 6, "each sequence settles once: {received:?}");
     }
 
     #[test]
@@ -148,28 +131,8 @@ mod tests {
         check(&[4, 5, 6], Faults { lost: 3, ..none });
         check(&[1, 2, 3, 4], Faults { lost: 2, ..none });
         check(&[], Faults { lost: 6, ..none });
-        check(
-            &[1, 2, 2, 3, 4, 5, 6, 1],
-            Faults {
-                duplicated: 2,
-                ..none
-            },
-        );
-        check(
-            &[1, 3, 2, 4, 5, 6],
-            Faults {
-                reordered: 1,
-                ..none
-            },
-        );
-        check(
-            &[5, 2, 2, 6, 1],
-            Faults {
-                lost: 2,
-                reordered: 2,
-                duplicated: 1,
-                ..none
-            },
-        );
+        check(&[1, 2, 2, 3, 4, 5, 6, 1], Faults { duplicated: 2, ..none });
+        check(&[1, 3, 2, 4, 5, 6], Faults { reordered: 1, ..none });
+        check(&[5, 2, 2, 6, 1], Faults { lost: 2, reordered: 2, duplicated: 1, ..none });
     }
 }

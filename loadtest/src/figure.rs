@@ -3,10 +3,7 @@
 use std::fmt::Write as _;
 
 /// `value` for a division or a report.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "figures for people: 53 bits are plenty"
-)]
+#[expect(clippy::cast_precision_loss, reason = "figures for people: 53 bits are plenty")]
 pub(crate) fn float(value: u64) -> f64 {
     value as f64
 }
@@ -30,11 +27,7 @@ pub(crate) fn grouped(value: u64) -> String {
 }
 
 /// A positive figure, rounded and grouped.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rounded, positive"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, positive")]
 pub(crate) fn rounded(value: f64) -> String {
     grouped(value.round() as u64)
 }
@@ -64,12 +57,7 @@ impl Table {
     }
 
     pub(crate) fn text(&self) -> String {
-        let width = self
-            .0
-            .iter()
-            .map(|(label, _)| label.len())
-            .max()
-            .unwrap_or(0);
+        let width = self.0.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
         let mut text = String::new();
         for (label, value) in &self.0 {
             let line = format!("{label:width$}  {value}");
@@ -85,12 +73,8 @@ mod tests {
 
     #[test]
     fn digits_are_grouped_by_three() {
-        for (value, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (12_345_678, "12,345,678"),
-        ] {
+        for (value, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")]
+        {
             assert_eq!(grouped(value), text);
         }
     }

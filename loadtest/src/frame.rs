@@ -120,17 +120,9 @@ mod tests {
             for sender in [Sender::Client, Sender::Server] {
                 let mut bytes = Vec::new();
                 push_head(&mut bytes, BINARY, payload_len, sender);
-                let head = Head {
-                    opcode: BINARY,
-                    len: bytes.len(),
-                    payload_len,
-                };
+                let head = Head { opcode: BINARY, len: bytes.len(), payload_len };
                 assert_eq!(scan(&bytes, sender), Scan::Head(head));
-                let key_len = if sender == Sender::Client {
-                    MASK_LEN
-                } else {
-                    0
-                };
+                let key_len = if sender == Sender::Client { MASK_LEN } else { 0 };
                 for cut in 0..bytes.len() - key_len {
                     assert!(
                         matches!(scan(&bytes[..cut], sender), Scan::Short(needed) if needed > cut)
@@ -150,14 +142,8 @@ mod tests {
             ("length of 2^63", &[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0]),
         ];
         for (name, bytes) in cases {
-            assert!(
-                matches!(scan(bytes, Sender::Server), Scan::Invalid(_)),
-                "{name}"
-            );
+            assert!(matches!(scan(bytes, Sender::Server), Scan::Invalid(_)), "{name}");
         }
-        assert!(
-            matches!(scan(&[0x81, 0], Sender::Client), Scan::Invalid(_)),
-            "unmasked client"
-        );
+        assert!(matches!(scan(&[0x81, 0], Sender::Client), Scan::Invalid(_)), "unmasked client");
     }
 }

@@ -21,21 +21,13 @@ pub(crate) struct Target {
 impl Target {
     /// Reads `http://HOST:PORT` (or `ws://`) and resolves it.
     pub(crate) fn parse(url: &str) -> anyhow::Result<Self> {
-        let rest = url
-            .strip_prefix("http://")
-            .or_else(|| url.strip_prefix("ws://"));
-        let Some(rest) = rest else {
-            bail!("{url}: only http:// and ws:// are spoken")
-        };
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("ws://"));
+        let Some(rest) = rest else { bail!("{url}: only http:// and ws:// are spoken") };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('/') {
             bail!("{url}: give the server only, the paths are the tester's");
         }
-        let port = if authority
-            .rsplit(':')
-            .next()
-            .is_some_and(|port| port.parse::<u16>().is_ok())
-        {
+        let port = if authority.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok()) {
             ""
         } else {
             ":80"
@@ -45,10 +37,7 @@ impl Target {
             .with_context(|| format!("{url} does not resolve"))?
             .next()
             .with_context(|| format!("{url} has no address"))?;
-        Ok(Self {
-            authority: authority.to_owned(),
-            address,
-        })
+        Ok(Self { authority: authority.to_owned(), address })
     }
 }
 
@@ -102,16 +91,9 @@ pub(crate) enum Request<'a> {
 pub(crate) fn request(received: &[u8]) -> Request<'_> {
     let Some(head) = Head::read(received) else {
         let over = received.len() > HEAD_LEN_MAX;
-        return if over {
-            Request::Invalid
-        } else {
-            Request::Partial
-        };
+        return if over { Request::Invalid } else { Request::Partial };
     };
-    let path = head
-        .first_line
-        .strip_prefix("GET ")
-        .and_then(|line| line.split(' ').next());
+    let path = head.first_line.strip_prefix("GET ").and_then(|line| line.split(' ').next());
     match (path, head.field("sec-websocket-key")) {
         (Some(path), Some(KEY)) => Request::Handshake(path, head.len),
         _ => Request::Invalid,
@@ -139,11 +121,7 @@ impl<'a> Head<'a> {
         let end = received.windows(4).position(|four| four == b"\r\n\r\n")?;
         let text = std::str::from_utf8(&received[..end]).ok()?;
         let (first_line, fields) = text.split_once("\r\n").unwrap_or((text, ""));
-        Some(Self {
-            first_line,
-            fields,
-            len: end + 4,
-        })
+        Some(Self { first_line, fields, len: end + 4 })
     }
 
     fn field(&self, name: &str) -> Option<&'a str> {
@@ -170,11 +148,7 @@ mod tests {
         let mut back = accepted();
         let len = back.len();
         back.extend_from_slice(b"\x81\x00");
-        assert_eq!(
-            answer(&back),
-            Answer::Open(len),
-            "frames may follow at once"
-        );
+        assert_eq!(answer(&back), Answer::Open(len), "frames may follow at once");
     }
 
     #[test]
@@ -192,18 +166,8 @@ mod tests {
         let target = Target::parse("http://127.0.0.1:8080/").expect("good");
         assert_eq!(target.authority, "127.0.0.1:8080");
         assert_eq!(target.address.port(), 8080);
-        assert_eq!(
-            Target::parse("ws://127.0.0.1")
-                .expect("good")
-                .address
-                .port(),
-            80
-        );
-        for bad in [
-            "127.0.0.1:80",
-            "https://127.0.0.1",
-            "http://127.0.0.1:1/topics",
-        ] {
+        assert_eq!(Target::parse("ws://127.0.0.1").expect("good").address.port(), 80);
+        for bad in ["127.0.0.1:80", "https://127.0.0.1", "http://127.0.0.1:1/topics"] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
     }

@@ -11,14 +11,8 @@ use nix::{
 /// One line: processors, kernel, memory, load.
 pub(crate) fn line() -> String {
     let cpuinfo = read("/proc/cpuinfo");
-    let models: Vec<&str> = cpuinfo
-        .lines()
-        .filter(|line| line.starts_with("model name"))
-        .collect();
-    let model = models
-        .first()
-        .and_then(|line| line.split_once(": "))
-        .map_or("unknown", |m| m.1);
+    let models: Vec<&str> = cpuinfo.lines().filter(|line| line.starts_with("model name")).collect();
+    let model = models.first().and_then(|line| line.split_once(": ")).map_or("unknown", |m| m.1);
     let kibibytes: u64 = read("/proc/meminfo")
         .split_whitespace()
         .nth(1)
@@ -38,11 +32,7 @@ pub(crate) fn line() -> String {
 pub(crate) fn command() -> String {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
-    let name = program
-        .rsplit('/')
-        .next()
-        .unwrap_or("fanwire-loadtest")
-        .to_owned();
+    let name = program.rsplit('/').next().unwrap_or("fanwire-loadtest").to_owned();
     std::iter::once(name)
         .chain(arguments.map(|argument| quoted(&argument)))
         .collect::<Vec<_>>()
@@ -80,10 +70,7 @@ mod tests {
 
     #[test]
     fn commands_survive_the_shell() {
-        assert_eq!(
-            quoted("--url=http://127.0.0.1:1/"),
-            "--url=http://127.0.0.1:1/"
-        );
+        assert_eq!(quoted("--url=http://127.0.0.1:1/"), "--url=http://127.0.0.1:1/");
         assert_eq!(quoted("ours=a b"), "'ours=a b'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted(""), "''");

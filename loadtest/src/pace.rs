@@ -14,11 +14,7 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// `rate` publications per second from `start` on, in nanoseconds.
     pub(crate) fn new(start: u64, rate: u64) -> Self {
-        Self {
-            start,
-            rate,
-            issued: 0,
-        }
+        Self { start, rate, issued: 0 }
     }
 
     /// The next publication that is due at `now`: its number and the time it was due.
@@ -52,12 +48,7 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn new(size: u32, subscribers: u32) -> Self {
         let slots = size.next_power_of_two() as usize;
-        Self {
-            size,
-            subscribers,
-            open: vec![subscribers; slots],
-            complete: 0,
-        }
+        Self { size, subscribers, open: vec![subscribers; slots], complete: 0 }
     }
 
     /// One subscriber is done with the sequences `settled`, all of them published.
@@ -100,10 +91,7 @@ mod tests {
         assert_eq!(schedule.next(1_001), None);
         // Nothing could be sent for a millisecond: four are due, each since its own time.
         let late: Vec<_> = std::iter::from_fn(|| schedule.next(1_001_000)).collect();
-        assert_eq!(
-            late,
-            [(1, 251_000), (2, 501_000), (3, 751_000), (4, 1_001_000)]
-        );
+        assert_eq!(late, [(1, 251_000), (2, 501_000), (3, 751_000), (4, 1_001_000)]);
     }
 
     #[test]

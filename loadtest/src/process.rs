@@ -76,23 +76,10 @@ impl Sub for Usage {
 
 /// The second figure of every thread's `schedstat`; a kernel without it says nothing.
 fn waited(pid: u32) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let nanos = |path| -> Option<u64> {
-        fs::read_to_string(path)
-            .ok()?
-            .split(' ')
-            .nth(1)?
-            .parse()
-            .ok()
-    };
-    Duration::from_nanos(
-        threads
-            .filter_map(|thread| nanos(thread.path().join("schedstat")))
-            .sum(),
-    )
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let nanos =
+        |path| -> Option<u64> { fs::read_to_string(path).ok()?.split(' ').nth(1)?.parse().ok() };
+    Duration::from_nanos(threads.filter_map(|thread| nanos(thread.path().join("schedstat"))).sum())
 }
 
 fn parse(stat: &str, status: &str) -> Option<Usage> {

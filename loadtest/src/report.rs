@@ -24,10 +24,7 @@ pub(crate) struct Origin {
 
 impl Origin {
     pub(crate) fn here() -> Self {
-        Self {
-            machine: machine::line(),
-            command: machine::command(),
-        }
+        Self { machine: machine::line(), command: machine::command() }
     }
 }
 
@@ -44,13 +41,7 @@ pub(crate) struct Latency {
 impl Latency {
     pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| float(histogram.value_at_quantile(quantile)) / 1e6;
-        Self {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: at(1.0),
-        }
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
     }
 }
 
@@ -149,22 +140,10 @@ impl Fanout {
         table.row("deliveries", grouped(self.deliveries));
         table.row("deliveries/s, wall", rounded(self.deliveries_per_second));
         if let Some(server) = &self.server {
-            table.row(
-                "deliveries/server-CPU s",
-                rounded(server.deliveries_per_cpu_second),
-            );
-            table.row(
-                "server CPU/delivery",
-                format!("{:.3} us", server.cpu_us_per_delivery),
-            );
-            table.row(
-                "server busy",
-                format!("{:.1} % of a core", server.busy * 100.0),
-            );
-            table.row(
-                "server waited",
-                format!("{:.1} % for its core", server.waited * 100.0),
-            );
+            table.row("deliveries/server-CPU s", rounded(server.deliveries_per_cpu_second));
+            table.row("server CPU/delivery", format!("{:.3} us", server.cpu_us_per_delivery));
+            table.row("server busy", format!("{:.1} % of a core", server.busy * 100.0));
+            table.row("server waited", format!("{:.1} % for its core", server.waited * 100.0));
             table.row("server RSS", mebibytes(server.rss_bytes));
         }
         let latency = &self.latency_ms;
@@ -196,20 +175,11 @@ impl Idle {
         let mut table = begin(&self.origin, &self.shape);
         table.row("connections/s", rounded(self.connections_per_second));
         if let Some(server) = &self.server {
-            table.row(
-                "server CPU/handshake",
-                format!("{:.1} us", server.cpu_us_per_handshake),
-            );
+            table.row("server CPU/handshake", format!("{:.1} us", server.cpu_us_per_handshake));
             table.row("server RSS before", mebibytes(server.rss_before_bytes));
             table.row("server RSS after", mebibytes(server.rss_after_bytes));
-            table.row(
-                "RSS/connection",
-                format!("{} B", rounded(server.rss_per_connection)),
-            );
-            table.row(
-                "of it anonymous",
-                format!("{} B", rounded(server.anonymous_per_connection)),
-            );
+            table.row("RSS/connection", format!("{} B", rounded(server.rss_per_connection)));
+            table.row("of it anonymous", format!("{} B", rounded(server.anonymous_per_connection)));
             if let Some(after) = server.rss_per_connection_after_message {
                 table.row("RSS/connection, messaged", format!("{} B", rounded(after)));
             }
@@ -236,17 +206,8 @@ fn begin(origin: &Origin, shape: &str) -> Table {
 }
 
 fn end(table: &mut Table, faults: &Faults, samples: &[String]) {
-    let named = faults
-        .named()
-        .map(|(name, count)| format!("{} {name}", grouped(count)));
-    table.row(
-        "faults",
-        if faults.total() == 0 {
-            "none".to_owned()
-        } else {
-            named.join(", ")
-        },
-    );
+    let named = faults.named().map(|(name, count)| format!("{} {name}", grouped(count)));
+    table.row("faults", if faults.total() == 0 { "none".to_owned() } else { named.join(", ") });
     for sample in samples {
         table.row("for example", sample);
     }

@@ -85,10 +85,7 @@ impl Filler {
             state ^= state << 17;
             b'a' + u8::try_from(state % 26).expect("a letter")
         });
-        Self {
-            pool: pool.take(STARTS + len).collect(),
-            len,
-        }
+        Self { pool: pool.take(STARTS + len).collect(), len }
     }
 
     /// Length of a whole payload.
@@ -115,10 +112,7 @@ impl Filler {
 
     #[inline]
     fn of(&self, stamp: Stamp) -> &[u8] {
-        let mixed = stamp
-            .seq
-            .wrapping_mul(1021)
-            .wrapping_add(stamp.topic.wrapping_mul(37));
+        let mixed = stamp.seq.wrapping_mul(1021).wrapping_add(stamp.topic.wrapping_mul(37));
         let start = mixed as usize % STARTS;
         &self.pool[start..start + self.len]
     }
@@ -144,11 +138,7 @@ mod tests {
     #[test]
     fn any_changed_byte_and_another_publications_filler_are_noticed() {
         let filler = Filler::new(128);
-        let stamp = Stamp {
-            topic: 3,
-            seq: 9,
-            time: 5,
-        };
+        let stamp = Stamp { topic: 3, seq: 9, time: 5 };
         let mut payload = Vec::new();
         filler.push(stamp, &mut payload);
         assert!(filler.check(stamp, &payload, 0));
@@ -166,11 +156,7 @@ mod tests {
     #[test]
     fn long_payloads_are_compared_for_every_subscriber_in_turn() {
         let filler = Filler::new(16_384);
-        let stamp = Stamp {
-            topic: 0,
-            seq: 1,
-            time: 0,
-        };
+        let stamp = Stamp { topic: 0, seq: 1, time: 0 };
         let mut payload = Vec::new();
         filler.push(stamp, &mut payload);
         payload[16_000] ^= 1;

@@ -23,28 +23,15 @@ impl Bare {
             .expect("the tester starts");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let mut line = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("stdout is text");
-        let url = line
-            .strip_prefix("listening ")
-            .expect("the listening line")
-            .trim()
-            .to_owned();
+        BufReader::new(stdout).read_line(&mut line).expect("stdout is text");
+        let url = line.strip_prefix("listening ").expect("the listening line").trim().to_owned();
         Self { child, url }
     }
 
     fn tester(&self, arguments: &str) -> (Output, serde_json::Value) {
         let output = Command::new(PROGRAM)
             .args(arguments.split_whitespace())
-            .args([
-                "--json",
-                "-",
-                "--url",
-                &self.url,
-                "--pid",
-                &self.child.id().to_string(),
-            ])
+            .args(["--json", "-", "--url", &self.url, "--pid", &self.child.id().to_string()])
             .output()
             .expect("the tester starts");
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -69,14 +56,8 @@ fn check_whole(bare: &[&str], arguments: &str) {
     for (fault, count) in report["faults"].as_object().expect("an object") {
         assert_eq!(count, 0, "{fault}, {arguments}");
     }
-    assert!(
-        report["deliveries"].as_u64().expect("a count") > 0,
-        "{arguments}"
-    );
-    assert!(
-        report["latency_ms"]["p99"].as_f64().expect("a figure") > 0.0,
-        "{arguments}"
-    );
+    assert!(report["deliveries"].as_u64().expect("a count") > 0, "{arguments}");
+    assert!(report["latency_ms"]["p99"].as_f64().expect("a figure") > 0.0, "{arguments}");
 }
 
 #[test]
@@ -91,14 +72,10 @@ fn a_whole_stream_is_whole_whatever_the_shape() {
 
 fn check_found(fault: &str, counter: &str) {
     let bare = Bare::start(&["--fault", &format!("{fault}=97")]);
-    let (output, report) = bare.tester(&format!(
-        "fanout --topics 2 --subscribers 5 --window 8 {SHORT}"
-    ));
+    let (output, report) =
+        bare.tester(&format!("fanout --topics 2 --subscribers 5 --window 8 {SHORT}"));
     assert_eq!(output.status.code(), Some(1), "{fault}: {report:#}");
-    assert!(
-        report["faults"][counter].as_u64().expect("a count") > 0,
-        "{fault}: {report:#}"
-    );
+    assert!(report["faults"][counter].as_u64().expect("a count") > 0, "{fault}: {report:#}");
 }
 
 #[test]
@@ -127,18 +104,11 @@ fn idle_connections_are_held_and_each_gets_the_message() {
         Bare::start(&[]).tester("idle --connections 50 --topics 7 --hold 50ms --message");
     assert_eq!(output.status.code(), Some(0), "{report:#}");
     assert_eq!(report["messaged"], 50);
-    assert!(
-        report["server"]["rss_after_bytes"]
-            .as_u64()
-            .expect("a size")
-            > 0
-    );
+    assert!(report["server"]["rss_after_bytes"].as_u64().expect("a size") > 0);
 }
 
 #[test]
 fn usage_errors_exit_with_2() {
-    let output = Command::new(PROGRAM)
-        .args(["fanout", "--window", "0"])
-        .output();
+    let output = Command::new(PROGRAM).args(["fanout", "--window", "0"]).output();
     assert_eq!(output.expect("the tester starts").status.code(), Some(2));
 }

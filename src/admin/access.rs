@@ -1,13 +1,12 @@
 //! Who may look: the password where there is one, else whoever is on this machine.
 
-use std::net::IpAddr;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HOST, HeaderName};
+use http::header::AUTHORIZATION;
 
 use crate::auth::Secret;
+use crate::auth::header::{Field, host, is_of_this_machine};
 use crate::reason::Refusal;
 
 /// Lets a request with the password pass; without a password, one that names a local host.
@@ -17,25 +16,18 @@ use crate::reason::Refusal;
 pub(super) fn check(password: &Secret, headers: &HeaderMap) -> Result<(), Refusal> {
     if password.is_empty() {
         // A page elsewhere whose name was pointed at 127.0.0.1 would read us as its own origin.
-        return match only(headers, &HOST) {
-            Some(host) if is_local(host) => Ok(()),
+        return match host(headers) {
+            Some(host) if is_of_this_machine(host.host()) => Ok(()),
             _ => Err(Refusal::HostNotAllowed),
         };
     }
     if !headers.contains_key(AUTHORIZATION) {
         return Err(Refusal::TokenRequired);
     }
-    match only(headers, &AUTHORIZATION).and_then(basic_password) {
+    match Field::of(headers, AUTHORIZATION).one().and_then(basic_password) {
         Some(given) if password.matches(&given) => Ok(()),
         _ => Err(Refusal::TokenInvalid),
     }
-}
-
-/// The header's value, if there is exactly one.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
 }
 
 /// The password of Basic credentials (RFC 7617 section 2); the user does not matter.
@@ -47,22 +39,6 @@ fn basic_password(credentials: &str) -> Option<Vec<u8>> {
     let mut pair = STANDARD.decode(encoded.trim()).ok()?;
     let colon = pair.iter().position(|byte| *byte == b':')?;
     Some(pair.split_off(colon + 1))
-}
-
-/// Whether `host` is a name or an address that no foreign DNS can hold.
-fn is_local(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = match name.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').filter(|rest| rest.contains(':')),
-        None => Some(name).filter(|name| !name.contains(':')),
-    };
-    let name = name.to_ascii_lowercase();
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || address.is_some_and(|address| address.parse::<IpAddr>().is_ok())
 }
 
 #[cfg(test)]
@@ -81,10 +57,7 @@ mod tests {
         for (values, expected) in [
             (vec![basic("admin:pa:ss")], Ok(())),
             (vec![basic(":pa:ss")], Ok(())),
-            (
-                vec![basic("admin:pa:ss").replacen("Basic", "bAsIc", 1)],
-                Ok(()),
-            ),
+            (vec![basic("admin:pa:ss").replacen("Basic", "bAsIc", 1)], Ok(())),
             (vec![], Err(Refusal::TokenRequired)),
             (vec![basic("admin:pa:s")], Err(Refusal::TokenInvalid)),
             (vec![basic("admin:pa:sss")], Err(Refusal::TokenInvalid)),
@@ -94,10 +67,7 @@ mod tests {
             (vec!["Basic".to_owned()], Err(Refusal::TokenInvalid)),
             (vec!["Basic %%%".to_owned()], Err(Refusal::TokenInvalid)),
             (vec!["Bearer pa:ss".to_owned()], Err(Refusal::TokenInvalid)),
-            (
-                vec![basic("admin:pa:ss"), basic("admin:pa:ss")],
-                Err(Refusal::TokenInvalid),
-            ),
+            (vec![basic("admin:pa:ss"), basic("admin:pa:ss")], Err(Refusal::TokenInvalid)),
         ] {
             let mut headers = HeaderMap::new();
             for value in &values {

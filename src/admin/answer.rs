@@ -39,11 +39,7 @@ pub(super) fn answer(state: &State, head: &request::Parts) -> Answer {
         "/stats" => stats,
         _ => return refuse(Refusal::NotFound),
     };
-    if head.method == Method::GET {
-        page(state)
-    } else {
-        refuse(Refusal::MethodNotAllowed)
-    }
+    if head.method == Method::GET { page(state) } else { refuse(Refusal::MethodNotAllowed) }
 }
 
 fn console() -> Answer {
@@ -64,11 +60,7 @@ fn refuse(refusal: Refusal) -> Answer {
     *answer.status_mut() =
         StatusCode::from_u16(refusal.status()).expect("every refusal has a valid status");
     match refusal.status() {
-        401 => set(
-            &mut answer,
-            WWW_AUTHENTICATE,
-            "Basic realm=\"fanwire\", charset=\"UTF-8\"",
-        ),
+        401 => set(&mut answer, WWW_AUTHENTICATE, "Basic realm=\"fanwire\", charset=\"UTF-8\""),
         405 => set(&mut answer, ALLOW, "GET"),
         _ => {}
     }
@@ -104,7 +96,5 @@ fn body(content_type: &'static str, body: impl Into<Bytes>) -> Answer {
 }
 
 fn set(answer: &mut Answer, name: HeaderName, value: &'static str) {
-    answer
-        .headers_mut()
-        .insert(name, HeaderValue::from_static(value));
+    answer.headers_mut().insert(name, HeaderValue::from_static(value));
 }

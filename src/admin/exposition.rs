@@ -82,11 +82,7 @@ fn connections(page: &mut Page, state: &State) {
 }
 
 fn traffic(page: &mut Page, state: &State) {
-    page.plain(
-        "fanwire_topics",
-        "Topics that exist.",
-        (state.topics)() as u64,
-    );
+    page.plain("fanwire_topics", "Topics that exist.", (state.topics)() as u64);
     page.plain(
         "fanwire_subscriptions",
         "Sessions in the lists of topics.",
@@ -195,26 +191,10 @@ fn kernel(page: &mut Page, process: &Process) {
         process.cpu_seconds.as_secs_f64(),
     );
     for (name, help, value) in [
-        (
-            "process_resident_memory_bytes",
-            "Memory in RAM.",
-            process.resident_bytes,
-        ),
-        (
-            "process_virtual_memory_bytes",
-            "Address space.",
-            process.virtual_bytes,
-        ),
-        (
-            "process_open_fds",
-            "Descriptors of the main thread's table.",
-            process.open_fds,
-        ),
-        (
-            "process_max_fds",
-            "Soft limit of descriptors.",
-            process.max_fds,
-        ),
+        ("process_resident_memory_bytes", "Memory in RAM.", process.resident_bytes),
+        ("process_virtual_memory_bytes", "Address space.", process.virtual_bytes),
+        ("process_open_fds", "Descriptors of the main thread's table.", process.open_fds),
+        ("process_max_fds", "Soft limit of descriptors.", process.max_fds),
         ("process_threads", "Threads.", process.threads),
     ] {
         page.plain(name, help, value);
@@ -244,9 +224,8 @@ impl Page {
         label: &str,
         values: impl IntoIterator<Item = (&'static str, u64)>,
     ) {
-        let samples = values
-            .into_iter()
-            .map(|(value, count)| (labels(&[(label, value)]), number(count)));
+        let samples =
+            values.into_iter().map(|(value, count)| (labels(&[(label, value)]), number(count)));
         self.samples(name, help, samples);
     }
 
@@ -257,15 +236,9 @@ impl Page {
         help: &str,
         samples: impl IntoIterator<Item = (Vec<LabelPair>, f64)>,
     ) {
-        let kind = if name.ends_with("_total") {
-            MetricType::COUNTER
-        } else {
-            MetricType::GAUGE
-        };
-        let metrics = samples
-            .into_iter()
-            .map(|(labels, value)| metric(kind, labels, value))
-            .collect();
+        let kind = if name.ends_with("_total") { MetricType::COUNTER } else { MetricType::GAUGE };
+        let metrics =
+            samples.into_iter().map(|(labels, value)| metric(kind, labels, value)).collect();
         self.family(kind, name, help, metrics);
     }
 
@@ -313,10 +286,7 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
     pairs.iter().map(label).collect()
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "Prometheus keeps every sample as a double"
-)]
+#[expect(clippy::cast_precision_loss, reason = "Prometheus keeps every sample as a double")]
 fn number(count: u64) -> f64 {
     count as f64
 }

@@ -77,10 +77,7 @@ pub struct Started {
 impl Started {
     /// Takes this moment as the start.
     pub fn now() -> Self {
-        Self {
-            date: SystemTime::now(),
-            instant: Instant::now(),
-        }
+        Self { date: SystemTime::now(), instant: Instant::now() }
     }
 
     fn uptime(self) -> Duration {
@@ -88,8 +85,6 @@ impl Started {
     }
 
     fn since_unix_epoch(self) -> Duration {
-        self.date
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
+        self.date.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }

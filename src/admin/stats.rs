@@ -101,11 +101,7 @@ impl Stats {
             refusals: happened(state.refused()).collect(),
             protocol_errors: happened(state.protocol_errors()).collect(),
             closes: happened(state.closes())
-                .map(|((code, reason), count)| Close {
-                    code,
-                    reason,
-                    count,
-                })
+                .map(|((code, reason), count)| Close { code, reason, count })
                 .collect(),
             accept_pauses: state.total(|worker| &worker.accept_pauses),
             process: Process::read().ok(),

@@ -73,18 +73,9 @@ fn metrics_are_sums_over_the_workers() {
         ("fanwire_connections{door=\"sse\"}", 0.0),
         ("fanwire_deliveries_total{door=\"plain\"}", 40.0),
         ("fanwire_writes_total", 10.0),
-        (
-            "fanwire_requests_refused_total{reason=\"query_invalid\"}",
-            2.0,
-        ),
-        (
-            "fanwire_closes_total{code=\"1013\",reason=\"outbox_overflow\"}",
-            1.0,
-        ),
-        (
-            "fanwire_closes_total{code=\"other\",reason=\"client\"}",
-            1.0,
-        ),
+        ("fanwire_requests_refused_total{reason=\"query_invalid\"}", 2.0),
+        ("fanwire_closes_total{code=\"1013\",reason=\"outbox_overflow\"}", 1.0),
+        ("fanwire_closes_total{code=\"other\",reason=\"client\"}", 1.0),
         ("fanwire_protocol_errors_total{kind=\"unmasked\"}", 1.0),
         ("fanwire_outbox_overflows_total{delivery=\"latest\"}", 5.0),
         ("fanwire_recoveries_total{result=\"recovered\"}", 6.0),
@@ -163,13 +154,7 @@ async fn every_request_has_its_status() {
         assert_eq!(answer.status, status, "{method} {path} {headers:?}");
         answer.expect_code(code);
         let allow = (status == 405).then_some("GET");
-        assert_eq!(
-            answer
-                .headers
-                .get(ALLOW)
-                .map(|v| v.to_str().expect("ASCII")),
-            allow
-        );
+        assert_eq!(answer.headers.get(ALLOW).map(|v| v.to_str().expect("ASCII")), allow);
     }
 }
 
@@ -192,11 +177,7 @@ async fn the_password_is_asked_for_everything_but_health() {
         let answer = ask(&state, "GET", path, headers).await;
         assert_eq!(answer.status, status, "{path}");
         answer.expect_code(code);
-        assert_eq!(
-            answer.headers.contains_key(WWW_AUTHENTICATE),
-            status == 401,
-            "{path}"
-        );
+        assert_eq!(answer.headers.contains_key(WWW_AUTHENTICATE), status == 401, "{path}");
     }
 }
 
@@ -222,11 +203,7 @@ async fn a_request_over_a_socket_is_answered_and_the_connection_ends() {
     for (request, status, end) in [
         ("GET /metrics HTTP/1.1\r\n", "HTTP/1.1 200 OK", "\n"),
         ("GET / HTTP/1.1\r\n", "HTTP/1.1 200 OK", "</html>\n"),
-        (
-            "POST /stats HTTP/1.1\r\nContent-Length: 4\r\n",
-            "HTTP/1.1 405 Method Not Allowed",
-            "}",
-        ),
+        ("POST /stats HTTP/1.1\r\nContent-Length: 4\r\n", "HTTP/1.1 405 Method Not Allowed", "}"),
     ] {
         let text = exchange(address, &format!("{request}Host: {address}\r\n\r\nbody")).await;
         assert!(text.starts_with(status) && text.ends_with(end), "{text}");
@@ -243,9 +220,7 @@ async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
         socket.read_to_string(&mut text).await.expect("read");
         text
     };
-    tokio::time::timeout(deadline, exchange)
-        .await
-        .expect("the connection ends by itself")
+    tokio::time::timeout(deadline, exchange).await.expect("the connection ends by itself")
 }
 
 struct Asked {
@@ -302,10 +277,7 @@ fn state(password: &str) -> State {
     workers[1].fanout.observe(Duration::from_secs(9), 1);
     let memory = Memory::new(1000);
     memory.charge(MemoryKind::History, 99);
-    let variant = |name| Variant {
-        name,
-        encode: |_, _| Bytes::new(),
-    };
+    let variant = |name| Variant { name, encode: |_, _| Bytes::new() };
     State {
         workers: workers.into_iter().map(Arc::new).collect(),
         memory: Arc::new(memory),
@@ -336,16 +308,11 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
             let kind = lines
                 .next()
                 .and_then(|line| {
-                    line.strip_prefix("# TYPE ")?
-                        .strip_prefix(name)?
-                        .strip_prefix(' ')
+                    line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' ')
                 })
                 .expect("TYPE follows HELP");
             name.clone_into(&mut current);
-            let family = Family {
-                kind: kind.to_owned(),
-                samples: BTreeMap::new(),
-            };
+            let family = Family { kind: kind.to_owned(), samples: BTreeMap::new() };
             let earlier = page.insert(current.clone(), family);
             assert!(earlier.is_none(), "{current} comes once");
         } else {
@@ -367,17 +334,11 @@ fn check_series(series: &str, family: &str) {
         None => (series, ""),
     };
     let suffix = name.strip_prefix(family).expect("the family's name");
-    assert!(
-        ["", "_bucket", "_sum", "_count"].contains(&suffix),
-        "{series}"
-    );
+    assert!(["", "_bucket", "_sum", "_count"].contains(&suffix), "{series}");
     let mut seen = BTreeSet::new();
     for label in labels.split(',').filter(|label| !label.is_empty()) {
         let (name, value) = label.split_once('=').expect("label=value");
-        assert!(
-            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
-            "{series}"
-        );
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{series}");
         let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
         let value = value.expect("a quoted value");
         assert!(!value.contains(['"', '\\', '\n']), "{series}");

@@ -13,22 +13,14 @@ impl State {
     /// Sums one counter.
     pub(super) fn total(&self, pick: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {
         // A gauge may go up on one worker and down on another; only the wrapped sum is true.
-        self.workers
-            .iter()
-            .map(|worker| pick(worker).get())
-            .fold(0, u64::wrapping_add)
+        self.workers.iter().map(|worker| pick(worker).get()).fold(0, u64::wrapping_add)
     }
 
     pub(super) fn by_door(
         &self,
         pick: impl Fn(&WorkerMetrics) -> &[Counter; Door::COUNT],
     ) -> [Count; Door::COUNT] {
-        Door::ALL.map(|door| {
-            (
-                door.word(),
-                self.total(|worker| &pick(worker)[door.index()]),
-            )
-        })
+        Door::ALL.map(|door| (door.word(), self.total(|worker| &pick(worker)[door.index()])))
     }
 
     pub(super) fn refused(&self) -> [Count; Refusal::ALL.len()] {

@@ -1,6 +1,6 @@
 //! From a request to an identity.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::HeaderMap;
 use http::request::Parts;
@@ -41,13 +41,8 @@ impl Access {
     /// Takes the configuration and the addresses that are really listened on.
     pub fn new(config: AuthConfig, listen: &[SocketAddr]) -> Self {
         let listens_on_loopback = !listen.is_empty()
-            && listen
-                .iter()
-                .all(|address| address.ip().to_canonical().is_loopback());
-        Self {
-            config,
-            listens_on_loopback,
-        }
+            && listen.iter().all(|address| address.ip().to_canonical().is_loopback());
+        Self { config, listens_on_loopback }
     }
 
     /// Whether clients of this machine may do everything without a credential.
@@ -72,10 +67,7 @@ impl Access {
             }
             None => self.anonymous(&parts.headers)?,
         };
-        Ok(Identified {
-            identity,
-            used_bearer: None,
-        })
+        Ok(Identified { identity, used_bearer: None })
     }
 
     /// Compares with every key, so that the time does not tell which one was near.
@@ -106,7 +98,7 @@ impl Access {
         }
         // A page of elsewhere whose name was made to resolve to this machine still sends its name.
         match header::host(headers) {
-            Some(host) if is_of_this_machine(host.host()) => Ok(Identity::ALL),
+            Some(host) if header::is_of_this_machine(host.host()) => Ok(Identity::ALL),
             _ => Err(Refusal::HostNotAllowed.into()),
         }
     }
@@ -114,21 +106,6 @@ impl Access {
 
 fn is_of_proxy(name: &str) -> bool {
     matches!(name, "forwarded" | "x-real-ip" | "via") || name.starts_with("x-forwarded-")
-}
-
-/// Whether `host` cannot be a name that somebody else's DNS answers.
-fn is_of_this_machine(host: &str) -> bool {
-    let last_label = host.rsplit('.').next().unwrap_or(host);
-    if last_label.eq_ignore_ascii_case("localhost") {
-        return true;
-    }
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    match bracketed {
-        Some(text) => text.parse::<Ipv6Addr>().is_ok(),
-        None => host.parse::<Ipv4Addr>().is_ok(),
-    }
 }
 
 #[cfg(test)]

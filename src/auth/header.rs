@@ -1,5 +1,7 @@
 //! Reading request headers: comma lists, and fields that may come only once.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use http::header::{AsHeaderName, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
@@ -55,6 +57,19 @@ pub(crate) fn host(headers: &HeaderMap) -> Option<Authority> {
     (port.is_empty() || authority.port_u16().is_some()).then_some(authority)
 }
 
+/// Whether `host` cannot be a name that somebody else's DNS answers.
+pub(crate) fn is_of_this_machine(host: &str) -> bool {
+    let last_label = host.rsplit('.').next().unwrap_or(host);
+    if last_label.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bracketed {
+        Some(text) => text.parse::<Ipv6Addr>().is_ok(),
+        None => host.parse::<Ipv4Addr>().is_ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::header::HOST;
@@ -84,11 +99,7 @@ mod tests {
                 headers.append(HOST, HeaderValue::from_static(line));
             }
             let got = host(&headers);
-            assert_eq!(
-                got.as_ref().map(http::uri::Authority::as_str),
-                expected,
-                "{lines:?}"
-            );
+            assert_eq!(got.as_ref().map(http::uri::Authority::as_str), expected, "{lines:?}");
         }
     }
 }

@@ -20,12 +20,7 @@ pub enum Right {
 
 impl Right {
     /// Every right.
-    pub const ALL: [Self; 4] = [
-        Self::Subscribe,
-        Self::Publish,
-        Self::History,
-        Self::Presence,
-    ];
+    pub const ALL: [Self; 4] = [Self::Subscribe, Self::Publish, Self::History, Self::Presence];
 
     fn bit(self) -> u8 {
         1 << self as u8
@@ -50,15 +45,11 @@ pub struct Identity {
 
 impl Identity {
     /// May do everything, on every topic.
-    pub const ALL: Self = Self {
-        rights: (1 << Right::ALL.len()) - 1,
-    };
+    pub const ALL: Self = Self { rights: (1 << Right::ALL.len()) - 1 };
 
     /// May do these things, on every topic.
     pub fn with(rights: &[Right]) -> Self {
-        Self {
-            rights: rights.iter().fold(0, |bits, right| bits | right.bit()),
-        }
+        Self { rights: rights.iter().fold(0, |bits, right| bits | right.bit()) }
     }
 
     /// Whether the client may do that on `topic`. Every check of a right is made here.
@@ -97,10 +88,7 @@ mod tests {
             for asked in Right::ALL {
                 assert_eq!(identity.may(asked, &topic), asked == given);
                 assert_eq!(
-                    identity
-                        .require(asked, &topic)
-                        .err()
-                        .map(|refused| refused.refusal),
+                    identity.require(asked, &topic).err().map(|refused| refused.refusal),
                     (asked != given).then_some(Refusal::PermissionDenied),
                 );
             }

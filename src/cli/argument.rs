@@ -175,12 +175,7 @@ pub(super) struct ClientArguments {
     #[arg(long, env = "FANWIRE_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// API key to send as `X-API-Key`
-    #[arg(
-        long,
-        value_name = "KEY",
-        env = "FANWIRE_API_KEY",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "KEY", env = "FANWIRE_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
 }
 
@@ -199,9 +194,7 @@ impl ClientArguments {
                 .map_err(UsageError)?;
         }
         if let Some(key) = given(&self.api_key) {
-            client
-                .add_credential("x-api-key", &key)
-                .map_err(UsageError)?;
+            client.add_credential("x-api-key", &key).map_err(UsageError)?;
         }
         Ok(client)
     }
@@ -250,10 +243,7 @@ mod tests {
             ("fanwire sub", ErrorKind::MissingRequiredArgument),
             ("fanwire sub a --since x:y", ErrorKind::ValueValidation),
             ("fanwire pub a b --lines", ErrorKind::ArgumentConflict),
-            (
-                "fanwire --listen [::1]:0 pub a",
-                ErrorKind::ArgumentConflict,
-            ),
+            ("fanwire --listen [::1]:0 pub a", ErrorKind::ArgumentConflict),
             ("fanwire --help", ErrorKind::DisplayHelp),
             ("fanwire --version", ErrorKind::DisplayVersion),
         ] {

@@ -24,11 +24,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_LEN_MAX: usize = 64 * 1024;
 
 /// Everything but the unreserved characters of RFC 3986.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One server, and how to ask it.
 #[derive(Debug, Clone)]
@@ -128,18 +124,13 @@ impl Client {
         let mut value = HeaderValue::from_str(value)
             .map_err(|_| format!("the credential for {name} has characters no header can carry"))?;
         value.set_sensitive(true);
-        self.credentials
-            .insert(HeaderName::from_static(name), value);
+        self.credentials.insert(HeaderName::from_static(name), value);
         Ok(())
     }
 
     /// Path of a topic, its name percent-encoded into one segment.
     pub(super) fn topic_path(&self, topic: &str) -> String {
-        format!(
-            "{}/topics/{}",
-            self.base,
-            utf8_percent_encode(topic, SEGMENT)
-        )
+        format!("{}/topics/{}", self.base, utf8_percent_encode(topic, SEGMENT))
     }
 
     /// A request with all that every request has.
@@ -166,9 +157,8 @@ impl Client {
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(ClientError::Broken)?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Broken)?;
         // Ends with the connection; the request in flight learns why.
         tokio::spawn(connection);
         Ok(sender)
@@ -209,9 +199,7 @@ pub(super) async fn read(response: Response<Incoming>) -> Result<Bytes, ClientEr
 
 /// Whether an answer's type is `expected`, parameters left aside.
 pub(super) fn has_type(headers: &HeaderMap, expected: &str) -> bool {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
 }
@@ -238,12 +226,7 @@ fn refused(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Re
         },
         |answer: Answer| answer.error,
     );
-    Refused {
-        status: status.as_u16(),
-        code: detail.code,
-        message: detail.message,
-        retry_after,
-    }
+    Refused { status: status.as_u16(), code: detail.code, message: detail.message, retry_after }
 }
 
 #[cfg(test)]
@@ -255,25 +238,10 @@ mod tests {
     #[test]
     fn an_address_has_a_scheme_a_host_and_perhaps_a_base() {
         for (url, host, port, path) in [
-            (
-                "http://127.0.0.1:8080",
-                "127.0.0.1",
-                8080,
-                "/topics/a%2Fb%20%C3%A9",
-            ),
-            (
-                "http://localhost",
-                "localhost",
-                80,
-                "/topics/a%2Fb%20%C3%A9",
-            ),
+            ("http://127.0.0.1:8080", "127.0.0.1", 8080, "/topics/a%2Fb%20%C3%A9"),
+            ("http://localhost", "localhost", 80, "/topics/a%2Fb%20%C3%A9"),
             ("http://[::1]:9/", "::1", 9, "/topics/a%2Fb%20%C3%A9"),
-            (
-                "http://a.example/base/",
-                "a.example",
-                80,
-                "/base/topics/a%2Fb%20%C3%A9",
-            ),
+            ("http://a.example/base/", "a.example", 80, "/base/topics/a%2Fb%20%C3%A9"),
         ] {
             let client = Client::new(url).expect(url);
             assert_eq!((client.host.as_str(), client.port), (host, port));
@@ -302,9 +270,7 @@ mod tests {
         let mut client = Client::new("http://a").expect("an address");
         client.add_credential("x-api-key", "s3cret").expect("a key");
         assert!(!format!("{client:?}").contains("s3cret"));
-        let message = client
-            .add_credential("x-api-key", "s3\n")
-            .expect_err("a line end");
+        let message = client.add_credential("x-api-key", "s3\n").expect_err("a line end");
         assert!(!message.contains("s3"), "{message}");
     }
 

@@ -230,14 +230,9 @@ mod tests {
 
     #[test]
     fn a_line_loses_its_end_and_nothing_else() {
-        for (line, expected) in [
-            ("a\n", "a"),
-            ("a\r\n", "a"),
-            ("a", "a"),
-            ("a\r", "a\r"),
-            ("\n", ""),
-            (" a \n", " a "),
-        ] {
+        for (line, expected) in
+            [("a\n", "a"), ("a\r\n", "a"), ("a", "a"), ("a\r", "a\r"), ("\n", ""), (" a \n", " a ")]
+        {
             let mut bytes = line.as_bytes().to_vec();
             strip_line_end(&mut bytes);
             assert_eq!(bytes, expected.as_bytes(), "{line:?}");

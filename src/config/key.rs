@@ -56,12 +56,7 @@ macro_rules! key {
 /// A key of a feature that this build lacks: `lacking!("path", reader(feature), shown, "meaning")`.
 macro_rules! lacking {
     ($path:literal, $reader:ident($feature:literal), $show:expr, $doc:literal) => {
-        Key {
-            path: $path,
-            doc: $doc,
-            read: |_, value| $reader(value, $feature),
-            show: $show,
-        }
+        Key { path: $path, doc: $doc, read: |_, value| $reader(value, $feature), show: $show }
     };
 }
 
@@ -157,12 +152,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
         duration(DAY),
         "Time since the last byte received after which a client is pinged."
     ),
-    key!(
-        "limits.pong_timeout",
-        limits.pong_timeout,
-        duration(HOUR),
-        "Time to answer a ping."
-    ),
+    key!("limits.pong_timeout", limits.pong_timeout, duration(HOUR), "Time to answer a ping."),
     key!(
         "limits.topics_per_session_max",
         limits.topics_per_session_max,
@@ -199,12 +189,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
         integer(0..=1 << 50),
         "Memory for connections and history; 0 = 80 % of the machine or cgroup."
     ),
-    lacking!(
-        "limits.trusted_proxies",
-        lacks("trusting a proxy's Forwarded headers"),
-        None,
-        ""
-    ),
+    lacking!("limits.trusted_proxies", lacks("trusting a proxy's Forwarded headers"), None, ""),
     lacking!(
         "websocket.compression",
         lacks_unless_false("permessage-deflate"),
@@ -241,18 +226,8 @@ pub(super) const KEYS: &[Key<Config>] = &[
         Some(|_| String::new().show()),
         "Key of HS256, HS384 and HS512 tokens. Not in this build."
     ),
-    lacking!(
-        "auth.jwt_public_key_file",
-        lacks_unless_empty("JWT authentication"),
-        None,
-        ""
-    ),
-    lacking!(
-        "auth.jwks_url",
-        lacks_unless_empty("JWT authentication"),
-        None,
-        ""
-    ),
+    lacking!("auth.jwt_public_key_file", lacks_unless_empty("JWT authentication"), None, ""),
+    lacking!("auth.jwks_url", lacks_unless_empty("JWT authentication"), None, ""),
     key!(
         "history.meta_ttl",
         history_meta_ttl,
@@ -297,12 +272,7 @@ pub(super) const TOPIC_KEYS: &[Key<TopicRule>] = &[
         integer(1..=1 << 40),
         "Bytes of publications kept."
     ),
-    key!(
-        "history_ttl",
-        history_ttl,
-        duration(YEAR),
-        "How long a publication is kept."
-    ),
+    key!("history_ttl", history_ttl, duration(YEAR), "How long a publication is kept."),
     lacking!(
         "presence",
         lacks_unless_false("presence"),

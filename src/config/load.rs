@@ -20,12 +20,8 @@ use crate::limits::TopicRule;
 const PREFIX: &str = "FANWIRE_";
 
 /// Variables that are not keys; the command line reads them.
-const OTHER_VARIABLES: [&str; 4] = [
-    "FANWIRE_CONFIG",
-    "FANWIRE_URL",
-    "FANWIRE_TOKEN",
-    "FANWIRE_API_KEY",
-];
+const OTHER_VARIABLES: [&str; 4] =
+    ["FANWIRE_CONFIG", "FANWIRE_URL", "FANWIRE_TOKEN", "FANWIRE_API_KEY"];
 
 /// Room that an outbox needs beside one longest message.
 const OUTBOX_SPARE_LEN: usize = 64 * 1024;
@@ -255,10 +251,7 @@ impl Loader {
         } else if let DeValue::Table(table) = value.get_ref() {
             self.table(path, table, place);
         } else {
-            self.problem(
-                origin,
-                format!("`{path}` is a section: write [{path}] and its keys"),
-            );
+            self.problem(origin, format!("`{path}` is a section: write [{path}] and its keys"));
         }
     }
 
@@ -267,10 +260,8 @@ impl Loader {
         for rule in rules {
             match rule.get_ref() {
                 DeValue::Table(table) => self.topic(table, place),
-                _ => self.problem(
-                    place.origin(rule.span()),
-                    "topic: each rule is a table".to_owned(),
-                ),
+                _ => self
+                    .problem(place.origin(rule.span()), "topic: each rule is a table".to_owned()),
             }
         }
     }
@@ -287,10 +278,7 @@ impl Loader {
                 continue;
             };
             if let Err(text) = (key.read)(&mut rule, value.get_ref()) {
-                self.problem(
-                    place.origin(value.span()),
-                    format!("topic.{name_text}: {text}"),
-                );
+                self.problem(place.origin(value.span()), format!("topic.{name_text}: {text}"));
             }
         }
         self.config.topics.push(rule);
@@ -304,10 +292,7 @@ impl Loader {
         }
         self.warn_together();
         self.warnings.sort();
-        Ok(Loaded {
-            config: self.config,
-            warnings: self.warnings,
-        })
+        Ok(Loaded { config: self.config, warnings: self.warnings })
     }
 
     /// Problems of values that are fine alone.

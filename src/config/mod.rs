@@ -86,11 +86,7 @@ impl Default for Config {
 
 impl Default for WebsocketConfig {
     fn default() -> Self {
-        Self {
-            compression: false,
-            compression_min_bytes: 256,
-            allowed_origins: Vec::new(),
-        }
+        Self { compression: false, compression_min_bytes: 256, allowed_origins: Vec::new() }
     }
 }
 

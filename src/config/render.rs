@@ -46,9 +46,7 @@ impl Config {
         });
         for topic in &self.topics {
             text.push_str("\n[[topic]]\n");
-            rule(&mut text, topic, |key, value| {
-                format!("{} = {value}\n", key.path)
-            });
+            rule(&mut text, topic, |key, value| format!("{} = {value}\n", key.path));
         }
         text
     }

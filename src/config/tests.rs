@@ -15,10 +15,7 @@ fn load_with(file: &str, variables: &[(&str, &str)], flags: &[Flag]) -> Result<L
     let name = on_disk.path().display().to_string();
     let sources = Sources {
         file: Some(on_disk.path().to_owned()),
-        variables: variables
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect(),
+        variables: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         flags: flags.to_vec(),
     };
     load(&sources).map_err(|problems| problems.to_string().replace(&name, "FILE"))
@@ -91,10 +88,7 @@ fn every_key_of_the_contract_is_read() {
     )
     .expect("a valid configuration");
     assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 80)));
-    assert_eq!(
-        config.admin_listen,
-        Some(SocketAddr::from(([127, 0, 0, 2], 0)))
-    );
+    assert_eq!(config.admin_listen, Some(SocketAddr::from(([127, 0, 0, 2], 0))));
     assert_eq!(config.admin_password.expose(), "hunter2");
     assert_eq!((config.workers, config.private_fd_tables), (4, true));
     assert_eq!(config.log.format, LogFormat::Json);
@@ -102,10 +96,7 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!(config.limits.message_bytes_max, 1000);
     assert_eq!(config.limits.connections_max, 16);
     assert_eq!(config.limits.handshake_timeout, Duration::from_secs(90));
-    assert_eq!(
-        config.websocket.allowed_origins,
-        ["https://a.example", "null"]
-    );
+    assert_eq!(config.websocket.allowed_origins, ["https://a.example", "null"]);
     assert_eq!(config.auth.anonymous, Anonymous::Subscribe);
     let keys: Vec<_> = config.auth.api_keys.iter().map(Secret::expose).collect();
     assert_eq!(keys, ["k1", "k2"]);
@@ -133,21 +124,9 @@ fn a_variable_is_a_toml_value_or_a_bare_string() {
     read("FANWIRE_LOG__LEVEL", "warn", "level: Warn");
     read("FANWIRE_LIMITS__FRAGMENTS_MAX", "9", "fragments_max: 9,");
     read("FANWIRE_LIMITS__PING_INTERVAL", "5m", "ping_interval: 300s");
-    read(
-        "FANWIRE_WEBSOCKET__ALLOWED_ORIGINS",
-        "[\"*\"]",
-        "allowed_origins: [\"*\"]",
-    );
-    read(
-        "FANWIRE_LIMITS",
-        "{ fragments_max = 9 }",
-        "fragments_max: 9,",
-    );
-    read(
-        "FANWIRE_TOPIC",
-        "[{ match = \"a\", history_size = 2 }]",
-        "history_size: 2",
-    );
+    read("FANWIRE_WEBSOCKET__ALLOWED_ORIGINS", "[\"*\"]", "allowed_origins: [\"*\"]");
+    read("FANWIRE_LIMITS", "{ fragments_max = 9 }", "fragments_max: 9,");
+    read("FANWIRE_TOPIC", "[{ match = \"a\", history_size = 2 }]", "history_size: 2");
     for text in ["12345", "true", "[1]", "a b", "\"a b\"", "1979-05-27"] {
         let config = from_variable("FANWIRE_ADMIN_PASSWORD", text).expect(text);
         assert_eq!(config.admin_password.expose(), text.trim_matches('"'));
@@ -160,26 +139,14 @@ const REFUSED: &[(&str, &str)] = &[
         "listen = \"8080\"",
         "FILE:1: listen: \"8080\" is not an address: write IP:PORT like 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:80",
     ),
-    (
-        "listen = 8080",
-        "FILE:1: listen: expected a string, found an integer",
-    ),
-    (
-        "workers = -1",
-        "FILE:1: workers: -1 is out of range: 0 to 1024",
-    ),
-    (
-        "workers = 1.5",
-        "FILE:1: workers: expected an integer, found a fraction",
-    ),
+    ("listen = 8080", "FILE:1: listen: expected a string, found an integer"),
+    ("workers = -1", "FILE:1: workers: -1 is out of range: 0 to 1024"),
+    ("workers = 1.5", "FILE:1: workers: expected an integer, found a fraction"),
     (
         "private_fd_tables = \"yes\"",
         "FILE:1: private_fd_tables: expected true or false, found a string",
     ),
-    (
-        "[log]\nformat = \"xml\"",
-        "FILE:2: log.format: \"xml\" is not one of: text, json",
-    ),
+    ("[log]\nformat = \"xml\"", "FILE:2: log.format: \"xml\" is not one of: text, json"),
     (
         "[log]\nlevel = \"fanwire=debug\"",
         "FILE:2: log.level: \"fanwire=debug\" is not one of: off, error, warn, info, debug, trace",
@@ -256,14 +223,8 @@ const REFUSED: &[(&str, &str)] = &[
         "[auth]\njwks_url = \"http://a\"",
         "FILE:2: auth.jwks_url: this build lacks JWT authentication: remove the key",
     ),
-    (
-        "[tls]\ncert_file = \"\"",
-        "FILE:2: tls.cert_file: this build lacks TLS: remove the key",
-    ),
-    (
-        "[tls]\nkey_file = \"a\"",
-        "FILE:2: tls.key_file: this build lacks TLS: remove the key",
-    ),
+    ("[tls]\ncert_file = \"\"", "FILE:2: tls.cert_file: this build lacks TLS: remove the key"),
+    ("[tls]\nkey_file = \"a\"", "FILE:2: tls.key_file: this build lacks TLS: remove the key"),
     (
         "[engine]\nkind = \"redis\"",
         "FILE:2: engine.kind: this build lacks an engine other than \"memory\": set it to \"memory\"",
@@ -280,10 +241,7 @@ const REFUSED: &[(&str, &str)] = &[
         "[[topic]]\npresence = true",
         "FILE:2: topic.presence: this build lacks presence: set it to false",
     ),
-    (
-        "[[topic]]\nmatch = \"\"",
-        "FILE:2: topic.match: an empty pattern matches no topic",
-    ),
+    ("[[topic]]\nmatch = \"\"", "FILE:2: topic.match: an empty pattern matches no topic"),
     (
         "[[topic]]\n[[topic]]\ndelivery = \"slow\"",
         "FILE:3: topic.delivery: \"slow\" is not one of: reliable, latest, lossy",
@@ -292,10 +250,7 @@ const REFUSED: &[(&str, &str)] = &[
         "[[topic]]\nhistory_sise = 1",
         "FILE:2: unknown key `topic.history_sise`; did you mean `history_size`?",
     ),
-    (
-        "[topic]\nmatch = \"a\"",
-        "FILE:1: topic: write [[topic]] for each rule",
-    ),
+    ("[topic]\nmatch = \"a\"", "FILE:1: topic: write [[topic]] for each rule"),
     (
         "admin_listen = \"0.0.0.0:1\"",
         "FILE:1: admin_listen (0.0.0.0:1) is beyond loopback: set admin_password, or listen on 127.0.0.1",
@@ -304,10 +259,7 @@ const REFUSED: &[(&str, &str)] = &[
         "listen = \"127.0.0.1:8081\"",
         "FILE:1: listen and admin_listen are both 127.0.0.1:8081: choose two ports",
     ),
-    (
-        "limits = 1",
-        "FILE:1: `limits` is a section: write [limits] and its keys",
-    ),
+    ("limits = 1", "FILE:1: `limits` is a section: write [limits] and its keys"),
     (
         "[limits]\nmesage_bytes_max = 1",
         "FILE:2: unknown key `limits.mesage_bytes_max`; did you mean `limits.message_bytes_max`?",
@@ -322,10 +274,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("\"\" = 1", "FILE:1: unknown key ``"),
     ("zzz = 1", "FILE:1: unknown key `zzz`"),
-    (
-        "[limit]\nmessage_bytes_max = 1",
-        "FILE:1: unknown section `limit`; did you mean `limits`?",
-    ),
+    ("[limit]\nmessage_bytes_max = 1", "FILE:1: unknown section `limit`; did you mean `limits`?"),
     ("\"a\\nb\" = 1", "FILE:1: unknown key `a\\nb`"),
 ];
 
@@ -340,11 +289,7 @@ fn each_refused_value_names_its_line_and_reason() {
 #[test]
 fn a_refused_variable_or_flag_is_named() {
     for (name, value, expected) in [
-        (
-            "FANWIRE_LISTEN",
-            "8080",
-            "FANWIRE_LISTEN: listen: expected a string, found an integer",
-        ),
+        ("FANWIRE_LISTEN", "8080", "FANWIRE_LISTEN: listen: expected a string, found an integer"),
         (
             "FANWIRE_LIMITS__FRAGMENTS_MAX",
             "many",
@@ -372,10 +317,7 @@ fn a_refused_variable_or_flag_is_named() {
         ),
     ] {
         let problems = from_variable(name, value).expect_err(value);
-        assert!(
-            problems.starts_with(expected) || problems == expected,
-            "{problems}"
-        );
+        assert!(problems.starts_with(expected) || problems == expected, "{problems}");
     }
     let flag = flag("--listen", "listen", "0.0.0.0:8081");
     let variable = ("FANWIRE_ADMIN_LISTEN", "0.0.0.0:8081");
@@ -393,19 +335,9 @@ fn all_problems_are_reported_at_once_in_order() {
     let file =
         "nonsense\nlisten = 1\n[log]\nlevel = \"loud\"\n[limits]\nfragments_max = = 2\nping = 1\n";
     let problems = load_with(file, &[("FANWIRE_WORKERS", "many")], &[]).expect_err("many problems");
-    let places: Vec<_> = problems
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .map(|(place, _)| place)
-        .collect();
-    let expected = [
-        "FILE:1",
-        "FILE:2",
-        "FILE:4",
-        "FILE:6",
-        "FILE:7",
-        "FANWIRE_WORKERS",
-    ];
+    let places: Vec<_> =
+        problems.lines().filter_map(|line| line.split_once(": ")).map(|(place, _)| place).collect();
+    let expected = ["FILE:1", "FILE:2", "FILE:4", "FILE:6", "FILE:7", "FANWIRE_WORKERS"];
     assert_eq!(places, expected, "{problems}");
 }
 
@@ -442,17 +374,10 @@ fn a_server_that_lets_nobody_in_is_a_warning() {
 fn a_missing_file_is_a_problem_and_an_empty_name_is_none() {
     let with_variable = |value: &str| {
         let variables = vec![("FANWIRE_CONFIG".into(), value.into())];
-        load(&Sources {
-            variables,
-            ..Sources::default()
-        })
+        load(&Sources { variables, ..Sources::default() })
     };
     let problems: Problems = with_variable("/nowhere/fanwire.toml").expect_err("no such file");
-    assert!(
-        problems
-            .to_string()
-            .starts_with("/nowhere/fanwire.toml: cannot be read: ")
-    );
+    assert!(problems.to_string().starts_with("/nowhere/fanwire.toml: cannot be read: "));
     assert!(with_variable("").is_ok());
 }
 

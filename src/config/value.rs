@@ -22,11 +22,8 @@ pub(super) const ANONYMOUS: &[(&str, Anonymous)] = &[
 ];
 
 /// Words of a topic's `delivery`.
-pub(super) const DELIVERY: &[(&str, Delivery)] = &[
-    ("reliable", Delivery::Reliable),
-    ("latest", Delivery::Latest),
-    ("lossy", Delivery::Lossy),
-];
+pub(super) const DELIVERY: &[(&str, Delivery)] =
+    &[("reliable", Delivery::Reliable), ("latest", Delivery::Latest), ("lossy", Delivery::Lossy)];
 
 /// Words of `log.format`.
 pub(super) const LOG_FORMAT: &[(&str, LogFormat)] =
@@ -59,18 +56,14 @@ const DURATION_MIN: Duration = Duration::from_millis(1);
 pub(super) type Refused = String;
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Refused> {
-    value
-        .as_bool()
-        .ok_or_else(|| expected("true or false", value))
+    value.as_bool().ok_or_else(|| expected("true or false", value))
 }
 
 pub(super) fn integer<N: TryFrom<u64>>(
     value: &DeValue<'_>,
     range: RangeInclusive<u64>,
 ) -> Result<N, Refused> {
-    let integer = value
-        .as_integer()
-        .ok_or_else(|| expected("an integer", value))?;
+    let integer = value.as_integer().ok_or_else(|| expected("an integer", value))?;
     u64::from_str_radix(integer.as_str(), integer.radix())
         .ok()
         .filter(|number| range.contains(number))
@@ -83,9 +76,7 @@ pub(super) fn integer<N: TryFrom<u64>>(
 
 /// A duration like `25s`, from 1 ms to `max`.
 pub(super) fn duration(value: &DeValue<'_>, max: Duration) -> Result<Duration, Refused> {
-    let text = value
-        .as_str()
-        .ok_or_else(|| expected("a duration like \"25s\"", value))?;
+    let text = value.as_str().ok_or_else(|| expected("a duration like \"25s\"", value))?;
     let duration = humantime::parse_duration(text)
         .map_err(|_| format!("{text:?} is not a duration: write 200ms, 25s, 5m or 24h"))?;
     if duration < DURATION_MIN || duration > max {
@@ -165,9 +156,7 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Refused> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let port = text
-        .strip_prefix("localhost:")
-        .and_then(|port| port.parse::<u16>().ok());
+    let port = text.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
     if let Some(port) = port {
         let addresses = ("localhost", port).to_socket_addrs().into_iter().flatten();
         return Ok(addresses
@@ -279,9 +268,7 @@ fn quote(text: &str) -> String {
 /// The duration in the largest unit that divides it.
 fn show_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
-    let (unit, size) = UNITS
-        .into_iter()
-        .find(|(_, size)| nanos.is_multiple_of(*size))
-        .unwrap_or(("ns", 1));
+    let (unit, size) =
+        UNITS.into_iter().find(|(_, size)| nanos.is_multiple_of(*size)).unwrap_or(("ns", 1));
     format!("{}{unit}", nanos / size)
 }

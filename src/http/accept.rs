@@ -86,14 +86,8 @@ mod tests {
             (&["text/event-stream;q=0.5, */*"], Some(Ndjson)),
             (&["text/event-stream;q=0.1, text/html"], Some(Sse)),
             (&["text/event-stream;q=0, */*"], Some(Ndjson)),
-            (
-                &["text/event-stream; Q=0.000, application/json;q=0.2"],
-                Some(Ndjson),
-            ),
-            (
-                &["text/event-stream;q=0.5, application/x-ndjson;q=0.1, */*"],
-                Some(Sse),
-            ),
+            (&["text/event-stream; Q=0.000, application/json;q=0.2"], Some(Ndjson)),
+            (&["text/event-stream;q=0.5, application/x-ndjson;q=0.1, */*"], Some(Sse)),
             (&["*/*;q=x"], Some(Ndjson)),
             (&["*/*;q=NaN"], Some(Ndjson)),
             (&["text/event-stream;q=0"], None),

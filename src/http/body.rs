@@ -40,10 +40,7 @@ pub enum Chunk {
 impl AnswerBody {
     /// The body of the answer to the request that `busy` stands for.
     pub fn new(content: Content, busy: Busy) -> Self {
-        Self {
-            content,
-            _busy: busy,
-        }
+        Self { content, _busy: busy }
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::service::Service;
 use crate::admission::Permit;
+use crate::rate::Bucket;
 use crate::reason::Refusal;
 use crate::worker::{Pending, Stage};
 
@@ -31,6 +32,8 @@ pub struct Connection {
     abort: Rc<OnceCell<AbortHandle>>,
     /// A handshake that was answered: the socket goes on as this subscription.
     pub upgrade: RefCell<Option<(Pending, OnUpgrade)>>,
+    /// What it may still publish in this second.
+    pub bucket: Cell<Bucket>,
     progress: Cell<Progress>,
     /// Set by the transport when bytes come in.
     received: Arc<AtomicBool>,
@@ -72,10 +75,7 @@ impl Connection {
     /// # Panics
     /// When no task serves it: requests are answered by that task only.
     pub fn abort_handle(&self) -> AbortHandle {
-        self.abort
-            .get()
-            .expect("requests are answered by the connection's task")
-            .clone()
+        self.abort.get().expect("requests are answered by the connection's task").clone()
     }
 
     /// When to look again, or `None` when a deadline has passed at `now`.
@@ -125,31 +125,21 @@ pub fn spawn(service: Rc<Service>, accepted: Accepted) {
 }
 
 async fn serve(service: Rc<Service>, accepted: Accepted, abort: Rc<OnceCell<AbortHandle>>) {
-    let Accepted {
-        socket,
-        permit,
-        refused,
-    } = accepted;
+    let Accepted { socket, permit, refused } = accepted;
     let received = Arc::new(AtomicBool::new(false));
     let connection = Rc::new(Connection {
         refused,
         abort,
         upgrade: RefCell::new(None),
+        bucket: Cell::default(),
         // The first head has its deadline from the start.
         progress: Cell::new(Progress::Head(Instant::now())),
         received: Arc::clone(&received),
     });
     let upgraded = {
         let _counted = service.worker.enter_http();
-        serve_requests(
-            &service,
-            &connection,
-            Transport {
-                io: TokioIo::new(socket),
-                received,
-            },
-        )
-        .await
+        serve_requests(&service, &connection, Transport { io: TokioIo::new(socket), received })
+            .await
     };
     if let Some((pending, upgraded)) = upgraded
         && let Some((socket, first)) = take_socket(upgraded)
@@ -167,15 +157,10 @@ async fn serve_requests(
         Service::answer(Rc::clone(service), Rc::clone(connection), request)
     });
     let mut builder = http1::Builder::new();
-    builder
-        .max_buf_size(service.limits.request_head_bytes_max)
-        .header_read_timeout(None);
+    builder.max_buf_size(service.limits.request_head_bytes_max).header_read_timeout(None);
     let mut served = std::pin::pin!(builder.serve_connection(io, handler).with_upgrades());
     let limits = &service.limits;
-    let patience = Patience {
-        head: limits.handshake_timeout,
-        idle: limits.http_idle_timeout,
-    };
+    let patience = Patience { head: limits.handshake_timeout, idle: limits.http_idle_timeout };
     let mut stage = service.worker.stage();
     let mut is_ending = false;
     loop {

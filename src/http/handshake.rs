@@ -47,10 +47,7 @@ impl Handshake {
             return Err(Refusal::WebsocketVersionUnsupported.into());
         }
         let protocols = list(headers, SEC_WEBSOCKET_PROTOCOL);
-        Ok(Some(Self {
-            accept_key,
-            protocols: protocols.map(str::to_owned).collect(),
-        }))
+        Ok(Some(Self { accept_key, protocols: protocols.map(str::to_owned).collect() }))
     }
 
     /// Value of `Sec-WebSocket-Accept`.
@@ -117,8 +114,7 @@ fn has_once(headers: &HeaderMap, name: HeaderName, member: &str) -> bool {
 
 /// A number from 0 to 255 without leading zeros (RFC 6455 section 4.3).
 fn is_version(text: &str) -> bool {
-    text.parse::<u8>()
-        .is_ok_and(|number| number.to_string() == text)
+    text.parse::<u8>().is_ok_and(|number| number.to_string() == text)
 }
 
 fn accept_key(key: &str) -> Option<HeaderValue> {

@@ -119,10 +119,7 @@ fn is_same(origin: &str, host: &str) -> bool {
         return false;
     };
     let authority = without_default_port(scheme, authority);
-    let host = [":80", ":443"]
-        .iter()
-        .find_map(|port| host.strip_suffix(port))
-        .unwrap_or(host);
+    let host = [":80", ":443"].iter().find_map(|port| host.strip_suffix(port)).unwrap_or(host);
     authority.eq_ignore_ascii_case(host)
 }
 

@@ -30,9 +30,7 @@ impl Declared {
         if encoded {
             return Err(Refusal::ContentEncodingUnsupported.into());
         }
-        let content_type = headers
-            .get(CONTENT_TYPE)
-            .and_then(|line| line.to_str().ok());
+        let content_type = headers.get(CONTENT_TYPE).and_then(|line| line.to_str().ok());
         Ok(content_type.map_or(Self::Unknown, Self::of_type))
     }
 
@@ -93,16 +91,8 @@ mod tests {
             (None, Ok(Text), Ok(Binary)),
             (Some(""), Ok(Text), Ok(Binary)),
             (Some("nonsense"), Ok(Text), Ok(Binary)),
-            (
-                Some("application/x-www-form-urlencoded"),
-                Ok(Text),
-                Ok(Binary),
-            ),
-            (
-                Some("multipart/form-data; boundary=x"),
-                Ok(Text),
-                Ok(Binary),
-            ),
+            (Some("application/x-www-form-urlencoded"), Ok(Text), Ok(Binary)),
+            (Some("multipart/form-data; boundary=x"), Ok(Text), Ok(Binary)),
             (Some("application/xml"), Ok(Text), Ok(Binary)),
             (Some("text/plain"), Ok(Text), refused),
             (Some("Text/HTML; charset=utf-8"), Ok(Text), refused),
@@ -117,11 +107,7 @@ mod tests {
             (Some("video/mp4"), Ok(Binary), Ok(Binary)),
         ] {
             for text in ["", "not json", "caf\u{e9}"] {
-                assert_eq!(
-                    kind(content_type, text.as_bytes()),
-                    of_text,
-                    "{content_type:?}"
-                );
+                assert_eq!(kind(content_type, text.as_bytes()), of_text, "{content_type:?}");
             }
             assert_eq!(kind(content_type, b"\xff"), of_bytes, "{content_type:?}");
         }

@@ -81,10 +81,7 @@ mod tests {
             ("/topics/a/history", Ok(Route::History(topic("a")))),
             ("/topics/a%2F/history", Ok(Route::History(topic("a/")))),
             ("/topics/a/presence", Ok(Route::Presence(topic("a")))),
-            (
-                "/topics/history/history",
-                Ok(Route::History(topic("history"))),
-            ),
+            ("/topics/history/history", Ok(Route::History(topic("history")))),
             ("/topics", not_found()),
             ("/topics/", not_found()),
             ("/topics//", not_found()),

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::accept::Stream;
 use super::answer::{self, Acceptance};
@@ -98,9 +99,7 @@ impl Service {
         });
         origin::cors_headers(response.headers_mut(), allow_origin);
         if is_leaving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|content| AnswerBody::new(content, busy)))
     }
@@ -134,7 +133,9 @@ impl Service {
             (_, Err(refused)) => Ok(Err(refused)),
             (Route::Topic(topic), Ok(checked)) => match handshake {
                 Some(handshake) => Ok(self.upgrade(connection, &topic, checked, &handshake)),
-                None if checked.parts.method == Method::POST => self.publish(topic, checked).await,
+                None if checked.parts.method == Method::POST => {
+                    self.publish(connection, topic, checked).await
+                }
                 None if checked.parts.method == Method::GET => {
                     Ok(self.stream(connection, &topic, &checked))
                 }
@@ -161,13 +162,7 @@ impl Service {
     ) -> Result<Checked, Refused> {
         let query = Query::parse(parts.uri.query())?;
         let identified = self.access.identify(&parts)?;
-        Ok(Checked {
-            parts,
-            body,
-            upgrade,
-            query,
-            identified,
-        })
+        Ok(Checked { parts, body, upgrade, query, identified })
     }
 
     fn index(&self) -> Answer {
@@ -197,13 +192,16 @@ impl Service {
         Ok(answer::json(body).map(Content::Whole))
     }
 
-    async fn publish(&self, topic: TopicName, checked: Checked) -> io::Result<Answer> {
-        let Checked {
-            parts,
-            body,
-            identified,
-            ..
-        } = checked;
+    async fn publish(
+        &self,
+        connection: &Connection,
+        topic: TopicName,
+        checked: Checked,
+    ) -> io::Result<Answer> {
+        let Checked { parts, body, identified, .. } = checked;
+        if !self.take_rate(connection) {
+            return Ok(Err(Refusal::RateLimit.into()));
+        }
         let declared = match check_publish(&topic, &parts.headers, &identified) {
             Ok(declared) => declared,
             Err(refused) => return Ok(Err(refused)),
@@ -220,6 +218,14 @@ impl Service {
             };
             self.accept(&topic, &draft, &parts.headers)
         }))
+    }
+
+    /// Takes one publication from the connection's allowance. Returns whether there was one.
+    fn take_rate(&self, connection: &Connection) -> bool {
+        let mut bucket = connection.bucket.get();
+        let is_left = bucket.take(self.limits.publish_rate_max, Instant::now());
+        connection.bucket.set(bucket);
+        is_left
     }
 
     async fn read_body(
@@ -307,9 +313,8 @@ impl Service {
             (Stream::Ndjson, _) => (protocol::NDJSON, Door::Ndjson, "application/x-ndjson"),
         };
         let opening = self.opening(topic.clone(), checked, (variant, door))?;
-        let (pending, joined) = self
-            .worker
-            .open(opening, |joined| Some(greeting(stream, topic, joined)));
+        let (pending, joined) =
+            self.worker.open(opening, |joined| Some(greeting(stream, topic, joined)));
         let body = pending.into_body(connection.abort_handle());
         let mut response = Response::new(Content::Stream(body));
         let headers = response.headers_mut();
@@ -336,14 +341,7 @@ impl Service {
             Echo::Off => Pick::Others,
         };
         let start = checked.query.start(&checked.parts.headers);
-        Ok(Opening {
-            topic,
-            start,
-            variant,
-            pick,
-            identity,
-            door,
-        })
+        Ok(Opening { topic, start, variant, pick, identity, door })
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {

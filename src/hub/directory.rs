@@ -141,22 +141,13 @@ impl Directory {
     }
 
     fn schedule(&self, topic: &Arc<Topic>, now: Instant) {
-        let ttl = if topic.has_history() {
-            topic.rule().history_ttl
-        } else {
-            Duration::from_secs(2)
-        };
+        let ttl =
+            if topic.has_history() { topic.rule().history_ttl } else { Duration::from_secs(2) };
         let at = now + ttl.clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
         let mut due = self.due.lock();
         // Times differ by at most the longest interval: the search from the back is short.
         let index = due.partition_point(|entry| entry.at <= at);
-        due.insert(
-            index,
-            Due {
-                at,
-                topic: Arc::downgrade(topic),
-            },
-        );
+        due.insert(index, Due { at, topic: Arc::downgrade(topic) });
     }
 
     /// Looks at every topic that is due: drops old history, forgets idle topics.
@@ -189,8 +180,7 @@ impl Directory {
             return;
         }
         let until = now + self.meta_ttl;
-        self.places
-            .insert(name.clone(), Place::Forgotten { position, until });
+        self.places.insert(name.clone(), Place::Forgotten { position, until });
         self.forgotten.lock().push_back((until, name.clone()));
     }
 
@@ -199,10 +189,7 @@ impl Directory {
             let (until, name) = {
                 let mut forgotten = self.forgotten.lock();
                 let is_full = forgotten.len() > FORGOTTEN_COUNT_MAX;
-                if forgotten
-                    .front()
-                    .is_none_or(|(until, _)| *until > now && !is_full)
-                {
+                if forgotten.front().is_none_or(|(until, _)| *until > now && !is_full) {
                     return;
                 }
                 let Some(oldest) = forgotten.pop_front() else {

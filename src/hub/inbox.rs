@@ -123,8 +123,6 @@ impl Inbox {
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox")
-            .field("held", &self.held)
-            .finish_non_exhaustive()
+        f.debug_struct("Inbox").field("held", &self.held).finish_non_exhaustive()
     }
 }

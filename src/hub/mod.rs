@@ -64,20 +64,9 @@ pub struct HubParts {
 impl Hub {
     /// An empty hub.
     pub fn new(parts: HubParts) -> Self {
-        let HubParts {
-            rules,
-            meta_ttl,
-            inboxes,
-            variants,
-            memory,
-        } = parts;
+        let HubParts { rules, meta_ttl, inboxes, variants, memory } = parts;
         let directory = Directory::new(rules, meta_ttl, Arc::clone(&memory));
-        Self {
-            directory,
-            inboxes,
-            variants,
-            memory,
-        }
+        Self { directory, inboxes, variants, memory }
     }
 
     /// Publishes to a topic by name, which is made if there is none.
@@ -141,11 +130,7 @@ impl Hub {
                 let recovered = since.map(|since| {
                     since.epoch.is_none_or(|epoch| epoch == top.epoch) && since.offset == top.offset
                 });
-                Some(Page {
-                    top,
-                    recovered,
-                    publications: Vec::new(),
-                })
+                Some(Page { top, recovered, publications: Vec::new() })
             }
             Known::Nothing => None,
         }

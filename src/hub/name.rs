@@ -144,13 +144,7 @@ mod tests {
     #[test]
     fn a_name_of_255_bytes_is_the_longest() {
         assert!(TopicName::new(&"a".repeat(255), 255).is_ok());
-        assert_eq!(
-            TopicName::new(&"a".repeat(256), 255),
-            Err(NameError::TooLong { limit: 255 })
-        );
-        assert_eq!(
-            TopicName::new("abcde", 4),
-            Err(NameError::TooLong { limit: 4 })
-        );
+        assert_eq!(TopicName::new(&"a".repeat(256), 255), Err(NameError::TooLong { limit: 255 }));
+        assert_eq!(TopicName::new("abcde", 4), Err(NameError::TooLong { limit: 4 }));
     }
 }

@@ -37,11 +37,7 @@ impl Epoch {
     /// # Panics
     /// Never: an epoch holds ASCII only.
     pub fn as_str(&self) -> &str {
-        let len = self
-            .0
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(self.0.len());
+        let len = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
         std::str::from_utf8(&self.0[..len]).expect("an epoch holds ASCII only")
     }
 }
@@ -106,10 +102,7 @@ impl Since {
         if offset.is_empty() || !offset.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        Some(Self {
-            epoch,
-            offset: offset.parse().ok()?,
-        })
+        Some(Self { epoch, offset: offset.parse().ok()? })
     }
 }
 
@@ -122,20 +115,8 @@ mod tests {
         let epoch = Epoch::parse("aZ9");
         for (text, expected) in [
             ("aZ9:0", Some(Since { epoch, offset: 0 })),
-            (
-                "17",
-                Some(Since {
-                    epoch: None,
-                    offset: 17,
-                }),
-            ),
-            (
-                "18446744073709551615",
-                Some(Since {
-                    epoch: None,
-                    offset: u64::MAX,
-                }),
-            ),
+            ("17", Some(Since { epoch: None, offset: 17 })),
+            ("18446744073709551615", Some(Since { epoch: None, offset: u64::MAX })),
             ("18446744073709551616", None),
             ("", None),
             (":1", None),
@@ -153,10 +134,7 @@ mod tests {
     #[test]
     fn an_epoch_prints_as_it_was_parsed() {
         for text in ["a", "0123456789abcdef"] {
-            assert_eq!(
-                Epoch::parse(text).map(|epoch| epoch.to_string()).as_deref(),
-                Some(text)
-            );
+            assert_eq!(Epoch::parse(text).map(|epoch| epoch.to_string()).as_deref(), Some(text));
         }
         let epoch = Epoch::random(&mut fastrand::Rng::with_seed(1));
         assert_eq!(Epoch::parse(&epoch.to_string()), Some(epoch));

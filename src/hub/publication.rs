@@ -36,15 +36,8 @@ impl Payload {
     /// # Panics
     /// When the head is longer than the bytes: a bug of the caller.
     pub fn from_framed(framed: Bytes, head_len: u8, kind: PayloadKind) -> Self {
-        assert!(
-            usize::from(head_len) <= framed.len(),
-            "the head is part of the bytes"
-        );
-        Self {
-            framed,
-            head_len,
-            kind,
-        }
+        assert!(usize::from(head_len) <= framed.len(), "the head is part of the bytes");
+        Self { framed, head_len, kind }
     }
 
     /// The payload's own bytes.
@@ -98,15 +91,7 @@ impl Publication {
     pub fn new(sequence: u64, epoch: Option<Epoch>, now: Stamp, draft: Draft) -> Self {
         let (time, accepted) = (now.wall, now.instant);
         let (first, others) = (OnceLock::new(), OnceLock::new());
-        Self {
-            sequence,
-            epoch,
-            time,
-            accepted,
-            draft,
-            first,
-            others,
-        }
+        Self { sequence, epoch, time, accepted, draft, first, others }
     }
 
     /// The payload.
@@ -129,9 +114,8 @@ impl Publication {
         if *first == variant {
             return bytes;
         }
-        let others = self
-            .others
-            .get_or_init(|| (0..variants.count()).map(|_| OnceLock::new()).collect());
+        let others =
+            self.others.get_or_init(|| (0..variants.count()).map(|_| OnceLock::new()).collect());
         others[variant.index()].get_or_init(encode)
     }
 

@@ -20,10 +20,7 @@ const WORKER: WorkerId = WorkerId(0);
 fn hub(rule: TopicRule, workers: usize) -> Hub {
     let memory = Arc::new(Memory::new(u64::MAX));
     let inbox = || Arc::new(Inbox::new(Arc::clone(&memory), || {}));
-    let native = Variant {
-        name: "native",
-        encode: |one, _| one.payload().framed().clone(),
-    };
+    let native = Variant { name: "native", encode: |one, _| one.payload().framed().clone() };
     Hub::new(HubParts {
         rules: vec![rule],
         meta_ttl: Duration::from_mins(1),
@@ -39,11 +36,7 @@ fn name(name: &str) -> TopicName {
 
 fn draft(data: &[u8]) -> Draft {
     let payload = Payload::from_framed(Bytes::copy_from_slice(data), 0, PayloadKind::Binary);
-    Draft {
-        payload,
-        session: None,
-        user: None,
-    }
+    Draft { payload, session: None, user: None }
 }
 
 fn publish_with(
@@ -52,11 +45,7 @@ fn publish_with(
     len: usize,
     idempotency_key: Option<&str>,
 ) -> Result<Published, PublishError> {
-    let options = Publish {
-        now: Stamp::now(),
-        admission: Admission::IfRoom,
-        idempotency_key,
-    };
+    let options = Publish { now: Stamp::now(), admission: Admission::IfRoom, idempotency_key };
     hub.publish(&name(topic), &draft(&vec![0; len]), options)
 }
 
@@ -78,13 +67,7 @@ fn epoch_of(hub: &Hub, topic: &str) -> Option<Epoch> {
 
 #[test]
 fn a_position_is_recovered_iff_everything_after_it_is_still_there() {
-    let hub = hub(
-        TopicRule {
-            history_size: 3,
-            ..TopicRule::default()
-        },
-        1,
-    );
+    let hub = hub(TopicRule { history_size: 3, ..TopicRule::default() }, 1);
     for offset in 1..=5 {
         assert_eq!(publish(&hub, "a", 1), offset);
     }
@@ -108,32 +91,16 @@ fn a_position_is_recovered_iff_everything_after_it_is_still_there() {
         (since(other, 5), 6, Some(false)),
     ] {
         let joined = subscribe(&hub, "a", start);
-        assert_eq!(
-            (joined.next, joined.recovered),
-            (next, recovered),
-            "{start:?}"
-        );
-        assert_eq!(
-            joined.position.map(|position| position.offset),
-            Some(next - 1)
-        );
+        assert_eq!((joined.next, joined.recovered), (next, recovered), "{start:?}");
+        assert_eq!(joined.position.map(|position| position.offset), Some(next - 1));
     }
 }
 
 #[test]
 fn without_history_no_position_is_shown_and_none_is_recovered() {
-    let hub = hub(
-        TopicRule {
-            history_size: 0,
-            ..TopicRule::default()
-        },
-        1,
-    );
+    let hub = hub(TopicRule { history_size: 0, ..TopicRule::default() }, 1);
     assert_eq!(publish(&hub, "a", 1), 0);
-    let since = Start::Since(Since {
-        epoch: None,
-        offset: 1,
-    });
+    let since = Start::Since(Since { epoch: None, offset: 1 });
     let joined = subscribe(&hub, "a", since);
     assert_eq!((joined.position, joined.recovered), (None, Some(false)));
 }
@@ -146,63 +113,18 @@ fn history_is_trimmed_by_count_by_bytes_and_by_age() {
             publish(&hub, "a", *len);
         }
         let page = hub.page(&name("a"), None, 100).expect("the topic is known");
-        page.publications
-            .iter()
-            .map(|one| one.sequence)
-            .collect::<Vec<_>>()
+        page.publications.iter().map(|one| one.sequence).collect::<Vec<_>>()
     };
     let rule = TopicRule::default;
-    assert_eq!(
-        kept(
-            TopicRule {
-                history_size: 2,
-                ..rule()
-            },
-            &[1, 1, 1]
-        ),
-        [2, 3]
-    );
-    assert_eq!(
-        kept(
-            TopicRule {
-                history_bytes_max: 10,
-                ..rule()
-            },
-            &[4, 6, 4]
-        ),
-        [2, 3]
-    );
-    assert_eq!(
-        kept(
-            TopicRule {
-                history_bytes_max: 10,
-                ..rule()
-            },
-            &[4, 11]
-        ),
-        [0; 0]
-    );
-    assert_eq!(
-        kept(
-            TopicRule {
-                history_ttl: Duration::ZERO,
-                ..rule()
-            },
-            &[1, 1]
-        ),
-        [0; 0]
-    );
+    assert_eq!(kept(TopicRule { history_size: 2, ..rule() }, &[1, 1, 1]), [2, 3]);
+    assert_eq!(kept(TopicRule { history_bytes_max: 10, ..rule() }, &[4, 6, 4]), [2, 3]);
+    assert_eq!(kept(TopicRule { history_bytes_max: 10, ..rule() }, &[4, 11]), [0; 0]);
+    assert_eq!(kept(TopicRule { history_ttl: Duration::ZERO, ..rule() }, &[1, 1]), [0; 0]);
 }
 
 #[test]
 fn catching_up_reads_pieces_until_the_top() {
-    let hub = hub(
-        TopicRule {
-            history_size: 3,
-            ..TopicRule::default()
-        },
-        1,
-    );
+    let hub = hub(TopicRule { history_size: 3, ..TopicRule::default() }, 1);
     for _ in 0..5 {
         publish(&hub, "a", 10);
     }
@@ -223,19 +145,9 @@ fn a_repeated_idempotency_key_publishes_nothing() {
     let hub = hub(TopicRule::default(), 1);
     let first = publish_with(&hub, "a", 1, Some("k")).expect("there is room");
     let second = publish_with(&hub, "a", 1, Some("k")).expect("there is room");
-    assert_eq!(
-        second,
-        Published {
-            duplicate: true,
-            ..first
-        }
-    );
+    assert_eq!(second, Published { duplicate: true, ..first });
     assert_eq!(publish(&hub, "a", 1), 2);
-    assert!(
-        !publish_with(&hub, "b", 1, Some("k"))
-            .expect("there is room")
-            .duplicate
-    );
+    assert!(!publish_with(&hub, "b", 1, Some("k")).expect("there is room").duplicate);
 }
 
 #[test]
@@ -244,11 +156,7 @@ fn a_full_inbox_refuses_before_the_sequence_is_given() {
     let (_, _) = hub.subscribe(&name("a"), WORKER, Start::Live, |_| 7);
     assert_eq!(publish(&hub, "a", INBOX_LEN_MAX), 1);
     assert_eq!(publish_with(&hub, "a", 1, None), Err(PublishError::Overrun));
-    assert_eq!(
-        publish(&hub, "b", 1),
-        1,
-        "nobody of that worker subscribes to it"
-    );
+    assert_eq!(publish(&hub, "b", 1), 1, "nobody of that worker subscribes to it");
     let inbox = hub.inbox(WORKER);
     let arrival = inbox.pop().expect("the first is there");
     assert_eq!(arrival.local, 7);
@@ -260,13 +168,7 @@ fn a_full_inbox_refuses_before_the_sequence_is_given() {
 fn publishers_on_many_threads_reach_every_inbox_in_one_order() {
     const PUBLISHERS: usize = 4;
     const EACH: usize = 500;
-    let hub = hub(
-        TopicRule {
-            history_size: 0,
-            ..TopicRule::default()
-        },
-        2,
-    );
+    let hub = hub(TopicRule { history_size: 0, ..TopicRule::default() }, 2);
     for worker in [WorkerId(0), WorkerId(1)] {
         hub.subscribe(&name("a"), worker, Start::Live, |_| 0);
     }
@@ -284,32 +186,18 @@ fn publishers_on_many_threads_reach_every_inbox_in_one_order() {
 #[test]
 fn a_forgotten_topic_keeps_its_position_and_an_idle_one_is_forgotten() {
     let ttl = Duration::from_millis(100);
-    let hub = hub(
-        TopicRule {
-            history_ttl: ttl,
-            ..TopicRule::default()
-        },
-        1,
-    );
+    let hub = hub(TopicRule { history_ttl: ttl, ..TopicRule::default() }, 1);
     publish(&hub, "a", 1);
     publish(&hub, "a", 1);
     let epoch = epoch_of(&hub, "a");
     let (watched, _) = hub.subscribe(&name("watched"), WORKER, Start::Live, |_| 0);
     let later = Instant::now() + Duration::from_secs(20);
     hub.sweep(later);
-    assert_eq!(
-        hub.topic_count(),
-        1,
-        "only the one with a subscriber is left"
-    );
+    assert_eq!(hub.topic_count(), 1, "only the one with a subscriber is left");
     assert_eq!(hub.memory().held(MemoryKind::History), 0);
-    let page = hub
-        .page(&name("a"), Some(Since { epoch, offset: 2 }), 10)
-        .expect("remembered");
+    let page = hub.page(&name("a"), Some(Since { epoch, offset: 2 }), 10).expect("remembered");
     assert_eq!((page.top.offset, page.recovered), (2, Some(true)));
-    let page = hub
-        .page(&name("a"), Some(Since { epoch, offset: 1 }), 10)
-        .expect("remembered");
+    let page = hub.page(&name("a"), Some(Since { epoch, offset: 1 }), 10).expect("remembered");
     assert_eq!(page.recovered, Some(false));
     assert_eq!(hub.topic_count(), 1, "reading makes no topic");
     assert_eq!(publish(&hub, "a", 1), 3, "the stream goes on");
@@ -318,8 +206,5 @@ fn a_forgotten_topic_keeps_its_position_and_an_idle_one_is_forgotten() {
     hub.sweep(later + Duration::from_mins(2));
     hub.sweep(later + Duration::from_mins(4));
     assert_eq!(hub.topic_count(), 0);
-    assert!(
-        hub.page(&name("a"), None, 0).is_none(),
-        "past meta_ttl nothing is known"
-    );
+    assert!(hub.page(&name("a"), None, 0).is_none(), "past meta_ttl nothing is known");
 }

@@ -150,13 +150,7 @@ pub(super) struct Origin {
 
 impl Topic {
     pub(super) fn new(origin: Origin) -> Self {
-        let Origin {
-            id,
-            name,
-            rule,
-            position,
-            memory,
-        } = origin;
+        let Origin { id, name, rule, position, memory } = origin;
         memory.charge(MemoryKind::Connections, size_of::<Self>());
         let state = State {
             closed: false,
@@ -165,14 +159,7 @@ impl Topic {
             interest: Vec::new(),
             keys: None,
         };
-        Self {
-            id,
-            name,
-            rule,
-            epoch: position.epoch,
-            memory,
-            state: Mutex::new(state),
-        }
+        Self { id, name, rule, epoch: position.epoch, memory, state: Mutex::new(state) }
     }
 
     /// The incarnation.
@@ -196,10 +183,7 @@ impl Topic {
     }
 
     fn shown(&self, offset: u64) -> Option<Position> {
-        self.has_history().then_some(Position {
-            epoch: self.epoch,
-            offset,
-        })
+        self.has_history().then_some(Position { epoch: self.epoch, offset })
     }
 
     /// Gives `draft` its place in the order and hands it to every concerned worker.
@@ -218,17 +202,11 @@ impl Topic {
             let seen = state.keys.as_mut().and_then(|keys| keys.find(key, now));
             if let Some(sequence) = seen {
                 let position = self.shown(sequence);
-                return Ok(Ok(Published {
-                    position,
-                    duplicate: true,
-                    overrun: false,
-                }));
+                return Ok(Ok(Published { position, duplicate: true, overrun: false }));
             }
         }
-        let overrun = state
-            .interest
-            .iter()
-            .any(|entry| inboxes[usize::from(entry.worker.0)].is_over());
+        let overrun =
+            state.interest.iter().any(|entry| inboxes[usize::from(entry.worker.0)].is_over());
         if overrun && options.admission == Admission::IfRoom {
             return Ok(Err(PublishError::Overrun));
         }
@@ -237,16 +215,9 @@ impl Topic {
         }
         let sequence = self.append(&mut state, inboxes, draft, options.now);
         if let Some(key) = options.idempotency_key {
-            state
-                .keys
-                .get_or_insert_default()
-                .insert(key, sequence, options.now.instant);
+            state.keys.get_or_insert_default().insert(key, sequence, options.now.instant);
         }
-        Ok(Ok(Published {
-            position: self.shown(sequence),
-            duplicate: false,
-            overrun,
-        }))
+        Ok(Ok(Published { position: self.shown(sequence), duplicate: false, overrun }))
     }
 
     /// The one step that makes the order: sequence, history, every inbox.
@@ -271,11 +242,7 @@ impl Topic {
     }
 
     fn send(&self, entry: &Interest, inboxes: &[Arc<Inbox>], publication: Arc<Publication>) {
-        let arrival = Arrival {
-            local: entry.local,
-            topic: self.id,
-            publication,
-        };
+        let arrival = Arrival { local: entry.local, topic: self.id, publication };
         inboxes[usize::from(entry.worker.0)].push(arrival);
     }
 
@@ -300,31 +267,18 @@ impl Topic {
             return Err(Closed);
         }
         self.expire(&mut state, Instant::now());
-        let known = state
-            .interest
-            .iter_mut()
-            .find(|entry| entry.worker == worker);
+        let known = state.interest.iter_mut().find(|entry| entry.worker == worker);
         let local = if let Some(entry) = known {
             entry.count += 1;
             entry.local
         } else {
             let local = number();
-            state.interest.push(Interest {
-                worker,
-                local,
-                count: 1,
-            });
+            state.interest.push(Interest { worker, local, count: 1 });
             local
         };
         let (next, recovered) = self.begin(&state, start);
         let position = self.shown(next - 1);
-        Ok(Joined {
-            local,
-            next,
-            top: state.top,
-            position,
-            recovered,
-        })
+        Ok(Joined { local, next, top: state.top, position, recovered })
     }
 
     /// Where a stream asked to begin at `start` begins, and whether that recovers.
@@ -347,20 +301,13 @@ impl Topic {
             && since.epoch.is_none_or(|epoch| epoch == self.epoch)
             && since.offset <= state.top
             && (since.offset == state.top
-                || state
-                    .history
-                    .oldest()
-                    .is_some_and(|oldest| oldest <= since.offset + 1))
+                || state.history.oldest().is_some_and(|oldest| oldest <= since.offset + 1))
     }
 
     /// Takes one subscriber of `worker` out. Returns whether it was the worker's last.
     pub fn unsubscribe(&self, worker: WorkerId) -> bool {
         let mut state = self.state.lock();
-        let Some(index) = state
-            .interest
-            .iter()
-            .position(|entry| entry.worker == worker)
-        else {
+        let Some(index) = state.interest.iter().position(|entry| entry.worker == worker) else {
             debug_assert!(false, "a worker unsubscribes only what it subscribed");
             return true;
         };
@@ -387,9 +334,7 @@ impl Topic {
         });
         let page: Vec<_> = page.map(Arc::clone).collect();
         if page.is_empty() {
-            return CatchUp::Trimmed {
-                oldest: state.history.oldest().unwrap_or(state.top + 1),
-            };
+            return CatchUp::Trimmed { oldest: state.history.oldest().unwrap_or(state.top + 1) };
         }
         CatchUp::Behind(page)
     }
@@ -408,21 +353,9 @@ impl Topic {
                 state.top + 1 - u64::try_from(kept).unwrap_or(0)
             }
         };
-        let publications = state
-            .history
-            .from(first)
-            .take(limit)
-            .map(Arc::clone)
-            .collect();
-        let top = Position {
-            epoch: self.epoch,
-            offset: state.top,
-        };
-        Page {
-            top,
-            recovered,
-            publications,
-        }
+        let publications = state.history.from(first).take(limit).map(Arc::clone).collect();
+        let top = Position { epoch: self.epoch, offset: state.top };
+        Page { top, recovered, publications }
     }
 
     fn expire(&self, state: &mut State, now: Instant) {
@@ -447,10 +380,7 @@ impl Topic {
             return None;
         }
         state.closed = true;
-        Some(Position {
-            epoch: self.epoch,
-            offset: state.top,
-        })
+        Some(Position { epoch: self.epoch, offset: state.top })
     }
 }
 
@@ -458,7 +388,6 @@ impl Drop for Topic {
     fn drop(&mut self) {
         let held = self.state.get_mut().history.held_len();
         self.memory.release(MemoryKind::History, held);
-        self.memory
-            .release(MemoryKind::Connections, size_of::<Self>());
+        self.memory.release(MemoryKind::Connections, size_of::<Self>());
     }
 }

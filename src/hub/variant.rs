@@ -44,12 +44,7 @@ pub struct Variants {
 impl Variants {
     /// Takes the table; its first entry is the native encoding.
     pub fn new(table: impl IntoIterator<Item = Variant>) -> Self {
-        Self {
-            table: table
-                .into_iter()
-                .map(|variant| (variant, AtomicU64::new(0)))
-                .collect(),
-        }
+        Self { table: table.into_iter().map(|variant| (variant, AtomicU64::new(0))).collect() }
     }
 
     /// Number of variants.
@@ -71,8 +66,6 @@ impl Variants {
 
     /// Name and number of encodings made of each variant.
     pub fn encodings(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.table
-            .iter()
-            .map(|(variant, count)| (variant.name, count.load(Ordering::Relaxed)))
+        self.table.iter().map(|(variant, count)| (variant.name, count.load(Ordering::Relaxed)))
     }
 }

@@ -19,13 +19,8 @@ pub enum MemoryKind {
 
 impl MemoryKind {
     /// Every kind, by index.
-    pub const ALL: [Self; 5] = [
-        Self::Connections,
-        Self::Reading,
-        Self::Inbox,
-        Self::Outbox,
-        Self::History,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Connections, Self::Reading, Self::Inbox, Self::Outbox, Self::History];
 
     /// Metric label.
     pub fn word(self) -> &'static str {
@@ -49,10 +44,7 @@ pub struct Memory {
 impl Memory {
     /// An empty account with a budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
-        Self {
-            held: Default::default(),
-            limit: i64::try_from(limit).unwrap_or(i64::MAX),
-        }
+        Self { held: Default::default(), limit: i64::try_from(limit).unwrap_or(i64::MAX) }
     }
 
     /// Charges `len` bytes.
@@ -77,11 +69,7 @@ impl Memory {
 
     /// Whether the account is at its budget: nothing new is admitted then.
     pub fn is_exhausted(&self) -> bool {
-        let held = self
-            .held
-            .iter()
-            .map(|kind| kind.load(Ordering::Relaxed))
-            .sum::<i64>();
+        let held = self.held.iter().map(|kind| kind.load(Ordering::Relaxed)).sum::<i64>();
         held >= self.limit
     }
 }

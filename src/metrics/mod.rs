@@ -20,10 +20,7 @@ pub const FANOUT_BOUNDS: [f64; 14] = [
 
 /// What one worker counts. Gauges go up and down, the rest only up.
 #[derive(Debug, Default)]
-#[expect(
-    missing_docs,
-    reason = "each field is the metric of its name (README, \"Metrics\")"
-)]
+#[expect(missing_docs, reason = "each field is the metric of its name (README, \"Metrics\")")]
 pub struct WorkerMetrics {
     pub connections: [Counter; Door::COUNT],
     pub connections_total: [Counter; Door::COUNT],

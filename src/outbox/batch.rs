@@ -38,11 +38,7 @@ impl Batch {
     /// One publication, not copied.
     pub fn single(bytes: Bytes) -> Self {
         let ends = vec![bytes.len()];
-        Self {
-            run: Run::Shared(bytes),
-            ends,
-            charge: OnceCell::new(),
-        }
+        Self { run: Run::Shared(bytes), ends, charge: OnceCell::new() }
     }
 
     /// Several publications, copied into `buf` (whose content is dropped).
@@ -53,11 +49,7 @@ impl Batch {
             buf.extend_from_slice(bytes);
             ends.push(buf.len());
         }
-        Self {
-            run: Run::Joined(buf),
-            ends,
-            charge: OnceCell::new(),
-        }
+        Self { run: Run::Joined(buf), ends, charge: OnceCell::new() }
     }
 
     /// All bytes.
@@ -107,10 +99,7 @@ impl Batch {
         self.charge.get_or_init(|| {
             let len = self.bytes().len();
             memory.charge(MemoryKind::Outbox, len);
-            Charge {
-                memory: Arc::clone(memory),
-                len,
-            }
+            Charge { memory: Arc::clone(memory), len }
         });
     }
 
@@ -140,11 +129,7 @@ pub struct Slice {
 impl Slice {
     /// The bytes `range` of `batch`, which end at a boundary.
     pub fn new(batch: Rc<Batch>, range: Range<usize>) -> Self {
-        Self {
-            batch,
-            at: range.start,
-            end: range.end,
-        }
+        Self { batch, at: range.start, end: range.end }
     }
 
     /// The bytes that are left.
@@ -212,11 +197,7 @@ impl Slice {
     /// Splits the begun publication off the front.
     pub(super) fn split_begun(&mut self) -> Self {
         let end = self.batch.begun_end(self.at).unwrap_or(self.at);
-        let begun = Self {
-            batch: Rc::clone(&self.batch),
-            at: self.at,
-            end,
-        };
+        let begun = Self { batch: Rc::clone(&self.batch), at: self.at, end };
         self.at = end;
         begun
     }

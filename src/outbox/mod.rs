@@ -30,11 +30,7 @@ pub struct Outbox {
 #[derive(Debug)]
 enum Item {
     Shared(Slice),
-    Own {
-        bytes: Box<[u8]>,
-        at: usize,
-        role: Role,
-    },
+    Own { bytes: Box<[u8]>, at: usize, role: Role },
 }
 
 /// What bytes of a connection's own are for.
@@ -123,11 +119,7 @@ impl Outbox {
     /// Queues bytes of the connection's own behind all that waits.
     pub fn push_own(&mut self, bytes: Box<[u8]>) {
         self.len += bytes.len();
-        self.items.push_back(Item::Own {
-            bytes,
-            at: 0,
-            role: Role::Control,
-        });
+        self.items.push_back(Item::Own { bytes, at: 0, role: Role::Control });
     }
 
     /// Queues the answer to a ping ahead of the publications; it replaces one that waits.
@@ -138,11 +130,7 @@ impl Outbox {
     /// Number of lost publications that the client is yet to be told of.
     pub fn skipped(&self) -> u64 {
         let waiting = self.items.iter().take(3).find_map(|item| match item {
-            Item::Own {
-                role: Role::Skipped(count),
-                at: 0,
-                ..
-            } => Some(*count),
+            Item::Own { role: Role::Skipped(count), at: 0, .. } => Some(*count),
             _ => None,
         });
         waiting.unwrap_or(0)
@@ -151,9 +139,7 @@ impl Outbox {
     /// Queues the notice that `count` publications in all are lost at the front; it replaces one
     /// that waits.
     pub fn put_skipped(&mut self, count: u64, bytes: Box<[u8]>) {
-        self.put(bytes, Role::Skipped(count), |role| {
-            matches!(role, Role::Skipped(_))
-        });
+        self.put(bytes, Role::Skipped(count), |role| matches!(role, Role::Skipped(_)));
     }
 
     /// Puts `bytes` in the place of the item that `is_old` names, or else at the front, behind a

@@ -20,10 +20,7 @@ fn parse(mut bytes: &[u8]) -> Vec<u8> {
     let mut numbers = Vec::new();
     while let Some(len) = bytes.first().map(|len| usize::from(*len)) {
         let (frame, rest) = bytes.split_at(len);
-        assert!(
-            frame[1..].iter().all(|byte| *byte == frame[1]),
-            "frames arrive whole"
-        );
+        assert!(frame[1..].iter().all(|byte| *byte == frame[1]), "frames arrive whole");
         numbers.push(frame[1]);
         bytes = rest;
     }
@@ -33,10 +30,7 @@ fn parse(mut bytes: &[u8]) -> Vec<u8> {
 fn take(outbox: &mut Outbox, len: usize, out: &mut Vec<u8>) -> usize {
     let mut slices = [std::io::IoSlice::new(&[]); SLICES_MAX];
     let count = outbox.slices(&mut slices);
-    let all: Vec<u8> = slices[..count]
-        .iter()
-        .flat_map(|slice| slice.to_vec())
-        .collect();
+    let all: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
     let len = len.min(all.len());
     out.extend_from_slice(&all[..len]);
     outbox.advance(len)
@@ -61,10 +55,7 @@ const PONG: u8 = 255;
 
 fn run(steps: &[Step], delivery: Delivery) {
     let memory = Arc::new(Memory::new(u64::MAX));
-    let policy = Policy {
-        len_max: 200,
-        delivery,
-    };
+    let policy = Policy { len_max: 200, delivery };
     let (mut outbox, mut out) = (Outbox::default(), Vec::new());
     let (mut number, mut dropped, mut completed) = (0_u8, 0, 0);
     for step in steps {
@@ -88,10 +79,7 @@ fn run(steps: &[Step], delivery: Delivery) {
                         return;
                     }
                 }
-                assert!(
-                    outbox.len() <= 200 + 40 + 40,
-                    "a begun frame and a pong come on top"
-                );
+                assert!(outbox.len() <= 200 + 40 + 40, "a begun frame and a pong come on top");
             }
             Step::Push(_) => {}
             Step::Pong => outbox.push_pong(frame(PONG, 5).to_vec().into()),
@@ -102,20 +90,10 @@ fn run(steps: &[Step], delivery: Delivery) {
         completed += take(&mut outbox, usize::MAX, &mut out);
     }
     assert_eq!(outbox.len(), 0);
-    let numbers: Vec<_> = parse(&out)
-        .into_iter()
-        .filter(|number| *number != PONG)
-        .collect();
-    assert!(
-        numbers.is_sorted_by(|a, b| a < b),
-        "in order, none twice: {numbers:?}"
-    );
+    let numbers: Vec<_> = parse(&out).into_iter().filter(|number| *number != PONG).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice: {numbers:?}");
     assert_eq!(numbers.len(), completed);
-    assert_eq!(
-        numbers.len() as u64 + dropped,
-        u64::from(number),
-        "delivered or counted"
-    );
+    assert_eq!(numbers.len() as u64 + dropped, u64::from(number), "delivered or counted");
     if number > 0 {
         assert_eq!(numbers.last(), Some(&number), "the newest always arrives");
     }
@@ -146,16 +124,10 @@ fn only_the_newest_pong_waits() {
 #[test]
 fn a_notice_of_skipped_publications_goes_behind_the_begun_frame_and_grows() {
     let memory = Arc::new(Memory::new(u64::MAX));
-    let policy = Policy {
-        len_max: 10,
-        delivery: Delivery::Latest,
-    };
+    let policy = Policy { len_max: 10, delivery: Delivery::Latest };
     let mut outbox = Outbox::default();
     let batch = Rc::new(Batch::single(frame(1, 8)));
-    assert_eq!(
-        outbox.push(Slice::new(batch, 0..8), policy, &memory),
-        Push::Queued
-    );
+    assert_eq!(outbox.push(Slice::new(batch, 0..8), policy, &memory), Push::Queued);
     let mut out = Vec::new();
     take(&mut outbox, 3, &mut out);
     for number in 2..5 {

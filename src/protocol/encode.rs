@@ -4,6 +4,9 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
+use super::plain;
+use crate::hub::PayloadKind;
+
 /// Why the results of writing below are not looked at any closer.
 const INFALLIBLE: &str = "writing to memory cannot fail";
 
@@ -24,20 +27,28 @@ impl Write for Count {
 /// Bytes that `content` writes. It runs twice, first to learn the length: a second look at the
 /// payload costs less than growing, and less than memory kept unused.
 pub(super) fn exact(content: impl Fn(&mut dyn Write) -> io::Result<()>) -> Bytes {
-    with_head(|_| ([0; 10], 0), content)
+    behind(&[], count(&content), content)
 }
 
-/// As [`exact`], behind a head of some bytes that must know the length of the content.
-pub(super) fn with_head(
-    head: impl FnOnce(usize) -> ([u8; 10], u8),
-    content: impl Fn(&mut dyn Write) -> io::Result<()>,
-) -> Bytes {
+/// As [`exact`], as the payload of a text frame.
+pub(super) fn text_frame(content: impl Fn(&mut dyn Write) -> io::Result<()>) -> Bytes {
+    let len = count(&content);
+    behind(plain::head(PayloadKind::Text, len).as_slice(), len, content)
+}
+
+fn count(content: impl Fn(&mut dyn Write) -> io::Result<()>) -> usize {
     let mut count = Count(0);
     content(&mut count).expect(INFALLIBLE);
-    let Count(content_len) = count;
-    let (head, head_len) = head(content_len);
-    let head = &head[..usize::from(head_len)];
-    let len = head.len() + content_len;
+    count.0
+}
+
+/// `content` of `len` bytes behind `head`.
+fn behind(
+    head: &[u8],
+    len: usize,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Bytes {
+    let len = head.len() + len;
     let mut bytes = Vec::with_capacity(len);
     bytes.extend_from_slice(head);
     content(&mut bytes).expect(INFALLIBLE);

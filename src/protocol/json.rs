@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-use super::{encode, object, plain};
-use crate::hub::{PayloadKind, Position, Publication, TopicName};
+use super::{encode, object};
+use crate::hub::{Position, Publication, TopicName};
 
 /// A text frame with the publication object.
 pub fn publication(publication: &Publication, topic: &TopicName) -> Bytes {
@@ -23,5 +23,5 @@ pub fn skipped(count: u64) -> Bytes {
 }
 
 fn frame(content: impl Fn(&mut dyn Write) -> io::Result<()>) -> Bytes {
-    encode::with_head(|len| plain::head(PayloadKind::Text, len), content)
+    encode::text_frame(content)
 }

@@ -24,20 +24,8 @@ fn at(offset: u64) -> Option<Position> {
 }
 
 fn publication(epoch: Option<Epoch>, kind: PayloadKind, data: &[u8]) -> Publication {
-    let draft = Draft {
-        payload: plain::payload(kind, data),
-        session: None,
-        user: None,
-    };
-    Publication::new(
-        7,
-        epoch,
-        Stamp {
-            wall: 1_700_000_000_123,
-            ..Stamp::now()
-        },
-        draft,
-    )
+    let draft = Draft { payload: plain::payload(kind, data), session: None, user: None };
+    Publication::new(7, epoch, Stamp { wall: 1_700_000_000_123, ..Stamp::now() }, draft)
 }
 
 fn text(data: &str) -> Publication {
@@ -81,10 +69,7 @@ fn every_variant_is_encoded_by_its_own_encoder() {
     assert_eq!(encoded(NATIVE), publication.payload().framed());
     assert_eq!(encoded(JSON), json::publication(&publication, &topic));
     assert_eq!(encoded(SSE), sse::publication(&publication, &topic));
-    assert_eq!(
-        encoded(SSE_JSON),
-        sse::publication_object(&publication, &topic)
-    );
+    assert_eq!(encoded(SSE_JSON), sse::publication_object(&publication, &topic));
     assert_eq!(encoded(NDJSON), ndjson::publication(&publication, &topic));
 }
 
@@ -121,10 +106,7 @@ fn a_publication_object_shows_what_is_known() {
             text("say \"hi\"\n\u{1}"),
             r#"{"topic":"a/\"b\"","offset":7,"epoch":"e1","time":1700000000123,"data":"say \"hi\"\n\u0001"}"#,
         ),
-        (
-            text(""),
-            r#"{"topic":"a/\"b\"","offset":7,"epoch":"e1","time":1700000000123,"data":""}"#,
-        ),
+        (text(""), r#"{"topic":"a/\"b\"","offset":7,"epoch":"e1","time":1700000000123,"data":""}"#),
         (
             publication(None, PayloadKind::Text, b"{\"a\":1}"),
             r#"{"topic":"a/\"b\"","time":1700000000123,"data":"{\"a\":1}"}"#,
@@ -163,16 +145,8 @@ fn control_objects_say_where_a_stream_begins_and_what_is_missing() {
     for (position, recovered, expected) in [
         (None, None, json!({"topic": "a"})),
         (None, Some(false), json!({"topic": "a", "recovered": false})),
-        (
-            at(3),
-            None,
-            json!({"topic": "a", "epoch": "e1", "offset": 3}),
-        ),
-        (
-            at(0),
-            Some(true),
-            json!({"topic": "a", "epoch": "e1", "offset": 0, "recovered": true}),
-        ),
+        (at(3), None, json!({"topic": "a", "epoch": "e1", "offset": 3})),
+        (at(0), Some(true), json!({"topic": "a", "epoch": "e1", "offset": 0, "recovered": true})),
     ] {
         let expected = json!({ "subscribed": expected });
         let line = ndjson::subscribed(&topic, position, recovered);
@@ -184,10 +158,7 @@ fn control_objects_say_where_a_stream_begins_and_what_is_missing() {
         }
     }
     assert_eq!(ndjson::skipped(9), "{\"skipped\":{\"count\":9}}\n");
-    assert_eq!(
-        unframe(&json::skipped(9), 1),
-        b"{\"skipped\":{\"count\":9}}"
-    );
+    assert_eq!(unframe(&json::skipped(9), 1), b"{\"skipped\":{\"count\":9}}");
     assert_eq!(ndjson::ping(), "{\"ping\":{}}\n");
 }
 
@@ -203,22 +174,13 @@ fn sse_blocks_are_these_bytes() {
         // Data of one empty line is a line end, which dispatches an event with no data.
         (text(""), "id: e1:7\ndata: \n\n"),
         (text(" a"), "id: e1:7\ndata:  a\n\n"),
-        (
-            text("a\nb\r\nc\rd"),
-            "id: e1:7\ndata: a\ndata: b\ndata: c\ndata: d\n\n",
-        ),
+        (text("a\nb\r\nc\rd"), "id: e1:7\ndata: a\ndata: b\ndata: c\ndata: d\n\n"),
         (text("a\n"), "id: e1:7\ndata: a\ndata: \n\n"),
         (text("\r\n"), "id: e1:7\ndata: \ndata: \n\n"),
         (text("\n\r"), "id: e1:7\ndata: \ndata: \ndata: \n\n"),
-        (
-            text("id: x\n\nevent: y"),
-            "id: e1:7\ndata: id: x\ndata: \ndata: event: y\n\n",
-        ),
+        (text("id: x\n\nevent: y"), "id: e1:7\ndata: id: x\ndata: \ndata: event: y\n\n"),
         (sse::publication(&no_history, &topic), "data: hi\n\n"),
-        (
-            sse::publication(&binary, &topic),
-            "id: e1:7\nevent: binary\ndata: /wA=\n\n",
-        ),
+        (sse::publication(&binary, &topic), "id: e1:7\nevent: binary\ndata: /wA=\n\n"),
         (sse::opening(retry, at(3)), "retry: 1500\n\nid: e1:3\n\n"),
         (sse::opening(retry, None), "retry: 1500\n\n"),
         (
@@ -229,10 +191,7 @@ fn sse_blocks_are_these_bytes() {
             sse::reset(&topic, None),
             "event: reset\ndata: {\"subscribed\":{\"topic\":\"a\",\"recovered\":false}}\n\n",
         ),
-        (
-            sse::skipped(2),
-            "event: skipped\ndata: {\"skipped\":{\"count\":2}}\n\n",
-        ),
+        (sse::skipped(2), "event: skipped\ndata: {\"skipped\":{\"count\":2}}\n\n"),
         (sse::comment(), ":\n\n"),
     ] {
         assert_eq!(got, expected);
@@ -257,10 +216,7 @@ fn parse(stream: &str) -> Vec<Event> {
             if event.data.pop().is_some() {
                 events.push(std::mem::take(&mut event));
             }
-            event = Event {
-                id,
-                ..Event::default()
-            };
+            event = Event { id, ..Event::default() };
             continue;
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));

@@ -1,8 +1,5 @@
 //! Gives memory back to the system after a storm of handshakes.
-#![expect(
-    unsafe_code,
-    reason = "the allocator's own call is not in the standard library"
-)]
+#![expect(unsafe_code, reason = "the allocator's own call is not in the standard library")]
 
 use std::time::Duration;
 
@@ -28,10 +25,7 @@ pub(super) struct Heap {
 
 impl Heap {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            settled: 0,
-            seen: (0, now),
-        }
+        Self { settled: 0, seen: (0, now) }
     }
 
     /// Looks, at most once per second, whether many connections came and now few do.

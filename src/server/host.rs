@@ -37,10 +37,7 @@ pub(super) fn connection_limit(configured: usize, tables: usize) -> usize {
     }
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let per_table = usize::try_from(soft).unwrap_or(usize::MAX);
-    per_table
-        .saturating_sub(DESCRIPTORS_RESERVED)
-        .max(1)
-        .saturating_mul(tables)
+    per_table.saturating_sub(DESCRIPTORS_RESERVED).max(1).saturating_mul(tables)
 }
 
 /// Bytes that the memory account may hold: as configured, or 80 % of the machine or cgroup.
@@ -50,22 +47,14 @@ pub(super) fn memory_limit(configured: u64) -> u64 {
     }
     let cgroup = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
     let cgroup = cgroup.and_then(|text| text.trim().parse::<u64>().ok());
-    let machine = fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| total_memory(&text));
-    let total = [cgroup, machine]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(u64::MAX);
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+    let total = [cgroup, machine].into_iter().flatten().min().unwrap_or(u64::MAX);
     total / 5 * 4
 }
 
 /// `MemTotal` of /proc/meminfo, in bytes.
 fn total_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     Some(kibibytes * 1024)
 }
@@ -86,10 +75,7 @@ mod tests {
         assert!(worker_count(0) > 0);
         assert!(connection_limit(0, 1) > 0);
         assert!(memory_limit(0) > 1 << 20);
-        assert_eq!(
-            total_memory("MemTotal:     16 kB\nMemFree: 1 kB\n"),
-            Some(16_384)
-        );
+        assert_eq!(total_memory("MemTotal:     16 kB\nMemFree: 1 kB\n"), Some(16_384));
         assert_eq!(total_memory("MemFree: 1 kB\n"), None);
     }
 }

@@ -87,9 +87,7 @@ struct Shared {
 /// # Errors
 /// [`ServeError`] says what went wrong; all end the process with 1.
 pub fn run(config: Config) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ServeError::Start)?;
     runtime.block_on(serve(config))
 }
@@ -100,10 +98,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Start)?;
     let started = admin::Started::now();
     host::raise_descriptor_limit();
-    let listen_error = |source| ServeError::Listen {
-        address: config.listen,
-        source,
-    };
+    let listen_error = |source| ServeError::Listen { address: config.listen, source };
     let address = listen::probe(config.listen).map_err(listen_error)?;
     let admin = bind_admin(&config).await?;
     let (shared, polls) = share(config, address)?;
@@ -122,18 +117,14 @@ async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, ServeError> 
         return Ok(None);
     };
     let bound = TcpListener::bind(address).await;
-    bound
-        .map(Some)
-        .map_err(|source| ServeError::AdminListen { address, source })
+    bound.map(Some).map_err(|source| ServeError::AdminListen { address, source })
 }
 
 /// Makes what the workers share, and their pollers: a waker must exist before any worker takes a
 /// copy of the descriptor table.
 fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>), ServeError> {
     let count = host::worker_count(config.workers);
-    let memory = Arc::new(Memory::new(host::memory_limit(
-        config.limits.memory_bytes_max,
-    )));
+    let memory = Arc::new(Memory::new(host::memory_limit(config.limits.memory_bytes_max)));
     let tables = if config.private_fd_tables { count } else { 1 };
     let count_max = host::connection_limit(config.limits.connections_max, tables);
     let (mut polls, mut inboxes) = (Vec::new(), Vec::new());
@@ -161,10 +152,7 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
         hub: Arc::new(hub),
         metrics: (0..count).map(|_| Arc::default()).collect(),
         drain: Arc::default(),
-        admission: Arc::new(Admission::new(
-            count_max,
-            config.limits.connections_per_address_max,
-        )),
+        admission: Arc::new(Admission::new(count_max, config.limits.connections_per_address_max)),
         access: Arc::new(Access::new(config.auth.clone(), &[address])),
         origins: Arc::new(origins.map_err(ServeError::Origins)?),
         address,
@@ -182,10 +170,7 @@ fn start_workers(shared: &Arc<Shared>, polls: Vec<mio::Poll>) -> Result<Vec<Thre
         ready
             .recv()
             .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-            .map_err(|source| ServeError::Listen {
-                address: shared.config.listen,
-                source,
-            })?;
+            .map_err(|source| ServeError::Listen { address: shared.config.listen, source })?;
         threads.push(thread);
     }
     Ok(threads)
@@ -198,13 +183,7 @@ fn admin_state(shared: &Arc<Shared>, started: admin::Started) -> admin::State {
         memory: Arc::clone(shared.hub.memory()),
         variants: Arc::clone(shared.hub.variants()),
         topics: Box::new(move || hub.topic_count()),
-        ready: Box::new(move || {
-            if drain.is_draining() {
-                Err(Refusal::Draining)
-            } else {
-                Ok(())
-            }
-        }),
+        ready: Box::new(move || if drain.is_draining() { Err(Refusal::Draining) } else { Ok(()) }),
         password: shared.config.admin_password.clone(),
         started,
         version: env!("CARGO_PKG_VERSION"),

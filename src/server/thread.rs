@@ -36,11 +36,7 @@ impl WorkerThread {
             registry: poll.registry().try_clone()?,
             drain: Arc::clone(&shared.drain),
         };
-        Ok(Self {
-            parts,
-            poll,
-            shared,
-        })
+        Ok(Self { parts, poll, shared })
     }
 
     /// Starts the thread, which ends when the worker is drained. The receiver tells once whether it
@@ -53,24 +49,16 @@ impl WorkerThread {
     }
 
     fn run(self, ready: &SyncSender<io::Result<()>>) -> io::Result<()> {
-        let Self {
-            parts,
-            poll,
-            shared,
-        } = self;
+        let Self { parts, poll, shared } = self;
         let listener = match listener(&shared) {
             Ok(listener) => listener,
             Err(error) => {
                 // Main gives up when it hears of it.
-                ready
-                    .send(Err(error))
-                    .map_err(|_| io::ErrorKind::BrokenPipe)?;
+                ready.send(Err(error)).map_err(|_| io::ErrorKind::BrokenPipe)?;
                 return Ok(());
             }
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = LocalSet::new();
         tasks.block_on(&runtime, async move {
             let handle = WorkerHandle::new(parts);

@@ -56,11 +56,7 @@ impl Worker {
                     self.end(key, CloseReason::OutboxOverflow);
                     return false;
                 }
-                let Self {
-                    connections,
-                    output,
-                    ..
-                } = self;
+                let Self { connections, output, .. } = self;
                 let connection = &mut connections[key.index as usize];
                 connection.extra().next = oldest;
                 output.metrics.overflows[topic.topic.rule().delivery as usize].add(1);
@@ -68,17 +64,9 @@ impl Worker {
                 true
             }
             CatchUp::Behind(publications) => {
-                let Self {
-                    connections,
-                    topics,
-                    output,
-                    variants,
-                    ..
-                } = self;
-                let (connection, topic) = (
-                    &mut connections[key.index as usize],
-                    &topics[member.topic as usize].topic,
-                );
+                let Self { connections, topics, output, variants, .. } = self;
+                let (connection, topic) =
+                    (&mut connections[key.index as usize], &topics[member.topic as usize].topic);
                 connection.extra().next = next + publications.len() as u64;
                 let own = Some(key.session(output.worker));
                 let publications: Vec<_> = publications
@@ -88,9 +76,7 @@ impl Worker {
                 if publications.is_empty() {
                     return true;
                 }
-                let batch = output
-                    .encoding(topic, variants)
-                    .batch(&publications, member.variant);
+                let batch = output.encoding(topic, variants).batch(&publications, member.variant);
                 let batch = Rc::new(batch);
                 output.replay(key.index, connection, &Share::all(&batch, topic));
                 connection.outbox.is_none()

@@ -4,13 +4,13 @@ use std::net::TcpStream;
 use std::task::Waker;
 
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::wheel::Tick;
 use crate::admission::Permit;
 use crate::hub::VariantId;
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
+use crate::rate::Bucket;
 use crate::session::Session;
 use crate::ws::Reading;
 
@@ -28,10 +28,7 @@ impl ConnectionKey {
 
     pub(super) fn from_token(token: mio::Token) -> Self {
         let token = token.0 as u64;
-        Self {
-            index: low(token),
-            generation: low(token >> 32),
-        }
+        Self { index: low(token), generation: low(token >> 32) }
     }
 
     pub(super) fn token(self) -> mio::Token {
@@ -45,10 +42,7 @@ impl ConnectionKey {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the low half is what is wanted"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
 fn low(word: u64) -> u32 {
     word as u32
 }
@@ -124,7 +118,18 @@ pub(super) struct Extra {
     /// Next sequence while catching up.
     pub(super) next: u64,
     /// Publications left in this second (`publish_rate_max`).
-    pub(super) bucket: Option<(Instant, f64)>,
+    pub(super) bucket: Bucket,
+}
+
+/// How it stands with reading from a socket.
+#[derive(Debug, Default)]
+pub(super) struct Inflow {
+    /// On the run list of sockets to read.
+    pub(super) is_ready: bool,
+    /// Not read until the inboxes have room.
+    pub(super) is_paused: bool,
+    /// The client sends no more than what waits to be read.
+    pub(super) is_closed: bool,
 }
 
 #[derive(Debug)]
@@ -149,10 +154,7 @@ pub(super) struct Connection {
     pub(super) door: Door,
     pub(super) phase: Phase,
     pub(super) awaits_pong: bool,
-    /// On the run list of sockets to read.
-    pub(super) is_ready: bool,
-    /// Not read until the inboxes have room.
-    pub(super) is_paused: bool,
+    pub(super) inflow: Inflow,
 }
 
 impl Connection {
@@ -172,7 +174,7 @@ impl Connection {
 
     /// Lets go of what only catching up needed.
     pub(super) fn shed_extra(&mut self) {
-        self.extra = self.extra.take().filter(|extra| extra.bucket.is_some());
+        self.extra = self.extra.take().filter(|extra| extra.bucket.is_used());
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

@@ -52,14 +52,7 @@ impl WorkerHandle {
         let worker = RefCell::new(Worker::new(parts));
         let (stirred, http_count) = (Notify::new(), Cell::new(0));
         let stage = watch::Sender::new(Stage::Serving);
-        Self(Rc::new(Shared {
-            worker,
-            hub,
-            metrics,
-            stirred,
-            http_count,
-            stage,
-        }))
+        Self(Rc::new(Shared { worker, hub, metrics, stirred, http_count, stage }))
     }
 
     /// All topics.
@@ -91,9 +84,7 @@ impl WorkerHandle {
     }
 
     pub(super) fn set_stage(&self, stage: Stage) {
-        self.0
-            .stage
-            .send_if_modified(|current| std::mem::replace(current, stage) != stage);
+        self.0.stage.send_if_modified(|current| std::mem::replace(current, stage) != stage);
     }
 
     pub(super) async fn stirred(&self) {
@@ -125,14 +116,7 @@ impl WorkerHandle {
             }
             (key, joined)
         });
-        (
-            Pending {
-                worker: self.clone(),
-                key,
-                is_armed: true,
-            },
-            joined,
-        )
+        (Pending { worker: self.clone(), key, is_armed: true }, joined)
     }
 }
 
@@ -161,18 +145,14 @@ impl Pending {
     /// Goes on as a WebSocket over `socket`; `first` is what came behind the request.
     pub fn activate(mut self, socket: TcpStream, first: Vec<u8>, permit: Permit) {
         self.is_armed = false;
-        self.worker
-            .stir(|worker| worker.activate(self.key, (socket, permit), first));
+        self.worker.stir(|worker| worker.activate(self.key, (socket, permit), first));
     }
 
     /// Goes on as a response body; `abort` ends the task that serves it.
     pub fn into_body(mut self, abort: AbortHandle) -> StreamBody {
         self.is_armed = false;
         self.worker.stir(|worker| worker.attach(self.key, abort));
-        StreamBody {
-            worker: self.worker.clone(),
-            key: self.key,
-        }
+        StreamBody { worker: self.worker.clone(), key: self.key }
     }
 }
 
@@ -194,12 +174,9 @@ pub struct StreamBody {
 impl StreamBody {
     /// The next piece; `None` ends the stream.
     pub fn poll_piece(&mut self, context: &Context<'_>) -> Poll<Option<Piece>> {
-        let (piece, has_work) = self.worker.with(|worker| {
-            (
-                worker.poll_piece(self.key, context),
-                !worker.catching.is_empty(),
-            )
-        });
+        let (piece, has_work) = self
+            .worker
+            .with(|worker| (worker.poll_piece(self.key, context), !worker.catching.is_empty()));
         if has_work {
             self.worker.0.stirred.notify_one();
         }
@@ -216,11 +193,7 @@ impl Drop for StreamBody {
 impl Worker {
     /// Queues what a connection gets before everything else.
     fn greet(&mut self, key: ConnectionKey, bytes: Box<[u8]>) {
-        let Self {
-            connections,
-            output,
-            ..
-        } = self;
+        let Self { connections, output, .. } = self;
         output.send_own(key.index, &mut connections[key.index as usize], bytes);
     }
 

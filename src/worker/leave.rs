@@ -16,11 +16,7 @@ const LINGER: Duration = Duration::from_secs(2);
 impl Worker {
     /// Notes that a connection ends when this turn's fan-out is done.
     pub(super) fn end(&mut self, key: ConnectionKey, reason: CloseReason) {
-        let Self {
-            connections,
-            output,
-            ..
-        } = self;
+        let Self { connections, output, .. } = self;
         if let Some(connection) = connections.get_mut(key.index as usize)
             && connection.key(key.index) == key
         {
@@ -56,11 +52,7 @@ impl Worker {
             _ => self.serve_rest(index),
         }
         self.unsubscribe(index);
-        let Self {
-            connections,
-            output,
-            ..
-        } = self;
+        let Self { connections, output, .. } = self;
         let connection = &mut connections[index as usize];
         connection.phase = Phase::Leaving;
         if let Transport::Stream(_) = connection.transport {
@@ -88,11 +80,7 @@ impl Worker {
             return self.remove(key.index);
         }
         connection.phase = Phase::Lingering;
-        let Self {
-            connections,
-            output,
-            ..
-        } = self;
+        let Self { connections, output, .. } = self;
         let deadline = output.now.plus(linger);
         output.expect_by(key.index, &mut connections[key.index as usize], deadline);
         self.mark_ready(key);

@@ -30,7 +30,7 @@ use mio::{Interest, Registry};
 use slab::Slab;
 use tokio::task::AbortHandle;
 
-use connection::{Connection, Extra, Member, Phase, Place, Stream, Transport};
+use connection::{Connection, Extra, Inflow, Member, Phase, Place, Stream, Transport};
 use output::Output;
 use timer::Deadlines;
 use topic::LocalTopic;
@@ -124,19 +124,9 @@ pub struct Worker {
 
 impl Worker {
     fn new(parts: WorkerParts) -> Self {
-        let WorkerParts {
-            id,
-            hub,
-            limits,
-            metrics,
-            registry,
-            drain,
-        } = parts;
+        let WorkerParts { id, hub, limits, metrics, registry, drain } = parts;
         let clock = Stamp::now();
-        let shortest = limits
-            .ping_interval
-            .min(limits.pong_timeout)
-            .min(limits.write_timeout);
+        let shortest = limits.ping_interval.min(limits.pong_timeout).min(limits.write_timeout);
         let wheel = Wheel::new(shortest, clock.instant);
         let deadlines = Deadlines::new(&limits, &wheel);
         let output = Output {
@@ -183,42 +173,25 @@ impl Worker {
 
     /// Subscribes a connection that is not there yet: until it is, everything waits for it.
     fn open(&mut self, opening: Opening) -> (ConnectionKey, Joined) {
-        let Opening {
-            topic,
-            start,
-            variant,
-            pick,
-            identity,
-            door,
-        } = opening;
+        let Opening { topic, start, variant, pick, identity, door } = opening;
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
         let topics = &mut self.topics;
-        let (_, joined) = self
-            .hub
-            .subscribe(&topic, self.output.worker, start, |topic| {
-                let local = topics.insert(LocalTopic::new(Arc::clone(topic)));
-                u32::try_from(local).expect("indices are u32")
-            });
+        let (_, joined) = self.hub.subscribe(&topic, self.output.worker, start, |topic| {
+            let local = topics.insert(LocalTopic::new(Arc::clone(topic)));
+            u32::try_from(local).expect("indices are u32")
+        });
         let local = &mut self.topics[joined.local as usize];
         if local.count == 0 {
             local.arrived = joined.top;
         }
         local.count += 1;
-        let mut member = Member {
-            topic: joined.local,
-            variant,
-            pick,
-            place: Place::CatchingUp,
-        };
+        let mut member = Member { topic: joined.local, variant, pick, place: Place::CatchingUp };
         let mut extra = None;
         if joined.next > joined.top {
             local.join(index, &mut member, joined.next);
         } else {
-            extra = Some(Box::new(Extra {
-                next: joined.next,
-                ..Extra::default()
-            }));
+            extra = Some(Box::new(Extra { next: joined.next, ..Extra::default() }));
         }
         let now = self.output.now;
         self.connections.insert(Connection {
@@ -237,14 +210,9 @@ impl Worker {
             door,
             phase: Phase::Open,
             awaits_pong: false,
-            is_ready: false,
-            is_paused: false,
+            inflow: Inflow::default(),
         });
-        let Self {
-            connections,
-            output,
-            ..
-        } = self;
+        let Self { connections, output, .. } = self;
         let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
         output.expect_by(index, &mut connections[index as usize], first_look);
         self.count_opened(door);
@@ -256,9 +224,7 @@ impl Worker {
         self.metrics.subscriptions.add(1);
         self.metrics.connections[door.index()].add(1);
         self.metrics.connections_total[door.index()].add(1);
-        self.output
-            .memory
-            .charge(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.charge(MemoryKind::Connections, size_of::<Connection>());
     }
 
     /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
@@ -274,11 +240,7 @@ impl Worker {
         connection.permit = Some(permit);
         let both = Interest::READABLE | Interest::WRITABLE;
         let source = socket.as_raw_fd();
-        if self
-            .registry
-            .register(&mut SourceFd(&source), key.token(), both)
-            .is_err()
-        {
+        if self.registry.register(&mut SourceFd(&source), key.token(), both).is_err() {
             return self.remove(key.index);
         }
         let Some(connection) = self.get(key) else {
@@ -317,11 +279,7 @@ impl Worker {
         connection.seen = now;
         connection.progress = now;
         let (door, len) = (connection.door, bytes::Buf::remaining(&piece));
-        if connection
-            .outbox
-            .as_ref()
-            .is_some_and(|outbox| outbox.is_empty())
-        {
+        if connection.outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
             connection.outbox = None;
             self.on_drained(key);
         }
@@ -333,11 +291,7 @@ impl Worker {
 
     /// Writes what waits for a socket that takes something again.
     fn write_waiting(&mut self, key: ConnectionKey) {
-        let Self {
-            connections,
-            output,
-            ..
-        } = self;
+        let Self { connections, output, .. } = self;
         if output.drain(key.index, &mut connections[key.index as usize]) {
             self.on_drained(key);
         }
@@ -380,12 +334,8 @@ impl Worker {
         self.metrics.connections[connection.door.index()].sub(1);
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.metrics.outbox_bytes.sub(waiting as u64);
-        self.output
-            .memory
-            .release(MemoryKind::Connections, size_of::<Connection>());
-        self.output
-            .memory
-            .release(MemoryKind::Reading, connection.reading.held_len());
+        self.output.memory.release(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.release(MemoryKind::Reading, connection.reading.held_len());
         match &connection.transport {
             Transport::Pending => {}
             Transport::Stream(stream) => stream.abort.abort(),

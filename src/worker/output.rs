@@ -46,12 +46,7 @@ impl<'a> Share<'a> {
     /// The publications of `batch` with these indices.
     pub(super) fn new(batch: &'a Rc<Batch>, indices: Range<usize>, topic: &Topic) -> Self {
         let (count, range) = (indices.len(), batch.range(indices));
-        Self {
-            batch,
-            range,
-            count,
-            delivery: topic.rule().delivery,
-        }
+        Self { batch, range, count, delivery: topic.rule().delivery }
     }
 
     /// All publications of `batch`.
@@ -74,11 +69,7 @@ impl Output {
         topic: &'a Topic,
         variants: &'a Variants,
     ) -> Encoding<'a> {
-        Encoding {
-            topic: topic.name(),
-            variants,
-            spare: &mut self.spare,
-        }
+        Encoding { topic: topic.name(), variants, spare: &mut self.spare }
     }
 
     /// Hands live publications to a connection.
@@ -141,10 +132,7 @@ impl Output {
     }
 
     fn queue(&mut self, index: u32, connection: &mut Connection, slice: Slice, delivery: Delivery) {
-        let policy = Policy {
-            len_max: self.limits.outbox_bytes_max,
-            delivery,
-        };
+        let policy = Policy { len_max: self.limits.outbox_bytes_max, delivery };
         let memory = Arc::clone(&self.memory);
         let outbox = self.outbox(index, connection);
         let before = outbox.len();
@@ -166,10 +154,7 @@ impl Output {
 
     /// Tells the client, if its door has words for it, that it lost `count` more publications.
     pub(super) fn tell_skipped(&mut self, index: u32, connection: &mut Connection, count: u64) {
-        let waiting = connection
-            .outbox
-            .as_ref()
-            .map_or(0, |outbox| outbox.skipped());
+        let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.skipped());
         let Some(notice) = protocol::skipped(connection.member.variant, waiting + count) else {
             return;
         };
@@ -182,9 +167,7 @@ impl Output {
     /// Keeps the gauge of queued bytes true after a change from `before`.
     fn account(&self, before: usize, connection: &Connection) {
         let after = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
-        self.metrics
-            .outbox_bytes
-            .add((after as u64).wrapping_sub(before as u64));
+        self.metrics.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
     }
 
     /// The connection's outbox, made if it has none; from then on the write deadline runs.
@@ -223,11 +206,7 @@ impl Output {
 
     /// Writes what waits. Returns whether nothing waits any more.
     pub(super) fn drain(&mut self, index: u32, connection: &mut Connection) -> bool {
-        let Connection {
-            outbox: slot,
-            transport,
-            ..
-        } = connection;
+        let Connection { outbox: slot, transport, .. } = connection;
         let (Some(outbox), Transport::Socket(socket)) = (slot.as_mut(), transport) else {
             return slot.is_none();
         };

@@ -44,23 +44,14 @@ impl Pass {
         let (mut publications, mut len) = (Vec::new(), 0);
         while let Some(next) = topic.pending.front() {
             let next_len = next.payload().framed().len();
-            let large = if next_len >= LARGE_LEN {
-                LARGE_BATCH_LEN_MAX
-            } else {
-                BATCH_LEN_MAX
-            };
+            let large = if next_len >= LARGE_LEN { LARGE_BATCH_LEN_MAX } else { BATCH_LEN_MAX };
             if len > 0 && len + next_len > large.min(batch_len_max) {
                 break;
             }
             len += next_len;
             publications.extend(topic.pending.pop_front());
         }
-        Self {
-            publications,
-            batches: Vec::new(),
-            list: 0,
-            cursor: 0,
-        }
+        Self { publications, batches: Vec::new(), list: 0, cursor: 0 }
     }
 
     /// The batch in `variant`, encoded at first use.
@@ -74,15 +65,11 @@ impl Pass {
     }
 
     fn first(&self) -> u64 {
-        self.publications
-            .first()
-            .map_or(u64::MAX, |publication| publication.sequence)
+        self.publications.first().map_or(u64::MAX, |publication| publication.sequence)
     }
 
     fn last(&self) -> u64 {
-        self.publications
-            .last()
-            .map_or(0, |publication| publication.sequence)
+        self.publications.last().map_or(0, |publication| publication.sequence)
     }
 
     fn runs(&self, from: usize, excluded: Option<SessionId>) -> Vec<Range<usize>> {
@@ -126,9 +113,8 @@ impl Encoding<'_> {
         if let [one] = publications {
             return Batch::single(one.encoded(variant, self.topic, self.variants).clone());
         }
-        let encoded = publications
-            .iter()
-            .map(|one| one.encoded(variant, self.topic, self.variants));
+        let encoded =
+            publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
         Batch::join(std::mem::take(self.spare), encoded)
     }
 }
@@ -189,25 +175,15 @@ impl Worker {
 
     /// Serves members who joined in the middle of the batch.
     fn serve_late(&mut self, local: u32) {
-        let Self {
-            topics,
-            connections,
-            output,
-            variants,
-            ..
-        } = self;
-        let LocalTopic {
-            topic, late, pass, ..
-        } = &mut topics[local as usize];
+        let Self { topics, connections, output, variants, .. } = self;
+        let LocalTopic { topic, late, pass, .. } = &mut topics[local as usize];
         let Some(pass) = pass.as_mut() else { return };
         let (first, last) = (pass.first(), pass.last());
         for Late { index, next } in late.iter_mut().filter(|late| late.next <= last) {
             let connection = &mut connections[*index as usize];
             let from = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
-            let batch = pass.batch(
-                connection.member.variant,
-                &mut output.encoding(topic, variants),
-            );
+            let batch =
+                pass.batch(connection.member.variant, &mut output.encoding(topic, variants));
             let own = connection.excluded(*index, output.worker);
             for run in pass.runs(from, own) {
                 output.deliver(*index, connection, &Share::new(&batch, run, topic));
@@ -218,16 +194,8 @@ impl Worker {
 
     /// Hands the batch to members until the budget is used up. Returns whether all are served.
     fn run_pass(&mut self, local: u32, budget: &mut usize) -> bool {
-        let Self {
-            topics,
-            connections,
-            output,
-            variants,
-            ..
-        } = self;
-        let LocalTopic {
-            topic, lists, pass, ..
-        } = &mut topics[local as usize];
+        let Self { topics, connections, output, variants, .. } = self;
+        let LocalTopic { topic, lists, pass, .. } = &mut topics[local as usize];
         let Some(pass) = pass.as_mut() else {
             return true;
         };
@@ -285,24 +253,14 @@ impl Worker {
     /// Gives back a publication's room; held-back publishers may go on when that makes some.
     pub(super) fn release(&self, publication: &Publication) {
         if self.inbox.release(publication) {
-            let waiting = self
-                .hub
-                .inboxes()
-                .iter()
-                .filter(|inbox| inbox.publishers_wait());
+            let waiting = self.hub.inboxes().iter().filter(|inbox| inbox.publishers_wait());
             waiting.for_each(|inbox| inbox.wake());
         }
     }
 
     /// Serves one member, out of its turn, all that has arrived for it: it is about to leave.
     pub(super) fn serve_rest(&mut self, index: u32) {
-        let Self {
-            topics,
-            connections,
-            output,
-            variants,
-            ..
-        } = self;
+        let Self { topics, connections, output, variants, .. } = self;
         let connection = &mut connections[index as usize];
         let local = &topics[connection.member.topic as usize];
         let rest = local.rest_of(index, connection.member);

@@ -1,8 +1,5 @@
 //! The worker's own poller, nested into tokio's by its descriptor.
-#![expect(
-    unsafe_code,
-    reason = "tokio asks for a promise about the descriptor's life"
-)]
+#![expect(unsafe_code, reason = "tokio asks for a promise about the descriptor's life")]
 
 use std::io;
 

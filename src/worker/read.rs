@@ -22,9 +22,9 @@ impl Worker {
     /// Puts a socket on the run list, where it stays until it has nothing to read.
     pub(super) fn mark_ready(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.get(key)
-            && !connection.is_ready
+            && !connection.inflow.is_ready
         {
-            connection.is_ready = true;
+            connection.inflow.is_ready = true;
             self.ready.push_back(key);
         }
     }
@@ -39,7 +39,7 @@ impl Worker {
             let Some(connection) = self.get(key) else {
                 continue;
             };
-            connection.is_ready = false;
+            connection.inflow.is_ready = false;
             if self.read(key, &mut buf) == More::Perhaps {
                 self.mark_ready(key);
             }
@@ -52,7 +52,7 @@ impl Worker {
         let Some(connection) = self.get(key) else {
             return More::No;
         };
-        if connection.is_paused {
+        if connection.inflow.is_paused {
             return More::No;
         }
         let Transport::Socket(socket) = &mut connection.transport else {
@@ -70,16 +70,13 @@ impl Worker {
         if connection.phase == Phase::Open {
             self.receive(key, &mut buf[..len]);
         }
-        // A short read emptied the socket: the kernel tells when there is more. What is not open
-        // any more is read to its end of file.
-        let is_open = self
-            .get(key)
-            .is_some_and(|connection| connection.phase == Phase::Open);
-        if len == buf.len() || !is_open {
-            More::Perhaps
-        } else {
-            More::No
-        }
+        // A short read emptied the socket, and the kernel tells when there is more. But an end of
+        // file that came with the bytes was told with them, and what is not open any more is read
+        // to its end.
+        let is_over = self.get(key).is_none_or(|connection| {
+            connection.inflow.is_closed || connection.phase != Phase::Open
+        });
+        if len == buf.len() || is_over { More::Perhaps } else { More::No }
     }
 
     /// The client sends no more.
@@ -127,12 +124,7 @@ impl Worker {
     /// Notes the answer to a ping. All pings of one read are answered in one write; when the client
     /// is behind, only the newest is.
     fn on_ping(&mut self, key: ConnectionKey, payload: &[u8]) {
-        let Self {
-            connections,
-            output,
-            pongs,
-            ..
-        } = self;
+        let Self { connections, output, pongs, .. } = self;
         let connection = &mut connections[key.index as usize];
         let pong = ws::pong_frame(payload);
         if connection.outbox.is_some() {
@@ -146,12 +138,7 @@ impl Worker {
         if self.pongs.is_empty() {
             return;
         }
-        let Self {
-            connections,
-            output,
-            pongs,
-            ..
-        } = self;
+        let Self { connections, output, pongs, .. } = self;
         let connection = &mut connections[key.index as usize];
         output.send_own(key.index, connection, pongs.as_slice().into());
         pongs.clear();
@@ -200,15 +187,11 @@ impl Worker {
             session: Some(key.session(self.output.worker)),
             user: connection.session.identity().user(),
         };
-        let options = Publish {
-            now: self.clock,
-            admission: Admission::Always,
-            idempotency_key: None,
-        };
+        let options =
+            Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
         match self.hub.publish_to(topic, draft, options) {
             Ok(published) => {
-                self.metrics
-                    .count_publication(Door::Plain, data.len() as u64);
+                self.metrics.count_publication(Door::Plain, data.len() as u64);
                 if published.overrun {
                     self.pause(key);
                 }
@@ -220,24 +203,18 @@ impl Worker {
 
     /// Takes one publication from the connection's allowance. Returns whether there was one.
     fn take_rate(&mut self, key: ConnectionKey) -> bool {
-        let rate = f64::from(self.limits.publish_rate_max);
-        if rate == 0.0 {
-            return true;
+        let rate = self.limits.publish_rate_max;
+        rate == 0 || {
+            let extra = self.connections[key.index as usize].extra();
+            extra.bucket.take(rate, self.clock.instant)
         }
-        let now = self.clock.instant;
-        let extra = self.connections[key.index as usize].extra();
-        let (at, left) = extra.bucket.unwrap_or((now, rate));
-        let refilled = left + now.saturating_duration_since(at).as_secs_f64() * rate;
-        let left = refilled.min(rate) - 1.0;
-        extra.bucket = Some((now, left.max(0.0)));
-        left >= 0.0
     }
 
     /// Reads no more from a publisher until the inboxes have room.
     fn pause(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key.index as usize];
-        if !connection.is_paused {
-            connection.is_paused = true;
+        if !connection.inflow.is_paused {
+            connection.inflow.is_paused = true;
             self.paused.push(key);
             self.inbox.set_publishers_wait(true);
         }
@@ -251,7 +228,7 @@ impl Worker {
         self.inbox.set_publishers_wait(false);
         for key in std::mem::take(&mut self.paused) {
             if let Some(connection) = self.get(key) {
-                connection.is_paused = false;
+                connection.inflow.is_paused = false;
                 self.mark_ready(key);
             }
         }

@@ -138,6 +138,7 @@ impl Worker {
             let Some(connection) = self.get(key) else {
                 continue;
             };
+            connection.inflow.is_closed |= event.is_read_closed();
             if event.is_writable() && connection.outbox.is_some() {
                 self.write_waiting(key);
             }
@@ -150,17 +151,9 @@ impl Worker {
     /// The stage of the drain, once there is one.
     fn stage(&self) -> Option<Stage> {
         let window = self.drain.window()?;
-        let end = if self.connections.is_empty() {
-            window.end_of_requests()
-        } else {
-            window.end()
-        };
+        let end = if self.connections.is_empty() { window.end_of_requests() } else { window.end() };
         let is_over = Instant::now() >= end;
-        Some(if is_over {
-            Stage::Over
-        } else {
-            Stage::Draining
-        })
+        Some(if is_over { Stage::Over } else { Stage::Draining })
     }
 
     /// While the server drains: asks sessions to leave, evenly over the window. Returns its end.
@@ -168,15 +161,9 @@ impl Worker {
         let window = self.drain.window()?;
         let (total, mut index) = *self.leaving.get_or_insert((self.subscribed, 0));
         let remaining = window.remaining(total, self.clock.instant);
-        let mut excess = self
-            .subscribed
-            .saturating_sub(remaining + self.output.ending.len());
+        let mut excess = self.subscribed.saturating_sub(remaining + self.output.ending.len());
         while excess > 0 && !self.connections.is_empty() {
-            let Self {
-                connections,
-                output,
-                ..
-            } = self;
+            let Self { connections, output, .. } = self;
             if let Some(connection) = connections.get_mut(index)
                 && connection.phase == Phase::Open
             {
@@ -184,11 +171,7 @@ impl Worker {
                 let at = u32::try_from(index).unwrap_or(u32::MAX);
                 output.end(at, connection, CloseReason::Draining);
             }
-            index = if index + 1 >= connections.capacity() {
-                0
-            } else {
-                index + 1
-            };
+            index = if index + 1 >= connections.capacity() { 0 } else { index + 1 };
             if index == 0
                 && excess > 0
                 && !connections.iter().any(|(_, one)| one.phase == Phase::Open)

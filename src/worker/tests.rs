@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use slab::Slab;
 
-use super::connection::{Connection, Member, Phase, Pick, Place, Transport};
+use super::connection::{Connection, Inflow, Member, Phase, Pick, Place, Transport};
 use super::pass::Pass;
 use super::topic::LocalTopic;
 use super::wheel::Tick;
@@ -59,11 +59,7 @@ fn topic() -> LocalTopic {
 
 fn publication(sequence: u64) -> Arc<Publication> {
     let payload = Payload::from_framed(Bytes::from_static(b"x"), 0, PayloadKind::Text);
-    let draft = Draft {
-        payload,
-        session: None,
-        user: None,
-    };
+    let draft = Draft { payload, session: None, user: None };
     Arc::new(Publication::new(sequence, None, Stamp::now(), draft))
 }
 
@@ -84,8 +80,7 @@ fn connection(member: Member) -> Connection {
         door: Door::Plain,
         phase: Phase::Open,
         awaits_pong: false,
-        is_ready: false,
-        is_paused: false,
+        inflow: Inflow::default(),
     }
 }
 
@@ -103,12 +98,7 @@ impl Model {
     fn join(&mut self, list: u8) {
         let pick = if list == 0 { Pick::All } else { Pick::Others };
         let (topic, variant) = (0, VariantId::new(list));
-        let member = Member {
-            topic,
-            variant,
-            pick,
-            place: Place::CatchingUp,
-        };
+        let member = Member { topic, variant, pick, place: Place::CatchingUp };
         let index = u32::try_from(self.connections.insert(connection(member))).expect("few");
         self.topic.count += 1;
         let member = &mut self.connections[index as usize].member;
@@ -131,20 +121,13 @@ impl Model {
     }
 
     fn take(&mut self, index: u32, sequence: u64) {
-        let (_, got) = self
-            .got
-            .get_mut(&index)
-            .expect("only the living are served");
+        let (_, got) = self.got.get_mut(&index).expect("only the living are served");
         got.push(sequence);
     }
 
     fn check_complete(&self, index: u32) {
         let (joined, got) = &self.got[&index];
-        assert!(
-            got.iter().copied().eq(joined + 1..=self.top),
-            "{joined} {} {got:?}",
-            self.top
-        );
+        assert!(got.iter().copied().eq(joined + 1..=self.top), "{joined} {} {got:?}", self.top);
     }
 
     fn serve(&mut self, mut budget: usize) {
@@ -166,11 +149,7 @@ impl Model {
         let batch = self.batch();
         while let Some((list, cursor)) = self.topic.pass.as_ref().map(|one| (one.list, one.cursor))
         {
-            let next = self
-                .topic
-                .lists
-                .get(list)
-                .map(|list| list.members.get(cursor).copied());
+            let next = self.topic.lists.get(list).map(|list| list.members.get(cursor).copied());
             let pass = self.topic.pass.as_mut().expect("it is there");
             match next {
                 None => {
@@ -193,9 +172,7 @@ impl Model {
 
     fn batch(&self) -> Vec<u64> {
         let pass = self.topic.pass.as_ref();
-        pass.map_or(Vec::new(), |pass| {
-            pass.publications().iter().map(|one| one.sequence).collect()
-        })
+        pass.map_or(Vec::new(), |pass| pass.publications().iter().map(|one| one.sequence).collect())
     }
 }
 
@@ -227,9 +204,5 @@ proptest! {
 
 #[test]
 fn an_idle_connection_takes_few_bytes() {
-    assert!(
-        size_of::<Connection>() <= 128,
-        "{}",
-        size_of::<Connection>()
-    );
+    assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
 }

@@ -52,10 +52,7 @@ impl Worker {
         self.output.wheel.take_due(self.clock.instant, &mut due);
         for (tick, key) in due.drain(..) {
             // Another entry counts by now.
-            if self
-                .get(key)
-                .is_some_and(|connection| connection.deadline == tick)
-            {
+            if self.get(key).is_some_and(|connection| connection.deadline == tick) {
                 self.look_at(key);
             }
         }
@@ -64,11 +61,7 @@ impl Worker {
 
     fn look_at(&mut self, key: ConnectionKey) {
         let (now, deadlines) = (self.output.now, self.deadlines);
-        let Self {
-            connections,
-            output,
-            ..
-        } = self;
+        let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
         connection.deadline = Tick::NEVER;
         let next = match judge(connection, now, deadlines) {
@@ -108,7 +101,7 @@ fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) -> Verdict {
         }
         return Verdict::Later(connection.progress.plus(deadlines.write));
     }
-    if is_pending || connection.is_paused {
+    if is_pending || connection.inflow.is_paused {
         return Verdict::Later(now.plus(deadlines.ping));
     }
     if connection.awaits_pong {

@@ -76,10 +76,7 @@ impl LocalTopic {
 
     /// Between passes: lets those in who want everything that comes next.
     pub(super) fn promote(&mut self, connections: &mut slab::Slab<Connection>) {
-        let comes = self
-            .pending
-            .front()
-            .map_or(self.arrived + 1, |next| next.sequence);
+        let comes = self.pending.front().map_or(self.arrived + 1, |next| next.sequence);
         let mut late = std::mem::take(&mut self.late);
         late.retain(|late| {
             if late.next <= comes {
@@ -94,11 +91,7 @@ impl LocalTopic {
     pub(super) fn rest_of(&self, index: u32, member: Member) -> Vec<Arc<Publication>> {
         let next = match member.place {
             Place::CatchingUp => return Vec::new(),
-            Place::Late => self
-                .late
-                .iter()
-                .find(|late| late.index == index)
-                .map(|late| late.next),
+            Place::Late => self.late.iter().find(|late| late.index == index).map(|late| late.next),
             Place::Listed(_) => None,
         };
         let in_pass = match (&self.pass, member.place) {
@@ -117,11 +110,7 @@ impl LocalTopic {
     /// Everything on its way here, when nobody is left to take it.
     pub(super) fn undelivered(self) -> Vec<Arc<Publication>> {
         let in_pass = self.pass.as_ref().map_or(&[][..], Pass::publications);
-        in_pass
-            .iter()
-            .chain(&self.pending)
-            .map(Arc::clone)
-            .collect()
+        in_pass.iter().chain(&self.pending).map(Arc::clone).collect()
     }
 
     fn list_of(&self, member: Member) -> usize {
@@ -135,11 +124,7 @@ impl LocalTopic {
         let position = self.lists.iter().position(|list| list.is_of(*member));
         let list = position.unwrap_or_else(|| {
             let Member { variant, pick, .. } = *member;
-            self.lists.push(List {
-                variant,
-                pick,
-                members: Vec::new(),
-            });
+            self.lists.push(List { variant, pick, members: Vec::new() });
             self.lists.len() - 1
         });
         let members = &mut self.lists[list].members;

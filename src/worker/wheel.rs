@@ -42,13 +42,7 @@ impl Wheel {
     pub(super) fn new(shortest: Duration, now: Instant) -> Self {
         let length = (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1));
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
-        Self {
-            slots,
-            count: 0,
-            start: now,
-            length,
-            taken: Tick(0),
-        }
+        Self { slots, count: 0, start: now, length, taken: Tick(0) }
     }
 
     /// The tick of `now`.

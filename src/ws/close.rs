@@ -7,11 +7,7 @@ use crate::reason::ProtocolFault;
 /// Reads the close code, `None` where the peer gave none; the reason is checked and dropped.
 pub(super) fn parse(payload: &[u8]) -> Result<Option<u16>, ProtocolFault> {
     let Some((code, reason)) = payload.split_first_chunk() else {
-        return if payload.is_empty() {
-            Ok(None)
-        } else {
-            Err(ProtocolFault::ClosePayload)
-        };
+        return if payload.is_empty() { Ok(None) } else { Err(ProtocolFault::ClosePayload) };
     };
     let code = u16::from_be_bytes(*code);
     if !may_be_sent(code) {
@@ -45,33 +41,22 @@ mod tests {
             4000, 4999,
         ] {
             assert_eq!(parse(&payload(code, b"")), Ok(Some(code)));
-            assert_eq!(
-                parse(&payload(code, "bye \u{1f44b}".as_bytes())),
-                Ok(Some(code))
-            );
+            assert_eq!(parse(&payload(code, "bye \u{1f44b}".as_bytes())), Ok(Some(code)));
         }
     }
 
     #[test]
     fn codes_that_may_not_be_sent_are_faults() {
-        for code in [
-            0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 5001, 65_535,
-        ] {
-            assert_eq!(
-                parse(&payload(code, b"")),
-                Err(ProtocolFault::CloseCode),
-                "{code}"
-            );
+        for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 5001, 65_535]
+        {
+            assert_eq!(parse(&payload(code, b"")), Err(ProtocolFault::CloseCode), "{code}");
         }
     }
 
     #[test]
     fn half_a_code_and_a_broken_reason_are_faults() {
         assert_eq!(parse(b"\x03"), Err(ProtocolFault::ClosePayload));
-        assert_eq!(
-            parse(&payload(1000, b"\xce\xba\xe1")),
-            Err(ProtocolFault::Utf8)
-        );
+        assert_eq!(parse(&payload(1000, b"\xce\xba\xe1")), Err(ProtocolFault::Utf8));
         assert_eq!(parse(&payload(999, b"\xff")), Err(ProtocolFault::CloseCode));
     }
 }

@@ -100,23 +100,13 @@ mod tests {
 
     #[test]
     fn heads_agree_with_fastwebsockets() {
-        for opcode in [
-            OpCode::Text,
-            OpCode::Binary,
-            OpCode::Close,
-            OpCode::Ping,
-            OpCode::Pong,
-        ] {
+        for opcode in [OpCode::Text, OpCode::Binary, OpCode::Close, OpCode::Ping, OpCode::Pong] {
             for len in [0, 1, 125, 126, 127, 255, 256, 65_535, 65_536, 100_000] {
                 let mut expected = [0; 16];
                 let payload = Payload::Owned(vec![0; len]);
                 let expected_len = Frame::new(true, opcode, None, payload).fmt_head(&mut expected);
                 let head = FrameHead::new(opcode, len);
-                assert_eq!(
-                    head.as_slice(),
-                    &expected[..expected_len],
-                    "{opcode:?} {len}"
-                );
+                assert_eq!(head.as_slice(), &expected[..expected_len], "{opcode:?} {len}");
                 assert_eq!(usize::from(head.len()), expected_len);
             }
         }
@@ -126,10 +116,7 @@ mod tests {
     fn frames_are_their_head_and_their_payload() {
         assert_eq!(data_frame(MessageKind::Text, b"hello"), b"\x81\x05hello");
         assert_eq!(data_frame(MessageKind::Binary, b""), b"\x82\x00");
-        assert_eq!(
-            data_frame(MessageKind::Binary, &[7; 126])[..4],
-            *b"\x82\x7e\x00\x7e"
-        );
+        assert_eq!(data_frame(MessageKind::Binary, &[7; 126])[..4], *b"\x82\x7e\x00\x7e");
         assert_eq!(ping_frame(b""), b"\x89\x00");
         assert_eq!(pong_frame(b"beat"), b"\x8a\x04beat");
         let frame = data_frame(MessageKind::Binary, &[7; 1000]);
@@ -140,10 +127,7 @@ mod tests {
     fn close_frames_keep_to_the_control_limit_and_to_utf8() {
         assert_eq!(close_frame(None, "dropped"), b"\x88\x00");
         assert_eq!(close_frame(Some(1000), ""), b"\x88\x02\x03\xe8");
-        assert_eq!(
-            close_frame(Some(1012), "draining"),
-            b"\x88\x0a\x03\xf4draining"
-        );
+        assert_eq!(close_frame(Some(1012), "draining"), b"\x88\x0a\x03\xf4draining");
         let frame = close_frame(Some(1011), &"\u{20ac}".repeat(60));
         assert_eq!(frame.len(), 2 + 125);
         let frame = close_frame(Some(1011), &format!("x{}", "\u{20ac}".repeat(60)));

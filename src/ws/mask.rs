@@ -56,10 +56,7 @@ mod tests {
                     let plain = &source[offset..offset + len];
                     let mut bytes = source.clone();
                     unmask_in_place(&mut bytes[offset..offset + len], MASK, phase);
-                    let expected = plain
-                        .iter()
-                        .enumerate()
-                        .map(|(i, b)| b ^ MASK[(phase + i) % 4]);
+                    let expected = plain.iter().enumerate().map(|(i, b)| b ^ MASK[(phase + i) % 4]);
                     assert!(bytes[offset..offset + len].iter().copied().eq(expected));
                     assert_eq!(bytes[..offset], source[..offset]);
                     assert_eq!(bytes[offset + len..], source[offset + len..]);

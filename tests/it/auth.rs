@@ -70,11 +70,7 @@ fn an_api_key_may_do_everything() {
         ("Authorization", format!("ApiKey {KEY}")),
     ] {
         let keyed = |request: Request| request.header(name, &value);
-        assert_eq!(
-            statuses(&server, keyed),
-            [101, 200, 200, 200],
-            "{name}: {value}"
-        );
+        assert_eq!(statuses(&server, keyed), [101, 200, 200, 200], "{name}: {value}");
     }
 }
 
@@ -93,9 +89,7 @@ fn a_bad_credential_is_401_even_where_anonymous_would_do() {
     }
     let request = Request::handshake("/topics/a")
         .header("Sec-WebSocket-Protocol", "fanwire.plain, bearer.garbage");
-    server
-        .request(&request)
-        .assert_refused(401, "token_invalid");
+    server.request(&request).assert_refused(401, "token_invalid");
     let query = server.post("/topics/a?token=garbage", "x");
     query.assert_refused(401, "token_invalid");
 }
@@ -126,20 +120,12 @@ fn the_admin_password_is_asked_except_for_health() {
         Wire::connect(server.admin).request(&request)
     };
     // "any:open sesame", ":open sesame", "any:closed"
-    let (any_user, no_user, wrong) = (
-        "YW55Om9wZW4gc2VzYW1l",
-        "Om9wZW4gc2VzYW1l",
-        "YW55OmNsb3NlZA==",
-    );
+    let (any_user, no_user, wrong) =
+        ("YW55Om9wZW4gc2VzYW1l", "Om9wZW4gc2VzYW1l", "YW55OmNsb3NlZA==");
     for target in ["/metrics", "/stats", "/"] {
         let asked = ask(target, None);
         assert_eq!(asked.status, 401, "{target}");
-        assert!(
-            asked
-                .header("www-authenticate")
-                .unwrap()
-                .starts_with("Basic")
-        );
+        assert!(asked.header("www-authenticate").unwrap().starts_with("Basic"));
         assert_eq!(ask(target, Some(wrong)).status, 401, "{target}");
         for right in [any_user, no_user] {
             assert_eq!(ask(target, Some(right)).status, 200, "{target}");

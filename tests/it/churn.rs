@@ -24,9 +24,8 @@ fn held(metrics: &Metrics) -> [u64; 5] {
 /// Opens a batch of connections of every kind, publishes to them, and ends them in every way.
 fn churn(server: &Server, round: usize) {
     let target = format!("/topics/{}", round % 3);
-    let mut sockets: Vec<WebSocket> = (0..BATCH * 8 / 10)
-        .map(|_| server.websocket(&target))
-        .collect();
+    let mut sockets: Vec<WebSocket> =
+        (0..BATCH * 8 / 10).map(|_| server.websocket(&target)).collect();
     let streams: Vec<_> = (0..BATCH / 10).map(|_| server.sse(&target)).collect();
     let mut idle: Vec<_> = (0..BATCH / 10).map(|_| server.wire()).collect();
     for wire in &mut idle {
@@ -52,9 +51,7 @@ fn two_thousand_connections_leave_nothing_behind() {
         churn(&server, round);
     }
     eventually_equal("what is held", &before, || held(&server.metrics()));
-    eventually("descriptors are given back", || {
-        (server.fd_count() <= fd_count).then_some(())
-    });
+    eventually("descriptors are given back", || (server.fd_count() <= fd_count).then_some(()));
 }
 
 #[test]
@@ -86,13 +83,7 @@ fn a_client_that_sends_and_leaves_at_once_is_noticed() {
 
 /// A server that may open 256 descriptors.
 fn start_with_few_descriptors(connections_max: &str) -> Server {
-    let args = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ];
+    let args = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let serve = fanwire(&args);
     let mut command = Command::new("sh");
     command

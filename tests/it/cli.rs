@@ -173,10 +173,7 @@ fn sub_reconnects_and_recovers_what_it_missed() {
     let mut process = Process::start(command);
     await_subscribers(&server, 1);
     let mut checker = Checker::default();
-    let mut top = Position {
-        offset: 0,
-        ..server.publish("a", "0")
-    };
+    let mut top = Position { offset: 0, ..server.publish("a", "0") };
     checker.starts("sub", &top);
     for cut in 0..2 {
         while checker.top("sub") < 1 + cut * 6 {
@@ -195,9 +192,7 @@ fn sub_reconnects_and_recovers_what_it_missed() {
 fn read(checker: &mut Checker, process: &mut Process) {
     let object = next_publication(process);
     let payload = object["data"].as_str().unwrap();
-    checker
-        .delivered("sub", &Position::of(&object), payload)
-        .unwrap();
+    checker.delivered("sub", &Position::of(&object), payload).unwrap();
 }
 
 /// Runs a command about the configuration `text`.
@@ -214,13 +209,7 @@ fn with_config(text: &str, args: &[&str]) -> (Option<i32>, String, String) {
 fn the_default_configuration_is_valid_and_has_every_key() {
     let (code, text, _) = Process::start(fanwire(&["config", "default"])).finish();
     assert_eq!(code, Some(0));
-    for key in [
-        "message_bytes_max",
-        "allowed_origins",
-        "history_ttl",
-        "meta_ttl",
-        "window",
-    ] {
+    for key in ["message_bytes_max", "allowed_origins", "history_ttl", "meta_ttl", "window"] {
         assert!(text.contains(key), "{key}");
     }
     let port = |text: &str, port| text.replace(&format!("127.0.0.1:{port}"), "127.0.0.1:0");

@@ -8,9 +8,7 @@ use crate::harness::{Checker, Position, Request, Server, WebSocket, eventually};
 #[test]
 fn what_was_acknowledged_under_load_is_delivered_before_the_close() {
     let mut server = Server::start_with("[drain]\nwindow = \"500ms\"\n", &["--workers", "2"]);
-    let mut sockets: Vec<_> = (0..8)
-        .map(|_| server.websocket("/topics/a?format=json"))
-        .collect();
+    let mut sockets: Vec<_> = (0..8).map(|_| server.websocket("/topics/a?format=json")).collect();
     let mut checker = Checker::default();
     for (index, socket) in sockets.iter_mut().enumerate() {
         let start = Position::of(&socket.json()["subscribed"]);
@@ -24,9 +22,7 @@ fn what_was_acknowledged_under_load_is_delivered_before_the_close() {
             (server.metric("fanwire_publications_total", &[]) > 200).then_some(())
         });
         server.process.signal("TERM");
-        publishers
-            .map(|publisher| publisher.join().unwrap())
-            .concat()
+        publishers.map(|publisher| publisher.join().unwrap()).concat()
     });
     for (position, payload) in &acknowledged {
         checker.acknowledged(position, payload).unwrap();
@@ -96,9 +92,7 @@ fn a_draining_server_is_live_but_not_ready_and_takes_no_connections() {
     server.begin_drain();
     assert_eq!(server.admin_get("/health/live").status, 200);
     assert_eq!(server.admin_get("/health/ready").status, 503);
-    eventually("the port is closed", || {
-        TcpStream::connect(server.addr).err()
-    });
+    eventually("the port is closed", || TcpStream::connect(server.addr).err());
 }
 
 #[test]

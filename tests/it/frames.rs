@@ -25,12 +25,7 @@ fn check(server: &Server, bytes: &[u8], code: u16, kind: &str) {
 fn reserved_bits_and_opcodes_are_closed_with_1002() {
     let server = Server::start("");
     for bit in [0x40, 0x20, 0x10] {
-        check(
-            &server,
-            &frame(FIN | bit | TEXT, b"x"),
-            1002,
-            "reserved_bits",
-        );
+        check(&server, &frame(FIN | bit | TEXT, b"x"), 1002, "reserved_bits");
     }
     for opcode in [0x3, 0x7, 0xB, 0xF] {
         check(&server, &frame(FIN | opcode, b"x"), 1002, "reserved_opcode");
@@ -40,11 +35,7 @@ fn reserved_bits_and_opcodes_are_closed_with_1002() {
 #[test]
 fn unmasked_frames_are_closed_with_1002() {
     let server = Server::start("");
-    for frame in [
-        &[FIN | TEXT, 1, b'x'][..],
-        &[FIN | TEXT, 0],
-        &[FIN | PING, 0],
-    ] {
+    for frame in [&[FIN | TEXT, 1, b'x'][..], &[FIN | TEXT, 0], &[FIN | PING, 0]] {
         check(&server, frame, 1002, "unmasked");
     }
 }
@@ -80,21 +71,11 @@ fn faulty_control_frames_are_closed_with_1002() {
     let server = Server::start("");
     for opcode in [PING, PONG, CLOSE] {
         check(&server, &frame(opcode, b""), 1002, "control_fragmented");
-        check(
-            &server,
-            &frame(FIN | opcode, &[0; 126]),
-            1002,
-            "control_too_long",
-        );
+        check(&server, &frame(FIN | opcode, &[0; 126]), 1002, "control_too_long");
     }
     check(&server, &frame(FIN | CLOSE, &[3]), 1002, "close_payload");
     for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000] {
-        check(
-            &server,
-            &frame(FIN | CLOSE, &close_payload(code, "")),
-            1002,
-            "close_code",
-        );
+        check(&server, &frame(FIN | CLOSE, &close_payload(code, "")), 1002, "close_code");
     }
 }
 
@@ -102,12 +83,7 @@ fn faulty_control_frames_are_closed_with_1002() {
 fn faulty_fragments_are_closed_with_1002() {
     let server = Server::start("");
     for first in [CONTINUATION, FIN | CONTINUATION] {
-        check(
-            &server,
-            &frame(first, b"x"),
-            1002,
-            "continuation_unexpected",
-        );
+        check(&server, &frame(first, b"x"), 1002, "continuation_unexpected");
     }
     for first in [TEXT, FIN | TEXT, BINARY, FIN | BINARY] {
         let bytes = [frame(TEXT, b"x"), frame(first, b"y")].concat();
@@ -138,11 +114,8 @@ fn bad_utf8_is_closed_with_1007_wherever_it_is_split() {
 fn nothing_of_a_faulty_message_is_published() {
     let server = Server::start("");
     let mut subscriber = server.websocket("/topics/a");
-    let bytes = [
-        frame(FIN | TEXT, b"before"),
-        frame(FIN | TEXT, b"\xFF"),
-        frame(FIN | TEXT, b"after"),
-    ];
+    let bytes =
+        [frame(FIN | TEXT, b"before"), frame(FIN | TEXT, b"\xFF"), frame(FIN | TEXT, b"after")];
     check(&server, &bytes.concat(), 1007, "utf8");
     server.publish("a", "next");
     assert_eq!(subscriber.next_text(), "before");
@@ -153,11 +126,7 @@ fn nothing_of_a_faulty_message_is_published() {
 fn frames_may_come_byte_by_byte() {
     let server = Server::start("");
     let mut socket = server.websocket("/topics/a");
-    let bytes = [
-        frame(TEXT, b"sl"),
-        frame(FIN | PING, b"?"),
-        frame(FIN | CONTINUATION, b"ow"),
-    ];
+    let bytes = [frame(TEXT, b"sl"), frame(FIN | PING, b"?"), frame(FIN | CONTINUATION, b"ow")];
     for byte in bytes.concat() {
         socket.wire.send(&[byte]);
     }
@@ -217,11 +186,7 @@ fn data_before_a_close_in_one_segment_is_delivered_before_the_answer() {
     let mut subscriber = server.websocket("/topics/a");
     let mut socket = server.websocket("/topics/a");
     let close = frame(FIN | CLOSE, &close_payload(1000, ""));
-    let bytes = [
-        frame(FIN | TEXT, b"last"),
-        frame(FIN | TEXT, b"words"),
-        close,
-    ];
+    let bytes = [frame(FIN | TEXT, b"last"), frame(FIN | TEXT, b"words"), close];
     socket.wire.send(&bytes.concat());
     let (data, _) = socket.drain();
     let payloads: Vec<_> = data.iter().map(|frame| frame.payload.as_slice()).collect();
@@ -236,9 +201,7 @@ fn frames_after_a_close_are_not_published() {
     let mut subscriber = server.websocket("/topics/a");
     let mut socket = server.websocket("/topics/a");
     let close = frame(FIN | CLOSE, &close_payload(1000, ""));
-    socket
-        .wire
-        .send(&[close, frame(FIN | TEXT, b"too late")].concat());
+    socket.wire.send(&[close, frame(FIN | TEXT, b"too late")].concat());
     socket.drain();
     server.publish("a", "next");
     assert_eq!(subscriber.next_text(), "next");

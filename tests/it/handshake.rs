@@ -21,39 +21,16 @@ fn a_faulty_handshake_is_400_and_counted() {
         ("no Upgrade", handshake().without("Upgrade")),
         ("another Upgrade", handshake().replace("Upgrade", "h2c")),
         ("no Connection", handshake().without("Connection")),
-        (
-            "Connection without the token",
-            handshake().replace("Connection", "keep-alive"),
-        ),
+        ("Connection without the token", handshake().replace("Connection", "keep-alive")),
         ("no key", handshake().without("Sec-WebSocket-Key")),
         ("two keys", handshake().header("Sec-WebSocket-Key", key)),
         ("short key", handshake().replace("Sec-WebSocket-Key", "x")),
-        (
-            "key of 15 bytes",
-            handshake().replace("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA"),
-        ),
-        (
-            "key not base64",
-            handshake().replace("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZ!=="),
-        ),
-        (
-            "a body",
-            handshake().header("Content-Length", "5").raw_body("hello"),
-        ),
-        (
-            "chunked body",
-            handshake()
-                .header("Transfer-Encoding", "chunked")
-                .raw_body("0\r\n\r\n"),
-        ),
-        (
-            "only Upgrade",
-            Request::get("/topics/a").header("Upgrade", "websocket"),
-        ),
-        (
-            "only a subprotocol",
-            Request::get("/topics/a").header("Sec-WebSocket-Protocol", "x"),
-        ),
+        ("key of 15 bytes", handshake().replace("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA")),
+        ("key not base64", handshake().replace("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZ!==")),
+        ("a body", handshake().header("Content-Length", "5").raw_body("hello")),
+        ("chunked body", handshake().header("Transfer-Encoding", "chunked").raw_body("0\r\n\r\n")),
+        ("only Upgrade", Request::get("/topics/a").header("Upgrade", "websocket")),
+        ("only a subprotocol", Request::get("/topics/a").header("Sec-WebSocket-Protocol", "x")),
     ];
     for (index, (name, request)) in (1..).zip(&cases) {
         let response = answer(&server, request);
@@ -62,10 +39,7 @@ fn a_faulty_handshake_is_400_and_counted() {
         let labels = [("reason", "handshake_invalid")];
         server.await_metric("fanwire_requests_refused_total", &labels, index);
     }
-    assert_eq!(
-        server.metric("fanwire_connections_total", &[("door", "plain")]),
-        0
-    );
+    assert_eq!(server.metric("fanwire_connections_total", &[("door", "plain")]), 0);
 }
 
 #[test]
@@ -115,13 +89,10 @@ fn a_handshake_to_a_bad_topic_or_path_is_refused_like_any_request() {
 #[test]
 fn tokens_are_found_in_lists_and_in_any_case() {
     let server = Server::start("");
-    let request = handshake()
-        .replace("Connection", "keep-alive, UPGRADE")
-        .replace("Upgrade", "WebSocket");
+    let request =
+        handshake().replace("Connection", "keep-alive, UPGRADE").replace("Upgrade", "WebSocket");
     WebSocket::open(server.wire(), &request);
-    let two_lines = handshake()
-        .replace("Connection", "keep-alive")
-        .header("Connection", "upgrade");
+    let two_lines = handshake().replace("Connection", "keep-alive").header("Connection", "upgrade");
     WebSocket::open(server.wire(), &two_lines);
 }
 

@@ -12,9 +12,7 @@ fn history(server: &Server, query: &str) -> Value {
 
 fn offsets(history: &Value) -> Vec<u64> {
     let publications = history["publications"].as_array().expect("publications");
-    let offsets = publications
-        .iter()
-        .map(|publication| publication["offset"].as_u64());
+    let offsets = publications.iter().map(|publication| publication["offset"].as_u64());
     offsets.map(Option::unwrap).collect()
 }
 
@@ -24,13 +22,7 @@ fn history_is_ascending_and_has_publication_objects() {
     let top = server.publish_numbers("a", 2);
     let mut answer = history(&server, "");
     for publication in answer["publications"].as_array_mut().unwrap() {
-        assert!(
-            publication
-                .as_object_mut()
-                .unwrap()
-                .remove("time")
-                .is_some()
-        );
+        assert!(publication.as_object_mut().unwrap().remove("time").is_some());
     }
     answer.as_object_mut().unwrap().remove("recovered");
     let publication = |offset: u64| json!({"topic": "a", "offset": offset, "epoch": top.epoch, "data": offset.to_string()});
@@ -70,11 +62,7 @@ fn limit_takes_the_newest_or_what_follows_since() {
 fn a_position_that_nobody_can_have_is_told_with_what_is_left() {
     let server = Server::start("[[topic]]\nmatch = \"*\"\nhistory_size = 3\n");
     let epoch = server.publish_numbers("a", 5).epoch;
-    for since in [
-        "elsewhere:4".to_owned(),
-        format!("{epoch}:6"),
-        format!("{epoch}:1"),
-    ] {
+    for since in ["elsewhere:4".to_owned(), format!("{epoch}:6"), format!("{epoch}:1")] {
         let answer = history(&server, &format!("?since={since}"));
         assert_eq!(answer["recovered"], false, "{since}");
         assert_eq!(offsets(&answer), [3, 4, 5], "{since}");
@@ -88,10 +76,7 @@ fn a_position_that_nobody_can_have_is_told_with_what_is_left() {
 fn the_default_limit_is_100() {
     let server = Server::start("[[topic]]\nmatch = \"*\"\nhistory_size = 2000\n");
     server.publish_numbers("a", 130);
-    assert_eq!(
-        offsets(&history(&server, "")),
-        (31..=130).collect::<Vec<_>>()
-    );
+    assert_eq!(offsets(&history(&server, "")), (31..=130).collect::<Vec<_>>());
     assert_eq!(offsets(&history(&server, "?limit=1000")).len(), 130);
 }
 
@@ -101,13 +86,7 @@ fn reading_an_unknown_topic_creates_none() {
     for query in ["", "?limit=0"] {
         let answer = history(&server, query);
         assert_eq!(answer["topic"], "a");
-        assert_eq!(
-            Position::of(&answer),
-            Position {
-                epoch: String::new(),
-                offset: 0
-            }
-        );
+        assert_eq!(Position::of(&answer), Position { epoch: String::new(), offset: 0 });
         assert!(offsets(&answer).is_empty());
     }
     assert_eq!(history(&server, "?since=elsewhere:1")["recovered"], false);
@@ -134,9 +113,7 @@ fn malformed_questions_are_400() {
 #[test]
 fn a_topic_without_history_has_none_to_read() {
     let server = Server::start("[[topic]]\nmatch = \"live:*\"\nhistory_size = 0\n");
-    server
-        .get("/topics/live:a/history")
-        .assert_refused(404, "history_off");
+    server.get("/topics/live:a/history").assert_refused(404, "history_off");
     assert_eq!(server.get("/topics/a/history").status, 200);
 }
 
@@ -176,24 +153,14 @@ fn history_is_trimmed_by_age_and_the_position_stays() {
     let server = Server::start("[[topic]]\nmatch = \"*\"\nhistory_ttl = \"100ms\"\n");
     let _subscriber = server.websocket("/topics/a");
     let top = server.publish_numbers("a", 3);
-    eventually("all are too old", || {
-        offsets(&history(&server, "")).is_empty().then_some(())
-    });
+    eventually("all are too old", || offsets(&history(&server, "")).is_empty().then_some(()));
     assert_eq!(Position::of(&history(&server, "")), top);
-    assert_eq!(
-        history(&server, &format!("?since={}:2", top.epoch))["recovered"],
-        false
-    );
-    assert_eq!(
-        history(&server, &format!("?since={top}"))["recovered"],
-        true
-    );
+    assert_eq!(history(&server, &format!("?since={}:2", top.epoch))["recovered"], false);
+    assert_eq!(history(&server, &format!("?since={top}"))["recovered"], true);
 }
 
 #[test]
 fn presence_is_off_by_default() {
     let server = Server::start("");
-    server
-        .get("/topics/a/presence")
-        .assert_refused(404, "presence_off");
+    server.get("/topics/a/presence").assert_refused(404, "presence_off");
 }

@@ -8,11 +8,7 @@ use crate::harness::{
 };
 
 fn await_refused(server: &Server, reason: &str, expected: u64) {
-    server.await_metric(
-        "fanwire_requests_refused_total",
-        &[("reason", reason)],
-        expected,
-    );
+    server.await_metric("fanwire_requests_refused_total", &[("reason", reason)], expected);
 }
 
 #[test]
@@ -56,9 +52,7 @@ fn a_topic_name_over_the_limit_is_400() {
     let server = Server::start("[limits]\ntopic_name_bytes_max = 10\n");
     assert_eq!(server.post("/topics/0123456789", "x").status, 200);
     assert_eq!(server.post("/topics/%30123456789", "x").status, 200);
-    server
-        .post("/topics/0123456789a", "x")
-        .assert_refused(400, "topic_name_invalid");
+    server.post("/topics/0123456789a", "x").assert_refused(400, "topic_name_invalid");
     await_refused(&server, "topic_name_invalid", 1);
 }
 
@@ -133,10 +127,7 @@ fn a_client_that_answers_pings_stays() {
     }
     socket.text("still here");
     assert_eq!(socket.next_text(), "still here");
-    assert_eq!(
-        server.metric("fanwire_connections", &[("door", "plain")]),
-        1
-    );
+    assert_eq!(server.metric("fanwire_connections", &[("door", "plain")]), 1);
 }
 
 #[test]
@@ -175,9 +166,7 @@ fn a_connection_that_posts_over_the_rate_gets_429() {
     let server = Server::start("[limits]\npublish_rate_max = 5\n");
     let mut wire = server.wire();
     wire.send(&Request::post("/topics/a", "x").to_bytes().repeat(100));
-    let refused = (0..100)
-        .map(|_| wire.response())
-        .find(|answer| answer.status != 200);
+    let refused = (0..100).map(|_| wire.response()).find(|answer| answer.status != 200);
     let refused = refused.expect("100 at once are over 5 a second");
     refused.assert_refused(429, "rate_limit");
     assert!(refused.header("retry-after").is_some());

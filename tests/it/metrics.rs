@@ -44,9 +44,7 @@ fn use_everything(server: &Server, tag: &str) {
     server.get(&format!("/{tag}"));
     server.request(&Request::new("DELETE", &topic).header("User-Agent", tag));
     let code = 3000 + u16::try_from(tag.len()).unwrap();
-    socket
-        .wire
-        .send(&frame(FIN | 0x8, &close_payload(code, tag)));
+    socket.wire.send(&frame(FIN | 0x8, &close_payload(code, tag)));
     let mut broken = server.websocket(&topic);
     broken.wire.send(&frame(FIN | TEXT, b"\xFF"));
     broken.drain();
@@ -58,10 +56,7 @@ fn every_metric_of_the_contract_is_there() {
     use_everything(&server, "a");
     let metrics = server.metrics();
     let names = metrics.names();
-    let missing: Vec<_> = NAMES
-        .iter()
-        .filter(|name| !names.contains(**name))
-        .collect();
+    let missing: Vec<_> = NAMES.iter().filter(|name| !names.contains(**name)).collect();
     assert!(missing.is_empty(), "{missing:?} of {names:?}");
 }
 
@@ -73,10 +68,7 @@ fn every_metric_is_described() {
         let family = name.trim_end_matches("_bucket");
         let family = family.trim_end_matches("_count").trim_end_matches("_sum");
         for comment in ["HELP", "TYPE"] {
-            assert!(
-                text.contains(&format!("# {comment} {family} ")),
-                "{comment} {family}"
-            );
+            assert!(text.contains(&format!("# {comment} {family} ")), "{comment} {family}");
         }
     }
 }
@@ -128,9 +120,7 @@ fn publications_and_deliveries_are_counted_by_door() {
 fn a_publication_is_encoded_once_however_many_take_it() {
     let server = Server::start_with("", &["--workers", "2"]);
     let encodings = || server.metric("fanwire_encodings_total", &[]);
-    let mut sockets: Vec<_> = (0..10)
-        .map(|_| server.websocket("/topics/a?format=json"))
-        .collect();
+    let mut sockets: Vec<_> = (0..10).map(|_| server.websocket("/topics/a?format=json")).collect();
     let mut counts = Vec::new();
     for _ in 0..2 {
         server.publish("a", "x");
@@ -160,8 +150,5 @@ fn stats_are_json() {
     assert_eq!(response.status, 200);
     assert!(response.json().is_object());
     let content_type = response.header("content-type").unwrap();
-    assert!(
-        content_type.starts_with("application/json"),
-        "{content_type}"
-    );
+    assert!(content_type.starts_with("application/json"), "{content_type}");
 }

@@ -4,12 +4,8 @@ use crate::harness::{Request, Response, Server};
 
 /// The same question as WebSocket handshake, stream and POST: the rule is one.
 fn doors(server: &Server, change: impl Fn(Request) -> Request) -> [Response; 3] {
-    [
-        Request::handshake("/topics/a"),
-        Request::get("/topics/a"),
-        Request::post("/topics/a", "x"),
-    ]
-    .map(|request| server.wire().answer(&change(request)))
+    [Request::handshake("/topics/a"), Request::get("/topics/a"), Request::post("/topics/a", "x")]
+        .map(|request| server.wire().answer(&change(request)))
 }
 
 #[track_caller]
@@ -96,23 +92,13 @@ fn a_star_allows_every_origin_and_stays_a_star() {
 #[test]
 fn with_loopback_access_a_foreign_host_name_is_refused() {
     let server = Server::start("");
-    for host in [
-        "localhost",
-        "a.localhost",
-        "localhost:8080",
-        "127.0.0.1",
-        "192.0.2.1",
-        "[::1]:1",
-    ] {
+    for host in ["localhost", "a.localhost", "localhost:8080", "127.0.0.1", "192.0.2.1", "[::1]:1"]
+    {
         let named = |request: Request| request.replace("Host", host);
         assert_allowed(&doors(&server, named), host);
     }
-    for host in [
-        "evil.example",
-        "localhost.evil.example",
-        "notlocalhost",
-        "127.0.0.1.evil.example",
-    ] {
+    for host in ["evil.example", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example"]
+    {
         let named = |request: Request| request.replace("Host", host);
         assert_refused(&doors(&server, named), (403, "host_not_allowed"), host);
     }

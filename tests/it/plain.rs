@@ -65,11 +65,8 @@ fn a_fragmented_message_arrives_as_one_frame() {
     let server = Server::start("");
     let mut socket = server.websocket("/topics/a");
     // The middle fragment splits a character: only the whole message must be UTF-8.
-    let fragments = [
-        (TEXT, &b"gr\xC3"[..]),
-        (CONTINUATION, b"\xBC\xC3\x9F"),
-        (FIN | CONTINUATION, b"e"),
-    ];
+    let fragments =
+        [(TEXT, &b"gr\xC3"[..]), (CONTINUATION, b"\xBC\xC3\x9F"), (FIN | CONTINUATION, b"e")];
     for (first, payload) in fragments {
         socket.wire.send(&frame(first, payload));
     }
@@ -122,12 +119,7 @@ fn topics_do_not_mix() {
 #[test]
 fn names_are_case_sensitive_and_decoded_once() {
     let server = Server::start("");
-    for (one, other) in [
-        ("News", "news"),
-        ("%2541", "A"),
-        ("a%2Fb", "a%252Fb"),
-        ("a+b", "a%20b"),
-    ] {
+    for (one, other) in [("News", "news"), ("%2541", "A"), ("a%2Fb", "a%252Fb"), ("a+b", "a%20b")] {
         let mut socket = server.websocket(&format!("/topics/{one}"));
         server.publish(other, "not here");
         server.publish(one, "here");

@@ -52,11 +52,7 @@ fn the_body_type_decides_between_text_and_binary() {
         }
         assert_eq!(server.request(&request).status, 200, "{content_type}");
         let got = subscriber.message();
-        assert_eq!(
-            (got.opcode, got.payload.as_slice()),
-            (opcode, body),
-            "{content_type}"
-        );
+        assert_eq!((got.opcode, got.payload.as_slice()), (opcode, body), "{content_type}");
     }
 }
 
@@ -65,9 +61,7 @@ fn text_that_is_not_utf8_is_400() {
     let server = Server::start("");
     for content_type in ["text/plain", "application/json", "application/ld+json"] {
         let request = Request::post("/topics/a", b"\xFF").header("Content-Type", content_type);
-        server
-            .request(&request)
-            .assert_refused(400, "payload_not_utf8");
+        server.request(&request).assert_refused(400, "payload_not_utf8");
     }
     assert_eq!(server.publish("a", "x").offset, 1);
 }
@@ -100,15 +94,11 @@ fn pipelined_requests_are_answered_in_order() {
 fn a_body_over_the_limit_is_413_announced_or_not() {
     let server = Server::start("[limits]\nmessage_bytes_max = 10\n");
     assert_eq!(server.post("/topics/a", "0123456789").status, 200);
-    server
-        .post("/topics/a", "0123456789+")
-        .assert_refused(413, "message_too_large");
+    server.post("/topics/a", "0123456789+").assert_refused(413, "message_too_large");
     let chunked = Request::new("POST", "/topics/a")
         .header("Transfer-Encoding", "chunked")
         .raw_body("8\r\n01234567\r\n8\r\n01234567\r\n0\r\n\r\n");
-    server
-        .request(&chunked)
-        .assert_refused(413, "message_too_large");
+    server.request(&chunked).assert_refused(413, "message_too_large");
     let labels = [("reason", "message_too_large")];
     server.await_metric("fanwire_requests_refused_total", &labels, 2);
 }
@@ -117,9 +107,7 @@ fn a_body_over_the_limit_is_413_announced_or_not() {
 fn an_encoded_body_is_415() {
     let server = Server::start("");
     let request = Request::post("/topics/a", "x").header("Content-Encoding", "gzip");
-    server
-        .request(&request)
-        .assert_refused(415, "content_encoding_unsupported");
+    server.request(&request).assert_refused(415, "content_encoding_unsupported");
 }
 
 fn keyed(topic: &str, key: &str) -> Request {
@@ -212,11 +200,7 @@ fn topic_names_outside_the_grammar_are_400() {
         &"%E2%82%AC".repeat(86),
     ] {
         let response = server.post(&format!("/topics/{name}"), "x");
-        assert_eq!(
-            response.refusal(),
-            (400, "topic_name_invalid".to_owned()),
-            "{name}"
-        );
+        assert_eq!(response.refusal(), (400, "topic_name_invalid".to_owned()), "{name}");
     }
 }
 

@@ -74,9 +74,7 @@ fn a_client_cut_again_and_again_under_load_misses_nothing() {
 fn acknowledged_publications_reach_every_kind_of_subscriber() {
     let server = Server::start_with(DEEP, &["--workers", "2"]);
     let mut checker = Checker::default();
-    let mut sockets: Vec<_> = (0..4)
-        .map(|_| server.websocket("/topics/a?format=json"))
-        .collect();
+    let mut sockets: Vec<_> = (0..4).map(|_| server.websocket("/topics/a?format=json")).collect();
     let mut streams: Vec<_> = (0..4).map(|_| server.ndjson("/topics/a")).collect();
     for (index, socket) in sockets.iter_mut().enumerate() {
         let start = Position::of(&socket.json()["subscribed"]);
@@ -154,11 +152,7 @@ fn a_position_that_cannot_be_recovered_is_told_and_live_begins_at_the_top() {
     ] {
         let (mut socket, start, recovered) =
             resume(&server, &format!("?since={since}&format=json"));
-        assert_eq!(
-            (&start, recovered.as_deref()),
-            (&top, Some("false")),
-            "{since}"
-        );
+        assert_eq!((&start, recovered.as_deref()), (&top, Some("false")), "{since}");
         let subscribed = socket.json();
         assert_eq!(subscribed["subscribed"]["recovered"], false, "{since}");
         assert_eq!(Position::of(&subscribed["subscribed"]), top, "{since}");
@@ -209,20 +203,15 @@ fn a_long_replay_reaches_streams_too() {
         publisher.text(&format!("{n:04096}"));
     }
     server.await_metric("fanwire_publications_total", &[("door", "plain")], 1500);
-    for request in [
-        Request::get("/topics/a?since=0"),
-        Request::sse("/topics/a?since=0&format=json"),
-    ] {
+    for request in
+        [Request::get("/topics/a?since=0"), Request::sse("/topics/a?since=0&format=json")]
+    {
         let mut stream = Stream::open(server.wire(), &request);
         let is_sse = stream.head.header("content-type") == Some("text/event-stream");
         let mut checker = Checker::default();
         checker.starts("s", &Position::of_head(&stream.head));
         while checker.top("s") < 1500 {
-            let text = if is_sse {
-                stream.event().data.unwrap()
-            } else {
-                stream.line().unwrap()
-            };
+            let text = if is_sse { stream.event().data.unwrap() } else { stream.line().unwrap() };
             let object: Value = serde_json::from_str(&text).unwrap();
             if object.get("subscribed").is_none() {
                 delivered(&mut checker, "s", &object);

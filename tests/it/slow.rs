@@ -21,10 +21,7 @@ fn overflows(server: &Server, delivery: &str) -> u64 {
 
 /// Opens `target` over a connection with a small receive buffer.
 fn slow(server: &Server, target: &str) -> WebSocket {
-    WebSocket::open(
-        Wire::connect_small(server.addr),
-        &Request::handshake(target),
-    )
+    WebSocket::open(Wire::connect_small(server.addr), &Request::handshake(target))
 }
 
 fn payload(number: usize) -> String {
@@ -62,16 +59,9 @@ fn a_slow_reliable_subscriber_is_closed_with_1013_and_fast_ones_get_everything()
     let mut slow = slow(&server, "/topics/a");
     overflow(&server, "reliable", &mut fast);
     let (frames, close) = slow.drain();
-    assert_eq!(
-        close,
-        [&1013_u16.to_be_bytes()[..], b"outbox_overflow"].concat()
-    );
+    assert_eq!(close, [&1013_u16.to_be_bytes()[..], b"outbox_overflow"].concat());
     for (number, frame) in frames.iter().enumerate() {
-        assert_eq!(
-            frame.payload,
-            payload(number).as_bytes(),
-            "no gap before the close"
-        );
+        assert_eq!(frame.payload, payload(number).as_bytes(), "no gap before the close");
     }
     server.await_close_counted("1013", "outbox_overflow", 1);
     assert_eq!(overflows(&server, "reliable"), 1);
@@ -128,9 +118,7 @@ fn a_slow_lossy_subscriber_gets_the_newest_in_order() {
     assert!(got.len() < count, "something was skipped");
     // What the queue held at the end is a suffix without gaps.
     let suffix = got.iter().rev().zip((0..count).rev());
-    let suffix_len = suffix
-        .take_while(|(got, expected)| **got == *expected)
-        .count();
+    let suffix_len = suffix.take_while(|(got, expected)| **got == *expected).count();
     assert!(suffix_len > 1, "{got:?}");
     fast.text("live");
     assert_eq!(slow.next_text(), "live");

@@ -45,13 +45,7 @@ fn the_tour_follows_with_commands_for_the_real_port() {
 
 #[test]
 fn flags_alone_are_enough() {
-    let args = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ];
+    let args = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let server = Server::run(fanwire(&args), TempDir::new().unwrap());
     assert_eq!(server.publish("a", "x").offset, 1);
 }
@@ -101,13 +95,7 @@ fn an_unknown_variable_of_the_environment_is_a_warning() {
 fn a_taken_port_is_exit_1_and_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let command = fanwire(&[
-        "serve",
-        "--listen",
-        &address,
-        "--admin-listen",
-        "127.0.0.1:0",
-    ]);
+    let command = fanwire(&["serve", "--listen", &address, "--admin-listen", "127.0.0.1:0"]);
     let (code, stdout, stderr) = Process::start(command).finish();
     assert_eq!(code, Some(1), "{stderr}");
     assert_eq!(stdout, "");
@@ -118,13 +106,7 @@ fn a_taken_port_is_exit_1_and_named() {
 fn a_second_server_does_not_share_the_port_of_the_first() {
     let first = Server::start("");
     let address = first.addr.to_string();
-    let command = fanwire(&[
-        "serve",
-        "--listen",
-        &address,
-        "--admin-listen",
-        "127.0.0.1:0",
-    ]);
+    let command = fanwire(&["serve", "--listen", &address, "--admin-listen", "127.0.0.1:0"]);
     let (code, _, stderr) = Process::start(command).finish();
     assert_eq!(code, Some(1), "{stderr}");
 }
@@ -139,12 +121,9 @@ fn all_problems_of_a_configuration_are_told_at_once_with_their_lines() {
         message_bytes_maximum = 1\n";
     let (code, stderr) = refused(config);
     assert_eq!(code, Some(78), "{stderr}");
-    for (line, word) in [
-        (2, "lisden"),
-        (3, "workers"),
-        (5, "ping_interval"),
-        (6, "message_bytes_maximum"),
-    ] {
+    for (line, word) in
+        [(2, "lisden"), (3, "workers"), (5, "ping_interval"), (6, "message_bytes_maximum")]
+    {
         assert!(stderr.contains(word), "{word}: {stderr}");
         assert!(names_line(&stderr, line), "line {line}: {stderr}");
     }

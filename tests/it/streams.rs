@@ -21,10 +21,7 @@ fn ndjson_opens_with_the_subscribed_object() {
     assert_eq!(Position::of_head(&stream.head), top);
     assert_eq!(stream.head.header("fanwire-recovered"), None);
     let content_type = stream.head.header("content-type").unwrap();
-    assert!(
-        content_type.starts_with("application/x-ndjson"),
-        "{content_type}"
-    );
+    assert!(content_type.starts_with("application/x-ndjson"), "{content_type}");
 }
 
 #[test]
@@ -36,10 +33,7 @@ fn ndjson_publications_have_exactly_their_fields() {
     post_binary(&server, &[0, 255]);
     let (text, binary) = (stream.json(), stream.json());
     let time = text["time"].as_u64().expect("milliseconds");
-    assert!(
-        time > 1_600_000_000_000,
-        "{time} is a time of this century in ms"
-    );
+    assert!(time > 1_600_000_000_000, "{time} is a time of this century in ms");
     let data = "{\"quoted\":\"\n\u{2028}\"}";
     assert_eq!(
         text,
@@ -138,10 +132,7 @@ fn sse_has_one_data_line_per_line_of_text() {
         ("ends with a line end\n", "ends with a line end\n"),
         ("", ""),
         (" leading space", " leading space"),
-        (
-            "id: 9\nevent: fake\n\ndata: fake",
-            "id: 9\nevent: fake\n\ndata: fake",
-        ),
+        ("id: 9\nevent: fake\n\ndata: fake", "id: 9\nevent: fake\n\ndata: fake"),
         ("CR\rCRLF\r\nend", "CR\nCRLF\nend"),
     ] {
         let position = server.publish("a", text);
@@ -193,22 +184,10 @@ fn last_event_id_beats_since() {
 #[test]
 fn a_malformed_since_is_400() {
     let server = Server::start("");
-    for since in [
-        "",
-        "x",
-        "x:y",
-        ":1",
-        "a:",
-        "a:-1",
-        "1:2:3",
-        "a_b:1",
-        "99999999999999999999",
-    ] {
+    for since in ["", "x", "x:y", ":1", "a:", "a:-1", "1:2:3", "a_b:1", "99999999999999999999"] {
         let target = format!("/topics/a?since={since}");
         for request in [Request::get(&target), Request::sse(&target)] {
-            server
-                .request(&request)
-                .assert_refused(400, "since_invalid");
+            server.request(&request).assert_refused(400, "since_invalid");
         }
     }
 }
@@ -259,10 +238,7 @@ fn streams_are_counted_by_door_until_they_end() {
     drop(streams);
     for door in ["sse", "ndjson"] {
         server.await_metric("fanwire_connections", &[("door", door)], 0);
-        assert_eq!(
-            server.metric("fanwire_connections_total", &[("door", door)]),
-            1
-        );
+        assert_eq!(server.metric("fanwire_connections_total", &[("door", door)]), 1);
     }
     server.await_metric("fanwire_subscriptions", &[], 0);
 }
@@ -272,10 +248,6 @@ fn queries_that_make_no_sense_are_400() {
     let server = Server::start("");
     for query in ["format=xml", "last=many", "last=-1"] {
         let response = server.get(&format!("/topics/a?{query}"));
-        assert_eq!(
-            response.refusal(),
-            (400, "query_invalid".to_owned()),
-            "{query}"
-        );
+        assert_eq!(response.refusal(), (400, "query_invalid".to_owned()), "{query}");
     }
 }

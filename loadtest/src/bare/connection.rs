@@ -44,12 +44,7 @@ pub(super) enum Life {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            stage: Stage::Opening,
-            partial: Vec::new(),
-            unsent: Unsent::default(),
-        }
+        Self { stream, stage: Stage::Opening, partial: Vec::new(), unsent: Unsent::default() }
     }
 
     #[inline]
@@ -64,11 +59,7 @@ impl Connection {
     }
 
     fn life(&self, sent: &io::Result<()>) -> Life {
-        if sent.is_ok() && self.unsent.len() <= UNSENT_LEN_MAX {
-            Life::Alive
-        } else {
-            Life::Gone
-        }
+        if sent.is_ok() && self.unsent.len() <= UNSENT_LEN_MAX { Life::Alive } else { Life::Gone }
     }
 }
 
@@ -105,12 +96,7 @@ fn push_unmasked(frame: &mut Vec<u8>, masked: &[u8], key: &[u8]) {
     if key == [0; 4] {
         frame.extend_from_slice(masked);
     } else {
-        frame.extend(
-            masked
-                .iter()
-                .zip(key.iter().cycle())
-                .map(|(byte, key)| byte ^ key),
-        );
+        frame.extend(masked.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
     }
 }
 
@@ -121,9 +107,7 @@ mod tests {
     #[test]
     fn frames_go_out_unmasked_and_the_rest_waits() {
         // "Hello", as masked in RFC 6455 section 5.7, then half of another frame.
-        let mut bytes = vec![
-            0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
-        ];
+        let mut bytes = vec![0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
         bytes.extend_from_slice(&[0x81, 0x85, 0, 0, 0, 0, b'H']);
         let mut frames = Vec::new();
         let taken = publications(&bytes, |frame| frames.push(frame.to_vec()));
@@ -135,10 +119,7 @@ mod tests {
     #[test]
     fn a_head_cut_before_its_key_waits() {
         for cut in 0..6 {
-            assert_eq!(
-                publications(&[0x81, 0x80, 0, 0, 0, 0][..cut], |_| ()),
-                Some(0)
-            );
+            assert_eq!(publications(&[0x81, 0x80, 0, 0, 0, 0][..cut], |_| ()), Some(0));
         }
     }
 }

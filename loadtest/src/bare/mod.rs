@@ -32,12 +32,7 @@ pub(crate) struct Options {
     join: bool,
     /// Make every Nth delivery a fault, to see the tester find it: drop=N, duplicate=N,
     /// reorder=N, corrupt=N, misroute=N
-    #[arg(
-        long = "fault",
-        value_name = "KIND=N",
-        hide = true,
-        conflicts_with = "join"
-    )]
+    #[arg(long = "fault", value_name = "KIND=N", hide = true, conflicts_with = "join")]
     sabotage: Option<Sabotage>,
 }
 

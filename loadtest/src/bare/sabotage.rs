@@ -44,11 +44,7 @@ impl FromStr for Sabotage {
             _ => return Err("drop, duplicate, reorder, corrupt or misroute".to_owned()),
         };
         match every.parse() {
-            Ok(every @ 1..) => Ok(Self {
-                kind,
-                every,
-                count: 0,
-            }),
+            Ok(every @ 1..) => Ok(Self { kind, every, count: 0 }),
             _ => Err("N is a number from 1".to_owned()),
         }
     }

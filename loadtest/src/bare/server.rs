@@ -52,8 +52,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(mut listener: TcpListener, mode: Mode) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
-        poll.registry()
-            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok(Self {
             listener,
             mode,
@@ -102,9 +101,7 @@ impl Server {
             stream.set_nodelay(true)?;
             let entry = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll
-                .registry()
-                .register(&mut stream, Token(entry.key()), interest)?;
+            self.poll.registry().register(&mut stream, Token(entry.key()), interest)?;
             entry.insert(Connection::new(stream));
         }
     }
@@ -194,14 +191,7 @@ impl Server {
 
     #[inline]
     fn publish(&mut self, topic: usize, frame: &[u8]) {
-        let Self {
-            mode,
-            connections,
-            topics,
-            dirty,
-            gone,
-            ..
-        } = self;
+        let Self { mode, connections, topics, dirty, gone, .. } = self;
         match mode {
             Mode::Each => {
                 for key in &topics[topic].subscribers {
@@ -229,11 +219,7 @@ impl Server {
 
     fn flush(&mut self) {
         while let Some(topic) = self.dirty.pop() {
-            let Topic {
-                subscribers,
-                joined,
-                ..
-            } = &mut self.topics[topic];
+            let Topic { subscribers, joined, .. } = &mut self.topics[topic];
             for key in subscribers {
                 if self.connections[*key].send(joined) == Life::Gone {
                     self.gone.push(*key);
@@ -268,9 +254,7 @@ fn sabotaged(
 ) {
     let other = (topic + 1) % topics.len();
     let stray = topics[other].subscribers.first().copied();
-    let Topic {
-        subscribers, held, ..
-    } = &mut topics[topic];
+    let Topic { subscribers, held, .. } = &mut topics[topic];
     for key in &*subscribers {
         let late = held.take_if(|(from, _)| from == key);
         match sabotage.next() {

@@ -54,10 +54,7 @@ fn control<'a>(opcode: u8, payload: &[u8], len: usize) -> Next<'a> {
             let mut reply = Vec::with_capacity(frame::CONTROL_LEN_MAX);
             push_head(&mut reply, PONG, payload.len(), Sender::Client);
             reply.extend_from_slice(payload);
-            Next::Control {
-                reply: Some(reply),
-                len,
-            }
+            Next::Control { reply: Some(reply), len }
         }
         PONG => Next::Control { reply: None, len },
         CLOSE => Next::End(match payload {

@@ -49,15 +49,8 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// For `topics` with `subscribers` each, and payloads of `payload_len` bytes.
     pub(crate) fn new(topics: u32, subscribers: u32, payload_len: usize) -> Self {
-        let topic = |_| Topic {
-            published: 0,
-            window: None,
-            credited: false,
-        };
-        let subscriber = |index| Subscriber {
-            topic: index % topics,
-            order: Order::new(),
-        };
+        let topic = |_| Topic { published: 0, window: None, credited: false };
+        let subscriber = |index| Subscriber { topic: index % topics, order: Order::new() };
         Self {
             filler: Filler::new(payload_len),
             topics: (0..topics).map(topic).collect(),
@@ -88,10 +81,7 @@ impl Ledger {
         let index = self.credited.pop()?;
         let topic = &mut self.topics[index as usize];
         topic.credited = false;
-        let credit = topic
-            .window
-            .as_ref()
-            .map_or(0, |window| window.credit(topic.published));
+        let credit = topic.window.as_ref().map_or(0, |window| window.credit(topic.published));
         Some((index, credit))
     }
 
@@ -100,11 +90,7 @@ impl Ledger {
         let seq = &mut self.topics[topic as usize].published;
         *seq += 1;
         self.published += 1;
-        let stamp = Stamp {
-            topic,
-            seq: *seq,
-            time,
-        };
+        let stamp = Stamp { topic, seq: *seq, time };
         door.encode(out, self.filler.payload_len(), |out| {
             self.filler.push(stamp, out);
         });
@@ -135,8 +121,7 @@ impl Ledger {
         let settled = subscriber.order.accept(stamp.seq, &mut self.faults);
         self.settled += settled.len() as u64;
         if self.measured.contains(&stamp.time) {
-            self.latency
-                .saturating_record(now.saturating_sub(stamp.time));
+            self.latency.saturating_record(now.saturating_sub(stamp.time));
         }
         if let Some(window) = &mut topic.window {
             window.settle(settled);
@@ -165,10 +150,7 @@ impl Ledger {
             let published = self.topics[index as usize].published;
             let mut waiting = 0;
             for seq in nexts[0]..=published {
-                waiting += nexts[waiting..]
-                    .iter()
-                    .take_while(|next| **next <= seq)
-                    .count();
+                waiting += nexts[waiting..].iter().take_while(|next| **next <= seq).count();
                 let time = due(index, seq);
                 if self.measured.contains(&time) {
                     let latency = now.saturating_sub(time);
@@ -225,11 +207,7 @@ mod tests {
         assert_eq!((ledger.outstanding(), ledger.received), (0, 16));
         ledger.finish();
         assert_eq!(ledger.faults, Faults::default());
-        assert_eq!(
-            ledger.latency.len(),
-            8,
-            "two of the four stamps, for four subscribers"
-        );
+        assert_eq!(ledger.latency.len(), 8, "two of the four stamps, for four subscribers");
     }
 
     #[test]
@@ -242,25 +220,11 @@ mod tests {
         changed[63] ^= 1;
         let never_published = {
             let mut bytes = Vec::new();
-            Filler::new(64).push(
-                Stamp {
-                    topic: 0,
-                    seq: 3,
-                    time: 0,
-                },
-                &mut bytes,
-            );
+            Filler::new(64).push(Stamp { topic: 0, seq: 3, time: 0 }, &mut bytes);
             bytes
         };
-        for (count, bad) in [
-            &changed[..],
-            &never_published,
-            &changed[..40],
-            b"",
-            b"hello",
-        ]
-        .into_iter()
-        .enumerate()
+        for (count, bad) in
+            [&changed[..], &never_published, &changed[..40], b"", b"hello"].into_iter().enumerate()
         {
             ledger.receive(0, 0, bad);
             assert_eq!(ledger.faults.corrupted, count as u64 + 1);
@@ -302,11 +266,7 @@ mod tests {
         }
         assert_eq!(ledger.latency.len(), 6);
         ledger.cut_off(1_000_000, |_, seq| u64::from(seq - 1) * 1_000);
-        assert_eq!(
-            ledger.latency.len(),
-            8,
-            "the two that are due within the window"
-        );
+        assert_eq!(ledger.latency.len(), 8, "the two that are due within the window");
         assert!(ledger.latency.max() > 990_000);
         assert_eq!(ledger.faults, Faults::default());
     }
@@ -318,9 +278,6 @@ mod tests {
         ledger.publish(&Plain, 0, 0, &mut out);
         assert_eq!(&out[..8], [0x81, 0xFE, 0, 200, 0, 0, 0, 0]);
         assert_eq!(out.len(), 208);
-        assert!(
-            matches!(Plain.next(&out), Next::End(_)),
-            "no server may send it back as it is"
-        );
+        assert!(matches!(Plain.next(&out), Next::End(_)), "no server may send it back as it is");
     }
 }

@@ -130,29 +130,18 @@ impl<D: Door> Pool<D> {
     }
 
     fn failed(&self) -> String {
-        format!(
-            "opening connection {} to {}",
-            self.connections.len(),
-            self.target.authority
-        )
+        format!("opening connection {} to {}", self.connections.len(), self.target.authority)
     }
 
     fn start(&mut self, topic: &str, role: Role) -> io::Result<()> {
         let index = self.connections.len();
         let mut stream = connect(self.target.address, index)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut stream, Token(index), interest)?;
+        self.poll.registry().register(&mut stream, Token(index), interest)?;
         let mut unsent = Unsent::default();
         unsent.push(&self.door.open(&self.target.authority, topic, role));
         let stage = Stage::Opening(Vec::new());
-        self.connections.push(Connection {
-            stream,
-            stage,
-            cutter: Cutter::default(),
-            unsent,
-        });
+        self.connections.push(Connection { stream, stage, cutter: Cutter::default(), unsent });
         Ok(())
     }
 
@@ -178,11 +167,7 @@ impl<D: Door> Pool<D> {
             let index = event.token().0;
             let connection = &mut self.connections[index];
             let mut seen = |now, seen: Seen<'_>| on(index, now, seen);
-            let with = With {
-                door: &self.door,
-                clock: self.clock,
-                buf: &mut self.buf,
-            };
+            let with = With { door: &self.door, clock: self.clock, buf: &mut self.buf };
             if let Err(reason) = connection.ready(event, with, &mut seen) {
                 connection.stage = Stage::Ended;
                 seen(self.clock.now(), Seen::Ended(reason));
@@ -194,12 +179,7 @@ impl<D: Door> Pool<D> {
     /// Sends `bytes` on connection `index`. One that has ended takes them in silence: a turn
     /// reported its end, or will.
     pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) {
-        let Connection {
-            stream,
-            stage,
-            unsent,
-            ..
-        } = &mut self.connections[index];
+        let Connection { stream, stage, unsent, .. } = &mut self.connections[index];
         if !matches!(stage, Stage::Ended) && unsent.write(stream, bytes).is_err() {
             // Reading will meet the same error, and report it.
             *unsent = Unsent::default();
@@ -220,9 +200,7 @@ impl<D> Drop for Pool<D> {
     /// Resets instead of closing: no port waits out its minute, the next run may begin at once.
     fn drop(&mut self) {
         for connection in &self.connections {
-            SockRef::from(&connection.stream)
-                .set_linger(Some(Duration::ZERO))
-                .ok();
+            SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)).ok();
         }
     }
 }
@@ -246,9 +224,7 @@ impl Connection {
             return Ok(());
         }
         if event.is_writable() && !self.unsent.is_empty() {
-            self.unsent
-                .flush(&mut self.stream)
-                .map_err(|error| error.to_string())?;
+            self.unsent.flush(&mut self.stream).map_err(|error| error.to_string())?;
         }
         if !event.is_readable() && !event.is_read_closed() {
             return Ok(());
@@ -300,12 +276,7 @@ impl Connection {
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
     ) -> Result<(), String> {
-        let Self {
-            stream,
-            cutter,
-            unsent,
-            ..
-        } = self;
+        let Self { stream, cutter, unsent, .. } = self;
         cutter.feed(door, bytes, |found| match found {
             Found::Publication(payload) => on(now, Seen::Publication(payload)),
             // A failed reply shows again when the socket is read.
@@ -316,11 +287,7 @@ impl Connection {
 
 /// Begins to connect, from an address that has ports left for connection `index`.
 fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source(address, index) {
@@ -373,10 +340,7 @@ mod tests {
         let spread = source(loopback, PER_SOURCE_MAX).expect("another address");
         assert!(spread.is_loopback());
         assert_ne!(source(loopback, 2 * PER_SOURCE_MAX), Some(spread));
-        assert_eq!(
-            source("10.0.0.1:80".parse().expect("address"), PER_SOURCE_MAX),
-            None
-        );
+        assert_eq!(source("10.0.0.1:80".parse().expect("address"), PER_SOURCE_MAX), None);
     }
 
     #[test]

@@ -97,10 +97,7 @@ mod tests {
 
     #[test]
     fn a_narrow_socket_gets_every_byte_once_and_in_order() {
-        let mut socket = Narrow {
-            taken: Vec::new(),
-            room: 4,
-        };
+        let mut socket = Narrow { taken: Vec::new(), room: 4 };
         let mut unsent = Unsent::default();
         unsent.write(&mut socket, b"abcdef").expect("open");
         unsent.write(&mut socket, b"ghi").expect("open");

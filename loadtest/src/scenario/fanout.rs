@@ -81,15 +81,9 @@ struct Edge {
 impl<D: Door> Run<D> {
     fn new(mut pool: Pool<D>, clock: Clock, options: &cli::Fanout) -> anyhow::Result<Self> {
         let topics = options.topics;
-        pool.open(
-            (0..topics as usize).map(|index| name(index, topics)),
-            Role::Publisher,
-        )?;
+        pool.open((0..topics as usize).map(|index| name(index, topics)), Role::Publisher)?;
         let subscriber_count = topics as usize * options.subscribers as usize;
-        pool.open(
-            (0..subscriber_count).map(|index| name(index, topics)),
-            Role::Subscriber,
-        )?;
+        pool.open((0..subscriber_count).map(|index| name(index, topics)), Role::Subscriber)?;
         let mut ledger = Ledger::new(topics, options.subscribers, options.payload);
         if options.rate.is_none() {
             ledger.close_loop(options.window);
@@ -151,11 +145,7 @@ impl<D: Door> Run<D> {
 
     /// Sends what may go out; whether there was anything.
     fn publish(&mut self, now: u64) -> bool {
-        if self.schedule.is_some() {
-            self.publish_due(now)
-        } else {
-            self.publish_credit()
-        }
+        if self.schedule.is_some() { self.publish_due(now) } else { self.publish_credit() }
     }
 
     fn publish_credit(&mut self) -> bool {
@@ -164,8 +154,7 @@ impl<D: Door> Run<D> {
             // Thousands of topics take milliseconds: each gets its own time.
             let now = self.clock.now();
             for _ in 0..credit {
-                self.ledger
-                    .publish(self.pool.door(), topic, now, &mut self.out);
+                self.ledger.publish(self.pool.door(), topic, now, &mut self.out);
             }
             self.send(topic);
             any = true;
@@ -179,17 +168,13 @@ impl<D: Door> Run<D> {
             if last.is_some_and(|topic| self.pool.unsent_len(topic as usize) > UNSENT_LEN_MAX) {
                 break;
             }
-            let next = self
-                .schedule
-                .as_mut()
-                .and_then(|schedule| schedule.next(now));
+            let next = self.schedule.as_mut().and_then(|schedule| schedule.next(now));
             let Some((number, due)) = next else {
                 break;
             };
             let topic = number % u64::from(self.topics);
             let topic = u32::try_from(topic).expect("less than a u32");
-            self.ledger
-                .publish(self.pool.door(), topic, due, &mut self.out);
+            self.ledger.publish(self.pool.door(), topic, due, &mut self.out);
             // With one topic, all that is due leaves in one write.
             if self.topics > 1 {
                 self.send(topic);
@@ -220,13 +205,7 @@ impl<D: Door> Run<D> {
     }
 
     fn turn(&mut self) -> anyhow::Result<usize> {
-        let Self {
-            pool,
-            ledger,
-            samples,
-            topics,
-            ..
-        } = self;
+        let Self { pool, ledger, samples, topics, .. } = self;
         let count = pool.turn(Wait::Spin, |index, now, seen| match seen {
             Seen::Publication(payload) => {
                 let index = u32::try_from(index).expect("connections are counted in u32");
@@ -313,9 +292,7 @@ fn report<D>(
     };
     report.notes = notes(&report, options);
     if run.stalled {
-        report
-            .notes
-            .push("stalled: nothing came for 5 s, so the run ended early".to_owned());
+        report.notes.push("stalled: nothing came for 5 s, so the run ended early".to_owned());
     }
     if run.flowing {
         let count = grouped(run.ledger.outstanding());

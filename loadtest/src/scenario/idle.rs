@@ -36,9 +36,7 @@ pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
     };
     let before = Usage::of(pids)?;
     let names = (0..options.connections).map(|index| topic_name(index % options.topics));
-    let opening = hold
-        .pool
-        .open(names.collect::<Vec<_>>().into_iter(), Role::Subscriber)?;
+    let opening = hold.pool.open(names.collect::<Vec<_>>().into_iter(), Role::Subscriber)?;
     let opened = Usage::of(pids)?;
     hold.turns_for(options.hold)?;
     let rested = Usage::of(pids)?;
@@ -55,10 +53,7 @@ pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
         rss_per_connection_after_message: options
             .message
             .then(|| per_connection((after - before).rss_bytes)),
-        busy_while_held: per(
-            (rested - opened).cpu.as_secs_f64(),
-            options.hold.as_secs_f64(),
-        ),
+        busy_while_held: per((rested - opened).cpu.as_secs_f64(), options.hold.as_secs_f64()),
     };
     let report = report::Idle {
         origin,
@@ -89,9 +84,7 @@ struct Hold {
 impl Hold {
     fn turns_for(&mut self, duration: Duration) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while let Some(left) = duration
-            .checked_sub(begun.elapsed())
-            .filter(|left| !left.is_zero())
+        while let Some(left) = duration.checked_sub(begun.elapsed()).filter(|left| !left.is_zero())
         {
             self.turn(left.min(NAP))?;
         }
@@ -99,12 +92,7 @@ impl Hold {
     }
 
     fn turn(&mut self, nap: Duration) -> anyhow::Result<()> {
-        let Self {
-            pool,
-            received,
-            faults,
-            samples,
-        } = self;
+        let Self { pool, received, faults, samples } = self;
         pool.turn(Wait::Sleep(nap), |index, _, seen| match seen {
             Seen::Publication(payload) if payload == MESSAGE => received[index] += 1,
             Seen::Publication(_) => faults.corrupted += 1,

@@ -15,11 +15,7 @@ pub(crate) enum Verdict {
 
 impl From<&Faults> for Verdict {
     fn from(faults: &Faults) -> Self {
-        if faults.total() == 0 {
-            Self::Good
-        } else {
-            Self::Faulty
-        }
+        if faults.total() == 0 { Self::Good } else { Self::Faulty }
     }
 }
 

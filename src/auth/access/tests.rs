@@ -15,10 +15,7 @@ const EVERYTHING: Result<Identity, Refusal> = Ok(Identity::ALL);
 
 fn access(anonymous: Anonymous, listen: &str) -> Access {
     let api_keys = ["first", "second", ""].map(|key| Secret::new(key.to_owned()));
-    let config = AuthConfig {
-        anonymous,
-        api_keys: api_keys.into(),
-    };
+    let config = AuthConfig { anonymous, api_keys: api_keys.into() };
     let address: SocketAddr = listen.parse().expect("an address");
     Access::new(config, &[address])
 }
@@ -33,10 +30,7 @@ fn request(uri: &str, headers: Headers) -> Parts {
 
 fn identify(access: &Access, uri: &str, headers: Headers) -> Result<Identity, Refusal> {
     match access.identify(&request(uri, headers)) {
-        Ok(Identified {
-            identity,
-            used_bearer,
-        }) => {
+        Ok(Identified { identity, used_bearer }) => {
             assert_eq!(used_bearer, None);
             Ok(identity)
         }
@@ -91,16 +85,8 @@ fn the_first_credential_decides() {
         ("/", &[("cookie", "fanwire_token=a.b.c")], bad),
         ("/", &[("cookie", "a=b; fanwire_token=a.b.c")], bad),
         // The order: Authorization, X-API-Key, subprotocol, query, cookie.
-        (
-            "/",
-            &[("authorization", "apikey first"), ("x-api-key", "third")],
-            EVERYTHING,
-        ),
-        (
-            "/",
-            &[("x-api-key", "first"), ("authorization", "Bearer a.b.c")],
-            bad,
-        ),
+        ("/", &[("authorization", "apikey first"), ("x-api-key", "third")], EVERYTHING),
+        ("/", &[("x-api-key", "first"), ("authorization", "Bearer a.b.c")], bad),
         (
             "/?token=a",
             &[
@@ -118,11 +104,7 @@ fn the_first_credential_decides() {
     // Where anonymous clients may do everything, a bad credential still is refused.
     let access = access(Anonymous::All, "10.0.0.1:8080");
     for (uri, headers, expected) in cases {
-        assert_eq!(
-            identify(&access, uri, headers),
-            *expected,
-            "{uri} {headers:?}"
-        );
+        assert_eq!(identify(&access, uri, headers), *expected, "{uri} {headers:?}");
     }
 }
 
@@ -151,10 +133,8 @@ fn loopback_is_effective_only_while_every_listener_is_on_loopback() {
         (&["127.0.0.1:80", "10.0.0.1:80"], false),
         (&[], false),
     ] {
-        let addresses: Vec<SocketAddr> = listen
-            .iter()
-            .map(|text| text.parse().expect("an address"))
-            .collect();
+        let addresses: Vec<SocketAddr> =
+            listen.iter().map(|text| text.parse().expect("an address")).collect();
         let access = Access::new(AuthConfig::default(), &addresses);
         assert_eq!(access.is_loopback_effective(), expected, "{listen:?}");
     }
@@ -184,38 +164,19 @@ fn loopback_takes_only_names_of_this_machine_and_no_proxies() {
         (&[("host", "[::1].evil.example")], host),
         (&[("host", "evil@localhost")], host),
         (&[("host", "localhost"), ("host", "evil.example")], host),
-        (
-            &[("host", "localhost"), ("forwarded", "for=1.2.3.4")],
-            proxy,
-        ),
-        (
-            &[("host", "localhost"), ("x-forwarded-for", "1.2.3.4")],
-            proxy,
-        ),
-        (
-            &[("host", "localhost"), ("X-Forwarded-Proto", "https")],
-            proxy,
-        ),
+        (&[("host", "localhost"), ("forwarded", "for=1.2.3.4")], proxy),
+        (&[("host", "localhost"), ("x-forwarded-for", "1.2.3.4")], proxy),
+        (&[("host", "localhost"), ("X-Forwarded-Proto", "https")], proxy),
         (&[("host", "localhost"), ("x-real-ip", "1.2.3.4")], proxy),
         (&[("host", "localhost"), ("via", "1.1 proxy")], proxy),
         (&[("host", "evil.example"), ("via", "1.1 proxy")], proxy),
         // A good key needs no loopback access, a bad one does not fall back to it.
-        (
-            &[("host", "evil.example"), ("x-api-key", "first")],
-            EVERYTHING,
-        ),
+        (&[("host", "evil.example"), ("x-api-key", "first")], EVERYTHING),
         (&[("via", "1.1 proxy"), ("x-api-key", "first")], EVERYTHING),
-        (
-            &[("host", "localhost"), ("x-api-key", "third")],
-            Err(Refusal::TokenInvalid),
-        ),
+        (&[("host", "localhost"), ("x-api-key", "third")], Err(Refusal::TokenInvalid)),
     ];
     let access = access(Anonymous::Loopback, "127.0.0.1:8080");
     for (headers, expected) in cases {
-        assert_eq!(
-            identify(&access, "/topics/a", headers),
-            *expected,
-            "{headers:?}"
-        );
+        assert_eq!(identify(&access, "/topics/a", headers), *expected, "{headers:?}");
     }
 }

@@ -41,10 +41,7 @@ impl Host {
             tcp_memory: numbers("net/ipv4/tcp_mem")
                 .last()
                 .map(|pages| pages.saturating_mul(PAGE_LEN)),
-            memory: [machine_memory(), cgroup_memory()]
-                .into_iter()
-                .flatten()
-                .min(),
+            memory: [machine_memory(), cgroup_memory()].into_iter().flatten().min(),
         }
     }
 }
@@ -61,9 +58,7 @@ fn machine_memory() -> Option<u64> {
 }
 
 fn memory_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -47,9 +47,7 @@ fn found(loaded: &Loaded) -> (Vec<String>, u8) {
     let mut findings = host_findings(config, &Host::read());
     let addresses = [Some(config.listen), config.admin_listen];
     findings.extend(addresses.into_iter().flatten().filter_map(address_finding));
-    let has_fault = findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error);
+    let has_fault = findings.iter().any(|finding| finding.severity == Severity::Error);
     let warnings = loaded.warnings.iter();
     let mut lines: Vec<_> = warnings
         .map(|problem| format!("warning: {problem}"))
@@ -87,11 +85,7 @@ impl fmt::Display for Finding {
 
 fn warning(text: String, fix: String) -> Finding {
     let severity = Severity::Warning;
-    Finding {
-        severity,
-        text,
-        fix,
-    }
+    Finding { severity, text, fix }
 }
 
 /// What stands against the connections that `config` wants; a value that is unknown never does.
@@ -306,10 +300,7 @@ mod tests {
         config.limits.connections_max = 6000;
         config.private_fd_tables = true;
         config.workers = 2;
-        let host = Host {
-            descriptors: (1024, 4096),
-            ..large()
-        };
+        let host = Host { descriptors: (1024, 4096), ..large() };
         check(&config, &host, &[]);
     }
 

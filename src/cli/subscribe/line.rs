@@ -18,10 +18,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(pending: BytesMut) -> Self {
-        Self {
-            pending,
-            searched: 0,
-        }
+        Self { pending, searched: 0 }
     }
 
     /// Takes more of the stream.

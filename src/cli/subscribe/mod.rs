@@ -45,11 +45,7 @@ pub(super) fn run(arguments: SubscribeArguments) -> anyhow::Result<ExitCode> {
 
 /// Runs until a stream fails for good or nobody reads the output.
 async fn subscribe(arguments: SubscribeArguments, client: Client) -> anyhow::Result<()> {
-    let show = if arguments.json {
-        Show::Objects
-    } else {
-        Show::Data
-    };
+    let show = if arguments.json { Show::Objects } else { Show::Data };
     let (tx, mut rx) = mpsc::channel(QUEUE_COUNT_MAX);
     let mut streams = JoinSet::new();
     for topic in arguments.topics {
@@ -115,10 +111,7 @@ impl Follower {
             let Err(error) = self.connect_and_print().await;
             if !is_retried(&error) {
                 let topic = self.stream.topic().to_owned();
-                return FollowError {
-                    topic,
-                    source: error,
-                };
+                return FollowError { topic, source: error };
             }
             // A server that takes a connection only to end it is not hurried.
             if began.elapsed() >= DELAY_MAX {

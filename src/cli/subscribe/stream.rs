@@ -75,12 +75,7 @@ impl Shown {
 
 impl Stream {
     pub(super) fn new(topic: String, since: Option<Since>, show: Show) -> Self {
-        Self {
-            topic,
-            show,
-            since,
-            was_open: false,
-        }
+        Self { topic, show, since, was_open: false }
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -136,9 +131,9 @@ impl Stream {
         }
         self.since = now;
         match (asked, is_first) {
-            (Some(asked), _) => Some(format!(
-                "not recovered from {asked}: publications may be missing here"
-            )),
+            (Some(asked), _) => {
+                Some(format!("not recovered from {asked}: publications may be missing here"))
+            }
             (None, true) => None,
             (None, false) => {
                 Some("reconnected; without history, publications may be missing here".to_owned())
@@ -181,10 +176,7 @@ mod tests {
         assert_eq!(take(&mut stream, line), Seen::default());
         assert_eq!(stream.since().as_deref(), Some("e1:4"));
         let line = r#"{"topic":"news","offset":5,"epoch":"e1","time":1,"data":"a\nb","new":[]}"#;
-        assert_eq!(
-            take(&mut stream, line).print.as_deref(),
-            Some(&b"a\nb\n"[..])
-        );
+        assert_eq!(take(&mut stream, line).print.as_deref(), Some(&b"a\nb\n"[..]));
         let line = r#"{"topic":"news","offset":6,"epoch":"e1","time":1,"data64":"/wA="}"#;
         let print = take(&mut stream, line).print;
         assert_eq!(print.as_deref(), Some(&b"\xff\0\n"[..]));
@@ -228,10 +220,7 @@ mod tests {
     #[test]
     fn objects_are_printed_as_received() {
         let mut stream = Stream::new("news".to_owned(), None, Show::Objects);
-        for line in [
-            r#"{"ping": {}}"#,
-            r#"{"offset":1,"epoch":"e","data64":"AA=="}"#,
-        ] {
+        for line in [r#"{"ping": {}}"#, r#"{"offset":1,"epoch":"e","data64":"AA=="}"#] {
             let print = take(&mut stream, line).print.unwrap_or_default();
             assert_eq!(print, format!("{line}\n"));
         }

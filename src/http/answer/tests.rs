@@ -1,9 +1,6 @@
 //! Bytes and headers of every answer.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a JSON value indexes without a panic"
-)]
+#![expect(clippy::indexing_slicing, reason = "a JSON value indexes without a panic")]
 
 use std::sync::Arc;
 
@@ -25,15 +22,8 @@ fn at(offset: u64) -> Option<Position> {
 }
 
 fn publication(sequence: u64, kind: PayloadKind, data: &[u8]) -> Arc<Publication> {
-    let draft = Draft {
-        payload: plain::payload(kind, data),
-        session: None,
-        user: None,
-    };
-    let stamp = Stamp {
-        wall: 1_000,
-        ..Stamp::now()
-    };
+    let draft = Draft { payload: plain::payload(kind, data), session: None, user: None };
+    let stamp = Stamp { wall: 1_000, ..Stamp::now() };
     Arc::new(Publication::new(sequence, Epoch::parse("e1"), stamp, draft))
 }
 
@@ -61,19 +51,11 @@ fn every_refusal_has_an_answer_with_its_status_and_headers() {
         assert_eq!(answer.status().as_u16(), refusal.status());
         let body: Value = serde_json::from_slice(answer.body()).expect("JSON");
         assert_eq!(body["error"]["code"], refusal.code());
-        assert!(
-            body["error"]["message"]
-                .as_str()
-                .is_some_and(|text| !text.is_empty())
-        );
+        assert!(body["error"]["message"].as_str().is_some_and(|text| !text.is_empty()));
         let mut expected = match refusal.status() {
             401 => vec!["www-authenticate: Bearer"],
             405 => vec!["allow: GET, OPTIONS"],
-            426 => vec![
-                "connection: Upgrade",
-                "sec-websocket-version: 13",
-                "upgrade: websocket",
-            ],
+            426 => vec!["connection: Upgrade", "sec-websocket-version: 13", "upgrade: websocket"],
             429 | 503 => vec!["retry-after: 1"],
             _ => vec![],
         };
@@ -86,22 +68,14 @@ fn every_refusal_has_an_answer_with_its_status_and_headers() {
 #[test]
 fn a_published_body_shows_the_position_where_there_is_one() {
     for (position, acceptance, expected) in [
-        (
-            at(7),
-            Acceptance::New,
-            r#"{"topic":"a\"b","offset":7,"epoch":"e1"}"#,
-        ),
+        (at(7), Acceptance::New, r#"{"topic":"a\"b","offset":7,"epoch":"e1"}"#),
         (
             at(7),
             Acceptance::Duplicate,
             r#"{"topic":"a\"b","offset":7,"epoch":"e1","duplicate":true}"#,
         ),
         (None, Acceptance::New, r#"{"topic":"a\"b"}"#),
-        (
-            None,
-            Acceptance::Duplicate,
-            r#"{"topic":"a\"b","duplicate":true}"#,
-        ),
+        (None, Acceptance::Duplicate, r#"{"topic":"a\"b","duplicate":true}"#),
     ] {
         assert_eq!(published_body(&topic(), position, acceptance), expected);
     }
@@ -109,20 +83,13 @@ fn a_published_body_shows_the_position_where_there_is_one() {
 
 #[test]
 fn a_history_body_lists_publication_objects() {
-    let (text, binary) = (
-        publication(1, PayloadKind::Text, b"hi\n"),
-        publication(2, PayloadKind::Binary, b"\xff"),
-    );
+    let (text, binary) =
+        (publication(1, PayloadKind::Text, b"hi\n"), publication(2, PayloadKind::Binary, b"\xff"));
     let first = json!({"topic": "a\"b", "offset": 1, "epoch": "e1", "time": 1000, "data": "hi\n"});
     let second =
         json!({"topic": "a\"b", "offset": 2, "epoch": "e1", "time": 1000, "data64": "/w=="});
     for (position, recovered, publications, expected) in [
-        (
-            None,
-            None,
-            vec![],
-            json!({"epoch": "", "offset": 0, "publications": []}),
-        ),
+        (None, None, vec![], json!({"epoch": "", "offset": 0, "publications": []})),
         (
             at(2),
             None,

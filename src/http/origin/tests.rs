@@ -22,9 +22,9 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 /// Checks an origin; `Ok("")` stands for "no header is due".
 fn check(allowed: &[&str], lines: &[(&'static str, &str)]) -> Result<String, Refusal> {
     match policy(allowed).check(&headers(lines)) {
-        Ok(value) => Ok(value.map_or(String::new(), |value| {
-            value.to_str().expect("ASCII").to_owned()
-        })),
+        Ok(value) => {
+            Ok(value.map_or(String::new(), |value| value.to_str().expect("ASCII").to_owned()))
+        }
         Err(refused) => Err(refused.refusal),
     }
 }
@@ -44,11 +44,7 @@ fn an_empty_list_allows_the_same_host_only() {
         ("127.0.0.1:8080", "http://127.0.0.1:8080", true),
         ("[::1]:8080", "http://[::1]:8080", true),
         ("[::1]", "http://[::1]:80", true),
-        (
-            "xn--bcher-kva.example",
-            "https://xn--bcher-kva.example",
-            true,
-        ),
+        ("xn--bcher-kva.example", "https://xn--bcher-kva.example", true),
         ("good.com", "http://good.com:443", false),
         ("good.com", "https://good.com:80", false),
         ("good.com", "http://good.com:8080", false),
@@ -66,11 +62,7 @@ fn an_empty_list_allows_the_same_host_only() {
         ("", "http://", false),
         ("", "file://", false),
     ] {
-        let expected = if allowed {
-            Ok(origin.to_owned())
-        } else {
-            Err(Refusal::OriginNotAllowed)
-        };
+        let expected = if allowed { Ok(origin.to_owned()) } else { Err(Refusal::OriginNotAllowed) };
         let got = check(&[], &[("host", host), ("origin", origin)]);
         assert_eq!(got, expected, "{origin} at {host}");
     }
@@ -110,21 +102,14 @@ fn a_star_allows_any_origin_and_stays_a_star() {
 
 #[test]
 fn no_origin_is_no_page_and_two_are_refused() {
-    let twice = [
-        ("host", "a"),
-        ("origin", "http://a"),
-        ("origin", "http://a"),
-    ];
+    let twice = [("host", "a"), ("origin", "http://a"), ("origin", "http://a")];
     for allowed in [&[][..], &["*"], &["http://a"]] {
         assert_eq!(check(allowed, &[("host", "a")]), Ok(String::new()));
         assert_eq!(check(allowed, &twice), Err(Refusal::OriginNotAllowed));
     }
     let hosts = [("host", "a"), ("host", "b"), ("origin", "http://a")];
     assert_eq!(check(&[], &hosts), Err(Refusal::OriginNotAllowed));
-    assert_eq!(
-        check(&[], &[("origin", "http://a")]),
-        Err(Refusal::OriginNotAllowed)
-    );
+    assert_eq!(check(&[], &[("origin", "http://a")]), Err(Refusal::OriginNotAllowed));
 }
 
 #[test]
@@ -165,14 +150,7 @@ fn the_answer_says_what_a_page_may_do() {
     for (allow_origin, expected) in [
         (None, vec![]),
         (Some("*"), vec!["access-control-allow-origin: *", expose]),
-        (
-            Some("http://a"),
-            vec![
-                "access-control-allow-origin: http://a",
-                expose,
-                "vary: Origin",
-            ],
-        ),
+        (Some("http://a"), vec!["access-control-allow-origin: http://a", expose, "vary: Origin"]),
     ] {
         let allow_origin = allow_origin.map(HeaderValue::from_static);
         let mut headers = HeaderMap::new();

@@ -7,12 +7,8 @@ use super::{Echo, Format, PARAMETERS_MAX, Query};
 use crate::hub::{Epoch, Since, Start};
 use crate::reason::Refusal;
 
-const DEFAULT: Query = Query {
-    echo: Echo::On,
-    format: Format::Native,
-    limit: 100,
-    start: Start::Live,
-};
+const DEFAULT: Query =
+    Query { echo: Echo::On, format: Format::Native, limit: 100, start: Start::Live };
 
 fn since(offset: u64) -> Start {
     let epoch = Epoch::parse("e1");

@@ -67,13 +67,7 @@ impl ClientHead {
             return Ok(None);
         };
         let len = bytes.len().saturating_sub(rest.len());
-        Ok(Some(Self {
-            opcode,
-            is_final,
-            mask,
-            payload_len,
-            len,
-        }))
+        Ok(Some(Self { opcode, is_final, mask, payload_len, len }))
     }
 
     /// Whether the frame is a ping, a pong or a close.
@@ -155,15 +149,11 @@ fn announced_len(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Protoco
 /// Checks a data frame against what its message has left.
 fn limited_len(len: u64, limits: DecoderLimits, message: Progress) -> Result<usize, DecodeError> {
     if message.fragments >= limits.fragments_max {
-        return Err(DecodeError::TooManyFragments {
-            limit: limits.fragments_max,
-        });
+        return Err(DecodeError::TooManyFragments { limit: limits.fragments_max });
     }
     let room = limits.message_len_max.saturating_sub(message.len);
     match usize::try_from(len) {
         Ok(len) if len <= room => Ok(len),
-        _ => Err(DecodeError::TooLong {
-            limit: limits.message_len_max,
-        }),
+        _ => Err(DecodeError::TooLong { limit: limits.message_len_max }),
     }
 }

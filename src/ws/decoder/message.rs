@@ -25,19 +25,11 @@ pub(super) struct PartialMessage {
 
 impl PartialMessage {
     pub(super) fn new(kind: MessageKind) -> Self {
-        Self {
-            kind,
-            data: Vec::new(),
-            valid_len: 0,
-            fragments: 0,
-        }
+        Self { kind, data: Vec::new(), valid_len: 0, fragments: 0 }
     }
 
     pub(super) fn progress(&self) -> Progress {
-        Progress {
-            len: self.data.len(),
-            fragments: self.fragments,
-        }
+        Progress { len: self.data.len(), fragments: self.fragments }
     }
 
     pub(super) fn held_len(&self) -> usize {

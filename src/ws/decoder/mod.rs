@@ -35,10 +35,7 @@ pub struct DecoderLimits {
 
 impl From<&Limits> for DecoderLimits {
     fn from(limits: &Limits) -> Self {
-        Self {
-            message_len_max: limits.message_bytes_max,
-            fragments_max: limits.fragments_max,
-        }
+        Self { message_len_max: limits.message_bytes_max, fragments_max: limits.fragments_max }
     }
 }
 
@@ -135,17 +132,11 @@ impl Decoder {
         let frame = match reading.0.as_mut().and_then(|partial| partial.frame.take()) {
             Some(frame) => frame,
             None => match self.next_head(reading, input)? {
-                Some(head) => PartialFrame {
-                    head,
-                    received_len: 0,
-                },
+                Some(head) => PartialFrame { head, received_len: 0 },
                 None => return Ok(None),
             },
         };
-        let PartialFrame {
-            head,
-            received_len: offset,
-        } = frame;
+        let PartialFrame { head, received_len: offset } = frame;
         let missing_len = head.payload_len.saturating_sub(offset);
         let bytes = input.take(missing_len);
         let is_last = bytes.len() == missing_len;
@@ -157,12 +148,7 @@ impl Decoder {
             }
         }
         unmask_in_place(bytes, head.mask, offset);
-        Ok(Some(Piece {
-            head,
-            offset,
-            bytes,
-            is_last,
-        }))
+        Ok(Some(Piece { head, offset, bytes, is_last }))
     }
 
     /// Takes the next head, or keeps what there is of it.
@@ -196,12 +182,7 @@ impl Decoder {
         reading: &mut Reading,
         piece: &Piece<'a>,
     ) -> Result<Option<Event<'a>>, DecodeError> {
-        let Piece {
-            head,
-            offset,
-            bytes,
-            is_last,
-        } = *piece;
+        let Piece { head, offset, bytes, is_last } = *piece;
         let kind = match head.opcode {
             OpCode::Text => MessageKind::Text,
             _ => MessageKind::Binary,
@@ -210,10 +191,7 @@ impl Decoder {
             if kind == MessageKind::Text && simdutf8::basic::from_utf8(bytes).is_err() {
                 return Err(ProtocolFault::Utf8.into());
             }
-            return Ok(Some(Event::Message {
-                kind,
-                data: Cow::Borrowed(bytes),
-            }));
+            return Ok(Some(Event::Message { kind, data: Cow::Borrowed(bytes) }));
         }
 
         let message = &mut reading.partial().message;
@@ -224,9 +202,7 @@ impl Decoder {
         let more_len_max = if head.is_final {
             head.payload_len.saturating_sub(offset)
         } else {
-            self.limits
-                .message_len_max
-                .saturating_sub(under_way.progress().len)
+            self.limits.message_len_max.saturating_sub(under_way.progress().len)
         };
         under_way.append(bytes, more_len_max)?;
 
@@ -235,10 +211,7 @@ impl Decoder {
             return Ok(None);
         };
         let (kind, data) = whole.finish()?;
-        Ok(Some(Event::Message {
-            kind,
-            data: Cow::Owned(data),
-        }))
+        Ok(Some(Event::Message { kind, data: Cow::Owned(data) }))
     }
 }
 
@@ -284,11 +257,7 @@ impl Reading {
     }
 
     fn progress(&self) -> Option<Progress> {
-        self.0
-            .as_ref()?
-            .message
-            .as_ref()
-            .map(PartialMessage::progress)
+        self.0.as_ref()?.message.as_ref().map(PartialMessage::progress)
     }
 
     fn free_if_done(&mut self) {
@@ -313,9 +282,7 @@ impl Partial {
 
     fn held_len(&self) -> usize {
         let message_len = self.message.as_ref().map_or(0, PartialMessage::held_len);
-        size_of::<Self>()
-            .saturating_add(message_len)
-            .saturating_add(self.control.capacity())
+        size_of::<Self>().saturating_add(message_len).saturating_add(self.control.capacity())
     }
 }
 

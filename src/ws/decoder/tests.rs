@@ -20,17 +20,10 @@ use crate::ws::MessageKind;
 
 mod reference;
 
-const LIMITS: DecoderLimits = DecoderLimits {
-    message_len_max: 300,
-    fragments_max: 5,
-};
+const LIMITS: DecoderLimits = DecoderLimits { message_len_max: 300, fragments_max: 5 };
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-const TOO_LONG: DecodeError = DecodeError::TooLong {
-    limit: LIMITS.message_len_max,
-};
-const TOO_MANY: DecodeError = DecodeError::TooManyFragments {
-    limit: LIMITS.fragments_max,
-};
+const TOO_LONG: DecodeError = DecodeError::TooLong { limit: LIMITS.message_len_max };
+const TOO_MANY: DecodeError = DecodeError::TooManyFragments { limit: LIMITS.fragments_max };
 
 const FIN: u8 = 0x80;
 const CONTINUATION: u8 = 0;
@@ -61,10 +54,7 @@ fn decode(reads: impl IntoIterator<Item = Vec<u8>>) -> Outcome {
                 Ok(Some(event)) => events.push(owned(event)),
                 Ok(None) => break,
                 Err(error) => {
-                    return Outcome {
-                        events,
-                        end: Err(error),
-                    };
+                    return Outcome { events, end: Err(error) };
                 }
             }
         }
@@ -72,10 +62,7 @@ fn decode(reads: impl IntoIterator<Item = Vec<u8>>) -> Outcome {
         assert!(reading.held_len() <= 2 * fed_len + size_of::<Partial>());
         assert_eq!(reading.is_idle(), reading.held_len() == 0);
     }
-    Outcome {
-        events,
-        end: Ok(reading.is_idle()),
-    }
+    Outcome { events, end: Ok(reading.is_idle()) }
 }
 
 fn decode_whole(bytes: &[u8]) -> Outcome {
@@ -89,10 +76,7 @@ fn decode_bytewise(bytes: &[u8]) -> Outcome {
 fn owned(event: Event<'_>) -> Event<'static> {
     let own = |data: Cow<'_, [u8]>| Cow::Owned(data.into_owned());
     match event {
-        Event::Message { kind, data } => Event::Message {
-            kind,
-            data: own(data),
-        },
+        Event::Message { kind, data } => Event::Message { kind, data: own(data) },
         Event::Ping(data) => Event::Ping(own(data)),
         Event::Pong(data) => Event::Pong(own(data)),
         Event::Close(code) => Event::Close(code),
@@ -101,29 +85,18 @@ fn owned(event: Event<'_>) -> Event<'static> {
 
 fn text(data: &str) -> Event<'static> {
     let data = Cow::Owned(data.as_bytes().to_vec());
-    Event::Message {
-        kind: MessageKind::Text,
-        data,
-    }
+    Event::Message { kind: MessageKind::Text, data }
 }
 
 fn binary(data: &[u8]) -> Event<'static> {
     let data = Cow::Owned(data.to_vec());
-    Event::Message {
-        kind: MessageKind::Binary,
-        data,
-    }
+    Event::Message { kind: MessageKind::Binary, data }
 }
 
 /// A masked frame in the shortest form.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = head(first, payload.len());
-    bytes.extend(
-        payload
-            .iter()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     bytes
 }
 
@@ -150,11 +123,7 @@ fn check(
     let expected = Outcome { events, end };
     assert_eq!(decode_whole(&bytes), expected, "{name}, in one read");
     assert_eq!(decode_bytewise(&bytes), expected, "{name}, byte by byte");
-    assert_eq!(
-        reference::decode(&bytes, LIMITS),
-        expected,
-        "{name}, by the reference"
-    );
+    assert_eq!(reference::decode(&bytes, LIMITS), expected, "{name}, by the reference");
 }
 
 fn check_fault(name: &str, frames: &[Vec<u8>], fault: ProtocolFault) {
@@ -164,24 +133,9 @@ fn check_fault(name: &str, frames: &[Vec<u8>], fault: ProtocolFault) {
 #[test]
 fn whole_messages_and_control_frames_are_handed_out() {
     check("nothing", &[], vec![], Ok(true));
-    check(
-        "text",
-        &[frame(FIN | TEXT, b"hello")],
-        vec![text("hello")],
-        Ok(true),
-    );
-    check(
-        "empty text",
-        &[frame(FIN | TEXT, b"")],
-        vec![text("")],
-        Ok(true),
-    );
-    check(
-        "binary",
-        &[frame(FIN | BINARY, b"\xff\x00")],
-        vec![binary(b"\xff\x00")],
-        Ok(true),
-    );
+    check("text", &[frame(FIN | TEXT, b"hello")], vec![text("hello")], Ok(true));
+    check("empty text", &[frame(FIN | TEXT, b"")], vec![text("")], Ok(true));
+    check("binary", &[frame(FIN | BINARY, b"\xff\x00")], vec![binary(b"\xff\x00")], Ok(true));
     for len in [125, 126, 127, 255, 256, 300] {
         check(
             "lengths",
@@ -192,11 +146,7 @@ fn whole_messages_and_control_frames_are_handed_out() {
     }
     check(
         "controls",
-        &[
-            frame(FIN | PING, b""),
-            frame(FIN | PING, &[1; 125]),
-            frame(FIN | PONG, b"beat"),
-        ],
+        &[frame(FIN | PING, b""), frame(FIN | PING, &[1; 125]), frame(FIN | PONG, b"beat")],
         vec![
             Event::Ping(b"".into()),
             Event::Ping(vec![1; 125].into()),
@@ -214,10 +164,7 @@ fn whole_messages_and_control_frames_are_handed_out() {
 
 #[test]
 fn long_frames_have_the_longest_head() {
-    let limits = DecoderLimits {
-        message_len_max: 70_000,
-        fragments_max: 1,
-    };
+    let limits = DecoderLimits { message_len_max: 70_000, fragments_max: 1 };
     for len in [65_535, 65_536, 70_000] {
         let mut bytes = frame(FIN | BINARY, &vec![7; len]);
         let mut input = Input::new(&mut bytes);
@@ -242,68 +189,35 @@ fn fragments_are_joined_and_control_frames_may_stand_between_them() {
     );
     check(
         "empty fragments",
-        &[
-            frame(BINARY, b""),
-            frame(CONTINUATION, b""),
-            frame(FIN | CONTINUATION, b""),
-        ],
+        &[frame(BINARY, b""), frame(CONTINUATION, b""), frame(FIN | CONTINUATION, b"")],
         vec![binary(b"")],
         Ok(true),
     );
     check("unfinished", &[frame(BINARY, b"abc")], vec![], Ok(false));
-    check(
-        "half a head",
-        &[frame(FIN | TEXT, b"a"), vec![0x81]],
-        vec![text("a")],
-        Ok(false),
-    );
+    check("half a head", &[frame(FIN | TEXT, b"a"), vec![0x81]], vec![text("a")], Ok(false));
 }
 
 #[test]
 fn heads_that_break_the_protocol_are_faults() {
     for bits in [0x10, 0x20, 0x40, 0x70] {
-        check_fault(
-            "reserved bit",
-            &[vec![FIN | bits | TEXT]],
-            ProtocolFault::ReservedBits,
-        );
-        check_fault(
-            "reserved bit",
-            &[vec![FIN | bits | PING]],
-            ProtocolFault::ReservedBits,
-        );
+        check_fault("reserved bit", &[vec![FIN | bits | TEXT]], ProtocolFault::ReservedBits);
+        check_fault("reserved bit", &[vec![FIN | bits | PING]], ProtocolFault::ReservedBits);
     }
     for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
-        check_fault(
-            "opcode",
-            &[vec![FIN | opcode]],
-            ProtocolFault::ReservedOpcode,
-        );
+        check_fault("opcode", &[vec![FIN | opcode]], ProtocolFault::ReservedOpcode);
     }
     for opcode in [TEXT, BINARY, CLOSE, PING, PONG] {
-        check_fault(
-            "unmasked",
-            &[vec![FIN | opcode, 0]],
-            ProtocolFault::Unmasked,
-        );
+        check_fault("unmasked", &[vec![FIN | opcode, 0]], ProtocolFault::Unmasked);
     }
     for opcode in [CLOSE, PING, PONG] {
-        check_fault(
-            "fragmented control",
-            &[vec![opcode]],
-            ProtocolFault::ControlFragmented,
-        );
+        check_fault("fragmented control", &[vec![opcode]], ProtocolFault::ControlFragmented);
         for len in [126, 127] {
             let bytes = vec![FIN | opcode, 0x80 | len];
             check_fault("long control", &[bytes], ProtocolFault::ControlTooLong);
         }
     }
     for first in [CONTINUATION, FIN | CONTINUATION] {
-        check_fault(
-            "no start",
-            &[vec![first]],
-            ProtocolFault::ContinuationUnexpected,
-        );
+        check_fault("no start", &[vec![first]], ProtocolFault::ContinuationUnexpected);
     }
     for opcode in [TEXT, BINARY] {
         let bytes = [frame(TEXT, b"a"), vec![FIN | opcode]];
@@ -336,10 +250,7 @@ fn announced_lengths_over_the_limit_end_it_at_the_head() {
     check("one over", &[head(FIN | TEXT, 301)], vec![], Err(TOO_LONG));
     let over_in_sum = [frame(BINARY, &[0; 200]), head(CONTINUATION, 101)];
     check("sum", &over_in_sum, vec![], Err(TOO_LONG));
-    let just_fits = [
-        frame(BINARY, &[0; 200]),
-        frame(FIN | CONTINUATION, &[0; 100]),
-    ];
+    let just_fits = [frame(BINARY, &[0; 200]), frame(FIN | CONTINUATION, &[0; 100])];
     check("just fits", &just_fits, vec![binary(&[0; 300])], Ok(true));
 }
 
@@ -347,10 +258,8 @@ fn announced_lengths_over_the_limit_end_it_at_the_head() {
 fn fragments_over_the_limit_end_it_even_when_empty() {
     let starts = iter::once(frame(BINARY, b"a"));
     for payload in [&b"a"[..], b""] {
-        let mut frames: Vec<_> = starts
-            .clone()
-            .chain(vec![frame(CONTINUATION, payload); 4])
-            .collect();
+        let mut frames: Vec<_> =
+            starts.clone().chain(vec![frame(CONTINUATION, payload); 4]).collect();
         check("unfinished", &frames, vec![], Ok(false));
         frames.push(frame(FIN | CONTINUATION, payload));
         check("one over", &frames, vec![], Err(TOO_MANY));
@@ -360,11 +269,7 @@ fn fragments_over_the_limit_end_it_even_when_empty() {
 #[test]
 fn faults_come_before_limits() {
     let interrupted = [frame(TEXT, b"a"), head(TEXT, 10_000)];
-    check_fault(
-        "interrupted",
-        &interrupted,
-        ProtocolFault::MessageInterrupted,
-    );
+    check_fault("interrupted", &interrupted, ProtocolFault::MessageInterrupted);
     let unmasked = [vec![FIN | TEXT, 127], vec![0x7f; 8]];
     check_fault("unmasked", &unmasked, ProtocolFault::Unmasked);
 }
@@ -373,46 +278,24 @@ fn faults_come_before_limits() {
 fn close_payloads_are_checked() {
     let close = |payload: &[u8]| [frame(FIN | CLOSE, payload)];
     check_fault("half a code", &close(b"\x03"), ProtocolFault::ClosePayload);
-    check_fault(
-        "1005",
-        &close(&1005_u16.to_be_bytes()),
-        ProtocolFault::CloseCode,
-    );
-    check_fault(
-        "999",
-        &close(&999_u16.to_be_bytes()),
-        ProtocolFault::CloseCode,
-    );
-    check_fault(
-        "reason",
-        &close(b"\x03\xe8\xce\xba\xe1"),
-        ProtocolFault::Utf8,
-    );
+    check_fault("1005", &close(&1005_u16.to_be_bytes()), ProtocolFault::CloseCode);
+    check_fault("999", &close(&999_u16.to_be_bytes()), ProtocolFault::CloseCode);
+    check_fault("reason", &close(b"\x03\xe8\xce\xba\xe1"), ProtocolFault::Utf8);
 }
 
 #[test]
 fn text_that_cannot_become_utf8_ends_it_at_that_byte() {
     let utf8 = |name: &str, frames: &[Vec<u8>]| check_fault(name, frames, ProtocolFault::Utf8);
     // A surrogate, an overlong form, beyond U+10FFFF, a lone continuation: each in a longer frame.
-    for bad in [
-        &b"\xed\xa0"[..],
-        b"\xe0\x80",
-        b"\xf4\x90",
-        b"\xf5",
-        b"\xc0",
-        b"\x80",
-        b"\xe2\x28",
-    ] {
+    for bad in [&b"\xed\xa0"[..], b"\xe0\x80", b"\xf4\x90", b"\xf5", b"\xc0", b"\x80", b"\xe2\x28"]
+    {
         let payload = [b"ok ", bad].concat();
         let whole = frame(TEXT, &payload);
         utf8("whole frame", std::slice::from_ref(&whole));
         let announced = [head(FIN | TEXT, 100), whole[6..].to_vec()].concat();
         utf8("incomplete frame", &[announced]);
         let (last, start) = payload.split_last().expect("not empty");
-        utf8(
-            "split over fragments",
-            &[frame(TEXT, start), frame(CONTINUATION, &[*last])],
-        );
+        utf8("split over fragments", &[frame(TEXT, start), frame(CONTINUATION, &[*last])]);
     }
     utf8("cut off", &[frame(FIN | TEXT, b"\xe2\x82")]);
     utf8(
@@ -424,11 +307,7 @@ fn text_that_cannot_become_utf8_ends_it_at_that_byte() {
 
 #[test]
 fn events_before_an_error_are_handed_out() {
-    let frames = [
-        frame(FIN | TEXT, b"one"),
-        frame(FIN | PING, b"two"),
-        vec![0x83],
-    ];
+    let frames = [frame(FIN | TEXT, b"one"), frame(FIN | PING, b"two"), vec![0x83]];
     let events = vec![text("one"), Event::Ping(b"two".into())];
     let fault = DecodeError::Protocol(ProtocolFault::ReservedOpcode);
     check("reserved opcode last", &frames, events, Err(fault));
@@ -440,17 +319,11 @@ fn a_caller_may_stop_after_any_event() {
     let second_len = frame(FIN | TEXT, b"two").len();
     let (decoder, mut reading) = (Decoder::new(LIMITS), Reading::default());
     let mut input = Input::new(&mut bytes);
-    assert_eq!(
-        decoder.next_event(&mut reading, &mut input),
-        Ok(Some(text("one")))
-    );
+    assert_eq!(decoder.next_event(&mut reading, &mut input), Ok(Some(text("one"))));
     assert_eq!(input.len(), second_len);
     let mut later = bytes.split_off(bytes.len() - second_len);
     let mut input = Input::new(&mut later);
-    assert_eq!(
-        decoder.next_event(&mut reading, &mut input),
-        Ok(Some(text("two")))
-    );
+    assert_eq!(decoder.next_event(&mut reading, &mut input), Ok(Some(text("two"))));
     assert_eq!(decoder.next_event(&mut reading, &mut input), Ok(None));
 }
 
@@ -460,13 +333,7 @@ fn whole_messages_are_not_copied() {
     let (decoder, mut reading) = (Decoder::new(LIMITS), Reading::default());
     let mut input = Input::new(&mut bytes);
     let message = decoder.next_event(&mut reading, &mut input);
-    assert!(matches!(
-        message,
-        Ok(Some(Event::Message {
-            data: Cow::Borrowed(b"one"),
-            ..
-        }))
-    ));
+    assert!(matches!(message, Ok(Some(Event::Message { data: Cow::Borrowed(b"one"), .. }))));
     let ping = decoder.next_event(&mut reading, &mut input);
     assert!(matches!(ping, Ok(Some(Event::Ping(Cow::Borrowed(b"two"))))));
     assert_eq!(reading.held_len(), 0);
@@ -475,10 +342,7 @@ fn whole_messages_are_not_copied() {
 #[test]
 fn an_announced_length_allocates_nothing() {
     assert_eq!(size_of::<Reading>(), size_of::<usize>());
-    let limits = DecoderLimits {
-        message_len_max: 1 << 30,
-        fragments_max: 5,
-    };
+    let limits = DecoderLimits { message_len_max: 1 << 30, fragments_max: 5 };
     let (decoder, mut reading) = (Decoder::new(limits), Reading::default());
     let mut feed = |mut bytes: Vec<u8>| {
         let event = decoder.next_event(&mut reading, &mut Input::new(&mut bytes));
@@ -496,17 +360,10 @@ fn a_buffer_ends_exactly_sized_when_its_frame_is_the_last() {
     let bytes = frame(FIN | BINARY, &[7; 300]);
     let (decoder, mut reading) = (Decoder::new(LIMITS), Reading::default());
     let mut first = bytes[..250].to_vec();
-    assert_eq!(
-        decoder.next_event(&mut reading, &mut Input::new(&mut first)),
-        Ok(None)
-    );
+    assert_eq!(decoder.next_event(&mut reading, &mut Input::new(&mut first)), Ok(None));
     let mut second = bytes[250..].to_vec();
     let event = decoder.next_event(&mut reading, &mut Input::new(&mut second));
-    let Ok(Some(Event::Message {
-        data: Cow::Owned(data),
-        ..
-    })) = event
-    else {
+    let Ok(Some(Event::Message { data: Cow::Owned(data), .. })) = event else {
         panic!("{event:?}");
     };
     assert_eq!((data.len(), data.capacity()), (300, 300));
@@ -550,15 +407,8 @@ fn valid_unit() -> impl Strategy<Value = (Vec<Event<'static>>, Vec<Vec<u8>>)> {
             frames.insert(frames.len() - 1, frame(FIN | PING, &ping));
             events.push(Event::Ping(ping.into()));
         }
-        let kind = if opcode == TEXT {
-            MessageKind::Text
-        } else {
-            MessageKind::Binary
-        };
-        events.push(Event::Message {
-            kind,
-            data: data.into(),
-        });
+        let kind = if opcode == TEXT { MessageKind::Text } else { MessageKind::Binary };
+        events.push(Event::Message { kind, data: data.into() });
         (events, frames)
     })
 }

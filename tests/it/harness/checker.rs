@@ -94,10 +94,7 @@ impl Checker {
 
     fn agree(&mut self, position: &Position, payload: &str) -> Result<(), Violation> {
         let key = (position.epoch.clone(), position.offset);
-        let known = self
-            .payloads
-            .entry(key)
-            .or_insert_with(|| payload.to_owned());
+        let known = self.payloads.entry(key).or_insert_with(|| payload.to_owned());
         if known == payload {
             return Ok(());
         }
@@ -154,9 +151,6 @@ mod tests {
         assert_eq!(checker.finish(), Ok(()));
         checker.acknowledged(&at("e", 5), "after").unwrap();
         let (subscriber, offset) = ("s".to_owned(), 5);
-        assert_eq!(
-            checker.finish(),
-            Err(Violation::Lost { subscriber, offset })
-        );
+        assert_eq!(checker.finish(), Err(Violation::Lost { subscriber, offset }));
     }
 }

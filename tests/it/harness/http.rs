@@ -65,8 +65,7 @@ impl Request {
     }
 
     pub(crate) fn without(mut self, name: &str) -> Self {
-        self.headers
-            .retain(|(present, _)| !present.eq_ignore_ascii_case(name));
+        self.headers.retain(|(present, _)| !present.eq_ignore_ascii_case(name));
         self
     }
 
@@ -82,9 +81,8 @@ impl Request {
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let headers = self.headers.iter();
-        let headers: String = headers
-            .map(|(name, value)| [name, ": ", value, "\r\n"].concat())
-            .collect();
+        let headers: String =
+            headers.map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect();
         let head = format!("{}\r\n{headers}\r\n", self.line);
         [head.as_bytes(), &self.body].concat()
     }
@@ -101,10 +99,7 @@ pub(crate) struct Response {
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let is_it = |(present, _): &&(String, String)| present.eq_ignore_ascii_case(name);
-        self.headers
-            .iter()
-            .find(is_it)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(is_it).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> String {
@@ -199,10 +194,7 @@ fn responses_are_read_one_after_the_other() {
           HTTP/1.1 503 Service Unavailable\r\n\r\nto the end",
     );
     let first = wire.response();
-    assert_eq!(
-        (first.text().as_str(), first.header("a")),
-        ("hi", Some("b"))
-    );
+    assert_eq!((first.text().as_str(), first.header("a")), ("hi", Some("b")));
     wire.response().assert_refused(400, "a_code");
     assert_eq!(wire.response().status, 204);
     assert_eq!(wire.response().text(), "to the end");

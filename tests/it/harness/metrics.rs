@@ -17,9 +17,7 @@ struct Sample {
 
 impl Metrics {
     pub(crate) fn parse(text: &str) -> Self {
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let samples = lines.map(Sample::parse).collect();
         Self { samples }
     }
@@ -62,9 +60,7 @@ impl Sample {
 
     fn whole(&self) -> u64 {
         let whole = self.value.split('.').next().unwrap_or_default();
-        whole
-            .parse()
-            .unwrap_or_else(|_| panic!("not a count: {self:?}"))
+        whole.parse().unwrap_or_else(|_| panic!("not a count: {self:?}"))
     }
 }
 

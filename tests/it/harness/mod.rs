@@ -61,10 +61,7 @@ pub(crate) fn eventually_equal<T: PartialEq + Debug>(
         if got == *expected {
             return;
         }
-        assert!(
-            Instant::now() < deadline,
-            "{what}: {got:?}, not {expected:?}"
-        );
+        assert!(Instant::now() < deadline, "{what}: {got:?}, not {expected:?}");
         thread::sleep(Duration::from_millis(5));
     }
 }

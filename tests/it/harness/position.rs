@@ -24,9 +24,7 @@ impl Position {
     pub(crate) fn of(object: &Value) -> Self {
         let epoch = object["epoch"].as_str();
         Self {
-            epoch: epoch
-                .unwrap_or_else(|| panic!("no epoch: {object}"))
-                .to_owned(),
+            epoch: epoch.unwrap_or_else(|| panic!("no epoch: {object}")).to_owned(),
             offset: object["offset"].as_u64().expect("an offset"),
         }
     }
@@ -35,10 +33,7 @@ impl Position {
     pub(crate) fn of_head(head: &Response) -> Self {
         let offset = head.header("fanwire-offset").expect("Fanwire-Offset");
         Self {
-            epoch: head
-                .header("fanwire-epoch")
-                .expect("Fanwire-Epoch")
-                .to_owned(),
+            epoch: head.header("fanwire-epoch").expect("Fanwire-Epoch").to_owned(),
             offset: offset.parse().expect("a number"),
         }
     }

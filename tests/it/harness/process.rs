@@ -45,11 +45,7 @@ impl Process {
                 *collected.lock().unwrap() += &(line + "\n");
             }
         });
-        Self {
-            child,
-            stdout,
-            stderr,
-        }
+        Self { child, stdout, stderr }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -110,9 +106,7 @@ impl Process {
     /// Sends a signal by its short name (`TERM`).
     pub(crate) fn signal(&self, name: &str) {
         let id = self.id().to_string();
-        let kill = Command::new("sh")
-            .args(["-c", "kill -s \"$0\" \"$1\"", name, &id])
-            .status();
+        let kill = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status();
         assert!(kill.unwrap().success(), "{name} reaches {id}");
     }
 

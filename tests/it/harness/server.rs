@@ -46,12 +46,7 @@ impl Server {
         let mut process = Process::start(command);
         let addr = port_of(&process.line(), "listening http://");
         let admin = port_of(&process.line(), "admin http://");
-        Self {
-            process,
-            addr,
-            admin,
-            _config: folder,
-        }
+        Self { process, addr, admin, _config: folder }
     }
 
     pub(crate) fn wire(&self) -> Wire {
@@ -136,9 +131,7 @@ impl Server {
     /// Begins a drain and waits until the server says so.
     pub(crate) fn begin_drain(&self) {
         self.process.signal("TERM");
-        eventually("not ready", || {
-            (self.admin_get("/health/ready").status == 503).then_some(())
-        });
+        eventually("not ready", || (self.admin_get("/health/ready").status == 503).then_some(()));
     }
 }
 

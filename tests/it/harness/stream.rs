@@ -26,12 +26,7 @@ impl Stream {
     pub(crate) fn open(mut wire: Wire, request: &Request) -> Self {
         wire.send(&request.to_bytes());
         let head = wire.head();
-        assert_eq!(
-            head.status,
-            200,
-            "{}",
-            String::from_utf8_lossy(&wire.rest())
-        );
+        assert_eq!(head.status, 200, "{}", String::from_utf8_lossy(&wire.rest()));
         assert_eq!(head.header("transfer-encoding"), Some("chunked"));
         let body = Vec::new();
         Self { head, wire, body }
@@ -113,10 +108,7 @@ fn blocks_are_read_across_chunks_and_comments() {
     );
     let mut stream = Stream::open(wire, &Request::sse("/"));
     let first = stream.block();
-    assert_eq!(
-        (first.retry, first.id.as_deref()),
-        (Some(1000), Some("e:1"))
-    );
+    assert_eq!((first.retry, first.id.as_deref()), (Some(1000), Some("e:1")));
     let second = stream.event();
     assert_eq!(second.data.as_deref(), Some("a\n\n b"));
     assert_eq!(second.event.as_deref(), Some("text"));

@@ -166,14 +166,9 @@ impl WebSocket {
 #[test]
 fn a_frame_is_encoded_as_in_the_examples_of_the_rfc() {
     // RFC 6455 section 5.7, a masked text message.
-    let hello = [
-        0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x51, 0x58,
-    ];
+    let hello = [0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x51, 0x58];
     assert_eq!(frame(FIN | TEXT, b"Hello"), hello);
-    assert_eq!(
-        frame(FIN | BINARY, &[0; 256])[..4],
-        [0x82, 0xFE, 0x01, 0x00]
-    );
+    assert_eq!(frame(FIN | BINARY, &[0; 256])[..4], [0x82, 0xFE, 0x01, 0x00]);
     let long = frame(FIN | BINARY, &vec![0; 65536]);
     assert_eq!(long[..10], [0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0]);
 }

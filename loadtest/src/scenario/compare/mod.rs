@@ -64,10 +64,9 @@ struct Contender {
 
 fn contender(text: &str) -> Result<Contender, String> {
     match text.split_once('=') {
-        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => Ok(Contender {
-            name: name.to_owned(),
-            command: command.to_owned(),
-        }),
+        Some((name, command)) if !name.is_empty() && !command.trim().is_empty() => {
+            Ok(Contender { name: name.to_owned(), command: command.to_owned() })
+        }
         _ => Err("NAME=CMD is needed".to_owned()),
     }
 }
@@ -122,12 +121,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
                 let outcome = run_one(options, shape, contender)
                     .unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
                 let server = contender.name.clone();
-                runs.push(Run {
-                    shape: shape.name,
-                    server,
-                    round,
-                    outcome,
-                });
+                runs.push(Run { shape: shape.name, server, round, outcome });
                 progress.inc(1);
             }
         }
@@ -137,25 +131,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
         let text = serde_json::to_string_pretty(&runs)? + "\n";
         fs::write(path, text).with_context(|| format!("writing {path}"))?;
     }
-    let names: Vec<&str> = contenders
-        .iter()
-        .map(|contender| &contender.name[..])
-        .collect();
+    let names: Vec<&str> = contenders.iter().map(|contender| &contender.name[..]).collect();
     let text = table::text(&origin, options.rounds, &shapes, &names, &runs);
     std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if runs.iter().all(Run::is_good) {
-        Verdict::Good
-    } else {
-        Verdict::Faulty
-    })
+    Ok(if runs.iter().all(Run::is_good) { Verdict::Good } else { Verdict::Faulty })
 }
 
 /// The bare loops, by the names the tables divide by, and those asked for.
 fn contenders(options: &Options) -> anyhow::Result<Vec<Contender>> {
     let program = std::env::current_exe()?;
-    let program = program
-        .to_str()
-        .context("this program's path is not UTF-8")?;
+    let program = program.to_str().context("this program's path is not UTF-8")?;
     let bare = |name: &str, option: &str| Contender {
         name: name.to_owned(),
         command: format!("'{program}' bare {option}"),

@@ -28,46 +28,16 @@ const fn shape(
     arguments: &'static str,
     yields: Yield,
 ) -> Shape {
-    Shape {
-        name,
-        title,
-        arguments,
-        yields,
-    }
+    Shape { name, title, arguments, yields }
 }
 
 /// All of them, in the order of the table.
 pub(super) const ALL: [Shape; 11] = [
-    shape(
-        "w1",
-        "1 x 1,000 x 128 B, window 1",
-        "--window 1",
-        Yield::Each,
-    ),
-    shape(
-        "w16",
-        "1 x 1,000 x 128 B, window 16",
-        "--window 16",
-        Yield::Join,
-    ),
-    shape(
-        "w64",
-        "1 x 1,000 x 128 B, window 64",
-        "--window 64",
-        Yield::Join,
-    ),
-    shape(
-        "large-w1",
-        "1 x 1,000 x 16 KiB, window 1",
-        "--payload 16384 --window 1",
-        Yield::Each,
-    ),
-    shape(
-        "large-w8",
-        "1 x 1,000 x 16 KiB, window 8",
-        "--payload 16384 --window 8",
-        Yield::Join,
-    ),
+    shape("w1", "1 x 1,000 x 128 B, window 1", "--window 1", Yield::Each),
+    shape("w16", "1 x 1,000 x 128 B, window 16", "--window 16", Yield::Join),
+    shape("w64", "1 x 1,000 x 128 B, window 64", "--window 64", Yield::Join),
+    shape("large-w1", "1 x 1,000 x 16 KiB, window 1", "--payload 16384 --window 1", Yield::Each),
+    shape("large-w8", "1 x 1,000 x 16 KiB, window 8", "--payload 16384 --window 8", Yield::Join),
     shape(
         "chat-w1",
         "1,000 x 10 x 128 B, window 1",
@@ -80,24 +50,9 @@ pub(super) const ALL: [Shape; 11] = [
         "--topics 1000 --subscribers 10 --window 8",
         Yield::Join,
     ),
-    shape(
-        "open-2000",
-        "1 x 1,000 x 128 B, open 2,000/s",
-        "--rate 2000",
-        Yield::Join,
-    ),
-    shape(
-        "open-4000",
-        "1 x 1,000 x 128 B, open 4,000/s",
-        "--rate 4000",
-        Yield::Join,
-    ),
-    shape(
-        "open-8000",
-        "1 x 1,000 x 128 B, open 8,000/s",
-        "--rate 8000",
-        Yield::Join,
-    ),
+    shape("open-2000", "1 x 1,000 x 128 B, open 2,000/s", "--rate 2000", Yield::Join),
+    shape("open-4000", "1 x 1,000 x 128 B, open 4,000/s", "--rate 4000", Yield::Join),
+    shape("open-8000", "1 x 1,000 x 128 B, open 8,000/s", "--rate 8000", Yield::Join),
     shape("idle", "idle connections", "", Yield::Idle),
 ];
 

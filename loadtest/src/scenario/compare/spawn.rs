@@ -40,10 +40,7 @@ impl Served {
             .spawn()
             .context("starting a shell")?;
         let stdout = child.stdout.take().context("stdout is a pipe")?;
-        let mut served = Self {
-            child,
-            url: String::new(),
-        };
+        let mut served = Self { child, url: String::new() };
         served.url = listening(stdout)
             .recv_timeout(START_TIMEOUT)
             .with_context(|| format!("`{command}` printed no `listening http://...` line"))?;
@@ -88,14 +85,7 @@ impl Drop for Served {
 pub(super) fn tester(arguments: &[String], served: &Served) -> anyhow::Result<String> {
     let output = Command::new(std::env::current_exe()?)
         .args(arguments)
-        .args([
-            "--url",
-            &served.url,
-            "--pid",
-            &served.child.id().to_string(),
-            "--json",
-            "-",
-        ])
+        .args(["--url", &served.url, "--pid", &served.child.id().to_string(), "--json", "-"])
         .output()
         .context("starting the tester")?;
     if output.stdout.is_empty() {

@@ -32,33 +32,17 @@ const DELIVERY: [Figure; 4] = [
         |o| Some(fanout(o)?.deliveries_per_second / 1e3),
         rounded,
     ),
-    (
-        "Latency p50, ms",
-        |o| Some(fanout(o)?.latency_ms.p50),
-        tenths,
-    ),
-    (
-        "Latency p99, ms",
-        |o| Some(fanout(o)?.latency_ms.p99),
-        tenths,
-    ),
+    ("Latency p50, ms", |o| Some(fanout(o)?.latency_ms.p50), tenths),
+    ("Latency p99, ms", |o| Some(fanout(o)?.latency_ms.p99), tenths),
 ];
 const IDLE: [Figure; 3] = [
-    (
-        "Server RSS per idle connection, B",
-        |o| Some(idle(o)?.rss_per_connection),
-        rounded,
-    ),
+    ("Server RSS per idle connection, B", |o| Some(idle(o)?.rss_per_connection), rounded),
     (
         "The same, each having got a message, B",
         |o| idle(o)?.rss_per_connection_after_message,
         rounded,
     ),
-    (
-        "us of server CPU per handshake",
-        |o| Some(idle(o)?.cpu_us_per_handshake),
-        tenths,
-    ),
+    ("us of server CPU per handshake", |o| Some(idle(o)?.cpu_us_per_handshake), tenths),
 ];
 
 fn fanout(outcome: &Outcome) -> Option<&report::Fanout> {
@@ -113,12 +97,7 @@ pub(super) fn text(
     write_doubts(&mut text, runs);
     for run in runs {
         if let Some(fault) = run.fault() {
-            let line = format!(
-                "{}, {}, round {}: {fault}",
-                run.server,
-                run.shape,
-                run.round + 1
-            );
+            let line = format!("{}, {}, round {}: {fault}", run.server, run.shape, run.round + 1);
             writeln!(text, "\nFAULT: {line}").expect("writing to a string");
         }
     }
@@ -171,11 +150,7 @@ fn write_table(
                 .filter_map(|run| Some((run.round, value(&run.outcome)?)))
                 .collect()
         };
-        let bare = of(if shape.yields == Yield::Each {
-            EACH
-        } else {
-            JOIN
-        });
+        let bare = of(if shape.yields == Yield::Each { EACH } else { JOIN });
         let cells: Vec<String> = servers
             .iter()
             .map(|server| {

@@ -31,12 +31,7 @@ struct Stream<'a> {
 }
 
 pub(super) fn decode(bytes: &[u8], limits: DecoderLimits) -> Outcome {
-    let mut stream = Stream {
-        bytes,
-        limits,
-        message: None,
-        events: Vec::new(),
-    };
+    let mut stream = Stream { bytes, limits, message: None, events: Vec::new() };
     let end = loop {
         let is_idle = stream.bytes.is_empty() && stream.message.is_none();
         match stream.frame() {
@@ -45,10 +40,7 @@ pub(super) fn decode(bytes: &[u8], limits: DecoderLimits) -> Outcome {
             Err(Stop::Error(error)) => break Err(error),
         }
     };
-    Outcome {
-        events: stream.events,
-        end,
-    }
+    Outcome { events: stream.events, end }
 }
 
 impl Stream<'_> {
@@ -113,11 +105,7 @@ impl Stream<'_> {
     }
 
     fn data_frame(&mut self, opcode: u8, is_final: bool, len: u64) -> Result<(), Stop> {
-        let new = Message {
-            opcode,
-            data: Vec::new(),
-            fragments: 0,
-        };
+        let new = Message { opcode, data: Vec::new(), fragments: 0 };
         let mut message = self.message.take().unwrap_or(new);
         message.fragments += 1;
         if message.fragments > self.limits.fragments_max {
@@ -129,11 +117,7 @@ impl Stream<'_> {
             return Err(Stop::Error(DecodeError::TooLong { limit }));
         }
         let mask = [self.byte()?, self.byte()?, self.byte()?, self.byte()?];
-        for mask in mask
-            .into_iter()
-            .cycle()
-            .take(usize::try_from(len).expect("limited"))
-        {
+        for mask in mask.into_iter().cycle().take(usize::try_from(len).expect("limited")) {
             message.data.push(self.byte()? ^ mask);
             if message.opcode == TEXT && !may_become_utf8(&message.data) {
                 return Err(ProtocolFault::Utf8.into());
@@ -150,10 +134,7 @@ impl Stream<'_> {
             TEXT => MessageKind::Text,
             _ => MessageKind::Binary,
         };
-        self.events.push(Event::Message {
-            kind,
-            data: message.data.into(),
-        });
+        self.events.push(Event::Message { kind, data: message.data.into() });
         Ok(())
     }
 
