@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::connection::{Connection, Inflow, Member, Phase, Pick, Place, Transport};
 use super::pass::Pass;
+use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
 use crate::auth::Identity;
@@ -19,6 +20,7 @@ use crate::hub::{
 };
 use crate::id::{Door, WorkerId};
 use crate::metrics::Memory;
+use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
 use crate::ws::Reading;
@@ -205,4 +207,35 @@ proptest! {
 #[test]
 fn an_idle_connection_takes_few_bytes() {
     assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
+}
+
+#[test]
+fn silence_is_answered_by_kind_of_connection() {
+    let deadlines = Deadlines { ping: 25, pong: 10, write: 10, stream: 15 };
+    let member =
+        Member { topic: 0, variant: VariantId::NATIVE, pick: Pick::All, place: Place::CatchingUp };
+    let at = |ticks| Tick::default().plus(ticks);
+    let judged = |now, change: fn(&mut Connection)| {
+        let mut connection = connection(member);
+        let (listener, _peer) = sockets();
+        connection.transport = Transport::Socket(listener);
+        change(&mut connection);
+        judge(&connection, at(now), deadlines)
+    };
+    assert_eq!(judged(24, |_| {}), Verdict::Later(at(25)));
+    assert_eq!(judged(25, |_| {}), Verdict::Ping);
+    assert_eq!(judged(34, |one| one.awaits_pong = true), Verdict::End(CloseReason::PongTimeout));
+    assert_eq!(judged(9, |one| one.awaits_pong = true), Verdict::Later(at(10)));
+    assert_eq!(judged(99, |one| one.inflow.is_paused = true), Verdict::Later(at(124)));
+    assert_eq!(judged(99, |one| one.transport = Transport::Pending), Verdict::Later(at(124)));
+    assert_eq!(judged(9, |one| one.outbox = Some(Box::default())), Verdict::Later(at(10)));
+    let stalled = Verdict::End(CloseReason::WriteTimeout);
+    assert_eq!(judged(10, |one| one.outbox = Some(Box::default())), stalled);
+    assert_eq!(judged(1, |one| one.phase = Phase::Lingering), Verdict::Remove);
+}
+
+fn sockets() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+    (listener.accept().expect("it connected").0, peer.expect("it listens"))
 }

@@ -34,7 +34,7 @@ impl Deadlines {
 
 /// What a look at a connection found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// Look again at that tick.
     Later(Tick),
     /// Silent for too long: ask whether it is there.
@@ -89,7 +89,8 @@ impl Worker {
     }
 }
 
-fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) -> Verdict {
+/// What is due for a connection at `now`.
+pub(super) fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) -> Verdict {
     if connection.phase == Phase::Lingering {
         return Verdict::Remove;
     }

@@ -201,3 +201,20 @@ fn connections_of_one_address_over_the_limit_get_429() {
     let other = Wire::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.addr);
     WebSocket::open(other, &Request::handshake("/topics/a"));
 }
+
+#[test]
+fn at_the_memory_limit_nothing_new_is_admitted_until_history_ages() {
+    let server = Server::start(
+        "[limits]\nmemory_bytes_max = 1000000\n\
+         [[topic]]\nmatch = \"*\"\nhistory_bytes_max = 10000000\nhistory_ttl = \"2s\"\n",
+    );
+    let mut reader = server.websocket("/topics/a");
+    let payload = "x".repeat(60_000);
+    let sent = (1..100).find(|_| server.post("/topics/a", &payload).status != 200);
+    assert!(sent.is_some_and(|sent| (10..25).contains(&sent)), "{sent:?}");
+    server.post("/topics/b", "x").assert_refused(503, "memory_limit");
+    server.get("/topics/b").assert_refused(503, "memory_limit");
+    await_refused(&server, "memory_limit", 3);
+    assert_eq!(reader.next_text(), payload, "who is there is served on");
+    eventually("history to age", || (server.post("/topics/b", "x").status == 200).then_some(()));
+}
