@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -68,18 +67,30 @@ pub async fn accept(service: Rc<Service>, listener: TcpListener, admission: Arc<
             _ = stage.wait_for(|stage| *stage != Stage::Serving) => break,
         }
     }
-    // Whoever connected before we close is told that we are leaving.
-    while let Some(Ok((socket, peer))) = accept_now(&listener).await {
-        admit(&service, &admission, socket, peer);
+    if let Err(error) = accept_rest(&service, &admission, listener) {
+        tracing::warn!(%error, "connections that waited to be accepted are reset");
     }
 }
 
-async fn accept_now(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
-    std::future::poll_fn(|context| match listener.poll_accept(context) {
-        Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
+/// Accepts until the kernel has no more, and closes: whoever connected is told that we are leaving.
+fn accept_rest(
+    service: &Rc<Service>,
+    admission: &Arc<Admission>,
+    listener: TcpListener,
+) -> io::Result<()> {
+    // The kernel is asked itself: tokio's notion of readiness may lag behind.
+    let listener = listener.into_std()?;
+    loop {
+        match listener.accept() {
+            Ok((socket, peer)) => {
+                socket.set_nonblocking(true)?;
+                admit(service, admission, TcpStream::from_std(socket)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if is_momentary(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn admit(service: &Rc<Service>, admission: &Arc<Admission>, socket: TcpStream, peer: SocketAddr) {
@@ -96,17 +107,18 @@ fn admit(service: &Rc<Service>, admission: &Arc<Admission>, socket: TcpStream, p
 
 /// Waits where accepting again at once would only spin.
 async fn pause_on(service: &Service, error: &io::Error) {
-    if matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-    ) {
+    if is_momentary(error) {
         return;
     }
     service.worker.metrics().accept_pauses.add(1);
     tracing::warn!(%error, "cannot accept connections; raise the limit of open files");
     tokio::time::sleep(EXHAUSTED_PAUSE).await;
+}
+
+/// Whether the error is that of one connection, gone before it was accepted.
+fn is_momentary(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// Options that accepted sockets are to have inherited, for tests: no delay, write deadline, bytes

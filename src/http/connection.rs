@@ -21,7 +21,7 @@ use super::service::Service;
 use crate::admission::Permit;
 use crate::rate::Bucket;
 use crate::reason::Refusal;
-use crate::worker::{Pending, Stage};
+use crate::worker::{Carrier, Pending};
 
 /// What one connection's task and its requests share.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct Connection {
     progress: Cell<Progress>,
     /// Set by the transport when bytes come in.
     received: Arc<AtomicBool>,
+    /// Set by the transport when the client's kernel takes bytes.
+    sent: Arc<AtomicBool>,
 }
 
 /// How far the connection is with its current request.
@@ -70,30 +72,28 @@ impl Drop for Busy {
 }
 
 impl Connection {
-    /// Ends the task that serves the connection.
+    /// What a worker needs of the task that serves the connection.
     ///
     /// # Panics
     /// When no task serves it: requests are answered by that task only.
-    pub fn abort_handle(&self) -> AbortHandle {
-        self.abort.get().expect("requests are answered by the connection's task").clone()
+    pub fn carrier(&self) -> Carrier {
+        let abort = self.abort.get().expect("requests are answered by the connection's task");
+        Carrier { abort: abort.clone(), sent: Arc::clone(&self.sent) }
     }
 
-    /// When to look again, or `None` when a deadline has passed at `now`.
-    fn look_again(&self, now: Instant, patience: Patience) -> Option<Duration> {
-        let Patience { head, idle } = patience;
+    /// When the connection will have taken too long, as it is now; `None` while a request is
+    /// handled.
+    fn deadline(&self, patience: Patience) -> Option<Instant> {
         if let Progress::Idle(_) = self.progress.get()
             && self.received.swap(false, Ordering::Relaxed)
         {
-            self.progress.set(Progress::Head(now));
+            self.progress.set(Progress::Head(Instant::now()));
         }
-        let (since, allowed) = match self.progress.get() {
-            Progress::Idle(since) => (since, idle),
-            Progress::Head(since) => (since, head),
-            Progress::Busy => return Some(head),
-        };
-        let left = allowed.checked_sub(now.saturating_duration_since(since))?;
-        // Bytes that come in while it is idle are noticed at the next look.
-        (!left.is_zero()).then_some(left.min(head))
+        match self.progress.get() {
+            Progress::Idle(since) => since.checked_add(patience.idle),
+            Progress::Head(since) => since.checked_add(patience.head),
+            Progress::Busy => None,
+        }
     }
 }
 
@@ -126,7 +126,7 @@ pub fn spawn(service: Rc<Service>, accepted: Accepted) {
 
 async fn serve(service: Rc<Service>, accepted: Accepted, abort: Rc<OnceCell<AbortHandle>>) {
     let Accepted { socket, permit, refused } = accepted;
-    let received = Arc::new(AtomicBool::new(false));
+    let (received, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     let connection = Rc::new(Connection {
         refused,
         abort,
@@ -135,11 +135,16 @@ async fn serve(service: Rc<Service>, accepted: Accepted, abort: Rc<OnceCell<Abor
         // The first head has its deadline from the start.
         progress: Cell::new(Progress::Head(Instant::now())),
         received: Arc::clone(&received),
+        sent: Arc::clone(&sent),
     });
     let upgraded = {
         let _counted = service.worker.enter_http();
-        serve_requests(&service, &connection, Transport { io: TokioIo::new(socket), received })
-            .await
+        serve_requests(
+            &service,
+            &connection,
+            Transport { io: TokioIo::new(socket), received, sent },
+        )
+        .await
     };
     if let Some((pending, upgraded)) = upgraded
         && let Some((socket, first)) = take_socket(upgraded)
@@ -158,30 +163,58 @@ async fn serve_requests(
     });
     let mut builder = http1::Builder::new();
     builder.max_buf_size(service.limits.request_head_bytes_max).header_read_timeout(None);
-    let mut served = std::pin::pin!(builder.serve_connection(io, handler).with_upgrades());
+    let is_served = {
+        let mut served = std::pin::pin!(builder.serve_connection(io, handler).with_upgrades());
+        // Every arm is cancel safe: the connection keeps its own state.
+        let early = tokio::select! {
+            end = in_time(service, connection, served.as_mut()) => Some(end),
+            () = service.worker.is_over() => None,
+        };
+        let end = if let Some(end) = early {
+            end
+        } else {
+            served.as_mut().graceful_shutdown();
+            in_time(service, connection, served).await
+        };
+        end == End::Served
+    };
+    // An answer that did not get out leaves its upgrade waiting for ever.
+    let (pending, on_upgrade) = connection.upgrade.take().filter(|_| is_served)?;
+    on_upgrade.await.ok().map(|upgraded| (pending, upgraded))
+}
+
+/// How serving a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All that was asked is answered.
+    Served,
+    /// The socket failed or the client took too long.
+    Failed,
+}
+
+/// Drives `served` while its client is in time. The task is polled whenever bytes come or go, so
+/// the deadline is looked at whenever it can have changed.
+async fn in_time(
+    service: &Service,
+    connection: &Connection,
+    mut served: Pin<&mut impl Future<Output = hyper::Result<()>>>,
+) -> End {
     let limits = &service.limits;
     let patience = Patience { head: limits.handshake_timeout, idle: limits.http_idle_timeout };
-    let mut stage = service.worker.stage();
-    let mut is_ending = false;
-    loop {
-        let wait = connection.look_again(Instant::now(), patience)?;
-        // Every arm is cancel safe: the connection keeps its own state.
-        tokio::select! {
-            result = served.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "HTTP connection failed");
-                }
-                break;
-            }
-            _ = stage.wait_for(|stage| *stage == Stage::Over), if !is_ending => {
-                is_ending = true;
-                served.as_mut().graceful_shutdown();
-            }
-            () = tokio::time::sleep(wait) => {}
+    let mut timer = std::pin::pin!(tokio::time::sleep(patience.head));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(result) = served.as_mut().poll(context) {
+            let Err(error) = result else { return Poll::Ready(End::Served) };
+            tracing::debug!(%error, "HTTP connection failed");
+            return Poll::Ready(End::Failed);
         }
-    }
-    let (pending, on_upgrade) = connection.upgrade.take()?;
-    on_upgrade.await.ok().map(|upgraded| (pending, upgraded))
+        let Some(deadline) = connection.deadline(patience) else { return Poll::Pending };
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(context).map(|()| End::Failed)
+    })
+    .await
 }
 
 /// The socket of an upgraded connection, with what came behind the request.
@@ -192,11 +225,20 @@ fn take_socket(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
     Some((socket, parts.read_buf.to_vec()))
 }
 
-/// The socket as hyper sees it, with a note of when bytes come in.
+/// The socket as hyper sees it, with a note of when bytes come in and go out.
 #[derive(Debug)]
 struct Transport {
     io: TokioIo<tokio::net::TcpStream>,
     received: Arc<AtomicBool>,
+    sent: Arc<AtomicBool>,
+}
+
+impl Transport {
+    fn note_sent(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.sent.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Read for Transport {
@@ -219,7 +261,9 @@ impl Write for Transport {
         context: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, buf)
+        let written = Pin::new(&mut self.io).poll_write(context, buf);
+        self.note_sent(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -239,6 +283,8 @@ impl Write for Transport {
         context: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, bufs);
+        self.note_sent(&written);
+        written
     }
 }

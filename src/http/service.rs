@@ -141,6 +141,10 @@ impl Service {
                 }
                 None => Ok(Err(Refusal::MethodNotAllowed.into())),
             },
+            (_, Ok(_)) if handshake.is_some() => {
+                let message = "a WebSocket handshake goes to /topics/{topic}";
+                Ok(Err(Refusal::HandshakeInvalid.because(message)))
+            }
             (_, Ok(checked)) if checked.parts.method != Method::GET => {
                 Ok(Err(Refusal::MethodNotAllowed.into()))
             }
@@ -315,7 +319,7 @@ impl Service {
         let opening = self.opening(topic.clone(), checked, (variant, door))?;
         let (pending, joined) =
             self.worker.open(opening, |joined| Some(greeting(stream, topic, joined)));
-        let body = pending.into_body(connection.abort_handle());
+        let body = pending.into_body(connection.carrier());
         let mut response = Response::new(Content::Stream(body));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -2,7 +2,7 @@
 //!
 //! Map guards never leave this module, and no topic's lock is taken while one is held.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,10 +16,13 @@ use super::name::TopicName;
 use super::position::{Epoch, Position};
 use super::topic::{Origin, Topic, TopicId};
 use crate::limits::TopicRule;
-use crate::metrics::Memory;
+use crate::metrics::{Memory, MemoryKind};
 
 /// Forgotten topics whose position is remembered; the oldest leaves first.
 pub const FORGOTTEN_COUNT_MAX: usize = 1_000_000;
+
+/// What a remembered position is charged: a short name, and its places in map and queue.
+const FORGOTTEN_COST: usize = 160;
 
 /// Shortest and longest time between two looks at a topic's age.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(15));
@@ -35,7 +38,7 @@ pub(super) struct Directory {
     live: AtomicUsize,
     next_id: AtomicU64,
     /// Topics by when they are looked at next; only the sweep takes from it.
-    due: Mutex<VecDeque<Due>>,
+    due: Mutex<BTreeMap<(Instant, TopicId), Weak<Topic>>>,
     /// Forgotten topics, oldest first.
     forgotten: Mutex<VecDeque<(Instant, TopicName)>>,
 }
@@ -44,12 +47,6 @@ pub(super) struct Directory {
 enum Place {
     Live(Arc<Topic>),
     Forgotten { position: Position, until: Instant },
-}
-
-#[derive(Debug)]
-struct Due {
-    at: Instant,
-    topic: Weak<Topic>,
 }
 
 /// What is known of a name.
@@ -144,25 +141,20 @@ impl Directory {
         let ttl =
             if topic.has_history() { topic.rule().history_ttl } else { Duration::from_secs(2) };
         let at = now + ttl.clamp(SWEEP_EVERY.0, SWEEP_EVERY.1);
-        let mut due = self.due.lock();
-        // Times differ by at most the longest interval: the search from the back is short.
-        let index = due.partition_point(|entry| entry.at <= at);
-        due.insert(index, Due { at, topic: Arc::downgrade(topic) });
+        self.due.lock().insert((at, topic.id()), Arc::downgrade(topic));
     }
 
     /// Looks at every topic that is due: drops old history, forgets idle topics.
     pub(super) fn sweep(&self, now: Instant) {
         loop {
-            let entry = {
+            let topic = {
                 let mut due = self.due.lock();
-                if due.front().is_none_or(|entry| entry.at > now) {
-                    break;
+                match due.first_entry() {
+                    Some(first) if first.key().0 <= now => first.remove(),
+                    _ => break,
                 }
-                due.pop_front()
             };
-            let Some(topic) = entry.and_then(|entry| entry.topic.upgrade()) else {
-                continue;
-            };
+            let Some(topic) = topic.upgrade() else { continue };
             match topic.try_close(now) {
                 Some(position) => self.forget(&topic, position, now),
                 None => self.schedule(&topic, now),
@@ -180,6 +172,7 @@ impl Directory {
             return;
         }
         let until = now + self.meta_ttl;
+        self.memory.charge(MemoryKind::History, FORGOTTEN_COST);
         self.places.insert(name.clone(), Place::Forgotten { position, until });
         self.forgotten.lock().push_back((until, name.clone()));
     }
@@ -197,6 +190,7 @@ impl Directory {
                 };
                 oldest
             };
+            self.memory.release(MemoryKind::History, FORGOTTEN_COST);
             // The name may have come back to life and been forgotten again: later entry, keep.
             self.places.remove_if(
                 &name,

@@ -13,6 +13,9 @@ pub const IDEMPOTENCY_KEY_LEN_MAX: usize = 128;
 /// Keys remembered per topic; the oldest leaves first.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 4096;
 
+/// What one key is charged: its text, and its places in the map and the queue.
+const KEY_COST: usize = IDEMPOTENCY_KEY_LEN_MAX + 128;
+
 /// The keys of one topic, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -22,9 +25,13 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Sequence of the publication that came with `key`, if it is remembered.
-    pub(super) fn find(&mut self, key: &str, now: Instant) -> Option<u64> {
-        self.expire(now);
+    pub(super) fn find(&self, key: &str) -> Option<u64> {
         self.sequences.get(key).copied()
+    }
+
+    /// Bytes held, for the memory account.
+    pub(super) fn held_len(&self) -> usize {
+        self.order.len() * KEY_COST
     }
 
     /// Remembers `key`, which is not remembered yet.
@@ -66,12 +73,13 @@ mod tests {
         let mut keys = Keys::default();
         let now = Instant::now();
         keys.insert("a", 1, now);
-        assert_eq!(keys.find("a", now), Some(1));
-        assert_eq!(keys.find("a", now + IDEMPOTENCY_TTL), None);
+        assert_eq!(keys.find("a"), Some(1));
+        assert!(keys.expire(now + IDEMPOTENCY_TTL));
+        assert_eq!((keys.find("a"), keys.held_len()), (None, 0));
         for index in 0..=IDEMPOTENCY_KEYS_MAX {
             keys.insert(&index.to_string(), index as u64, now);
         }
-        assert_eq!(keys.find("0", now), None);
-        assert_eq!(keys.find("1", now), Some(1));
+        assert_eq!(keys.find("0"), None);
+        assert_eq!(keys.find("1"), Some(1));
     }
 }

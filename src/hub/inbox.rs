@@ -79,7 +79,7 @@ impl Inbox {
     pub fn release(&self, publication: &Publication) -> bool {
         let len = publication.held_len();
         self.memory.release(MemoryKind::Inbox, len);
-        let before = self.held.fetch_sub(len, Ordering::Relaxed);
+        let before = self.held.fetch_sub(len, Ordering::SeqCst);
         before > INBOX_LEN_MAX / 2 && before - len <= INBOX_LEN_MAX / 2
     }
 
@@ -90,7 +90,7 @@ impl Inbox {
 
     /// Whether publishers that were held back may go on.
     pub fn is_under_half(&self) -> bool {
-        self.held.load(Ordering::Relaxed) <= INBOX_LEN_MAX / 2
+        self.held.load(Ordering::SeqCst) <= INBOX_LEN_MAX / 2
     }
 
     /// Notes whether this worker holds back publishers, to be woken when an inbox has room again.

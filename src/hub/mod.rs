@@ -79,6 +79,10 @@ impl Hub {
         draft: &Draft,
         options: Publish<'_>,
     ) -> Result<Published, PublishError> {
+        if self.memory.is_exhausted() {
+            // Before a topic is made for it.
+            return Err(PublishError::Memory);
+        }
         loop {
             let topic = self.directory.get_or_create(name);
             match topic.publish(&self.inboxes, draft.clone(), options) {

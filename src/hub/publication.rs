@@ -9,6 +9,7 @@ use super::name::TopicName;
 use super::position::Epoch;
 use super::variant::{VariantId, Variants};
 use crate::id::SessionId;
+use crate::metrics::{Memory, MemoryKind};
 use crate::time::Stamp;
 
 /// Whether a payload is text or binary; it stays so through every front door.
@@ -84,14 +85,21 @@ pub struct Publication {
     first: OnceLock<(VariantId, Bytes)>,
     /// The others, by variant.
     others: OnceLock<Box<[OnceLock<Bytes>]>>,
+    /// Charged for the encodings, which live as long as the publication.
+    memory: Arc<Memory>,
 }
 
 impl Publication {
     /// A publication that nobody has encoded yet.
-    pub fn new(sequence: u64, epoch: Option<Epoch>, now: Stamp, draft: Draft) -> Self {
+    pub fn new(
+        (sequence, epoch): (u64, Option<Epoch>),
+        now: Stamp,
+        draft: Draft,
+        memory: Arc<Memory>,
+    ) -> Self {
         let (time, accepted) = (now.wall, now.instant);
         let (first, others) = (OnceLock::new(), OnceLock::new());
-        Self { sequence, epoch, time, accepted, draft, first, others }
+        Self { sequence, epoch, time, accepted, draft, first, others, memory }
     }
 
     /// The payload.
@@ -109,7 +117,11 @@ impl Publication {
         if variant == VariantId::NATIVE {
             return self.payload().framed();
         }
-        let encode = || variants.encode(variant, self, topic);
+        let encode = || {
+            let bytes = variants.encode(variant, self, topic);
+            self.memory.charge(MemoryKind::History, bytes.len());
+            bytes
+        };
         let (first, bytes) = self.first.get_or_init(|| (variant, encode()));
         if *first == variant {
             return bytes;
@@ -119,8 +131,23 @@ impl Publication {
         others[variant.index()].get_or_init(encode)
     }
 
+    /// Bytes of all encodings made.
+    fn encoded_len(&self) -> usize {
+        let others = self.others.get().into_iter().flat_map(|others| others.iter());
+        let others = others.filter_map(OnceLock::get).map(Bytes::len).sum::<usize>();
+        others + self.first.get().map_or(0, |(_, bytes)| bytes.len())
+    }
+
     /// Bytes this publication holds for as long as it is kept, encodings left out.
     pub fn held_len(&self) -> usize {
         size_of::<Self>() + self.payload().framed().len()
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        if self.first.get().is_some() {
+            self.memory.release(MemoryKind::History, self.encoded_len());
+        }
     }
 }

@@ -194,7 +194,7 @@ fn a_forgotten_topic_keeps_its_position_and_an_idle_one_is_forgotten() {
     let later = Instant::now() + Duration::from_secs(20);
     hub.sweep(later);
     assert_eq!(hub.topic_count(), 1, "only the one with a subscriber is left");
-    assert_eq!(hub.memory().held(MemoryKind::History), 0);
+    assert!(hub.memory().held(MemoryKind::History) < 200, "only the position is kept");
     let page = hub.page(&name("a"), Some(Since { epoch, offset: 2 }), 10).expect("remembered");
     assert_eq!((page.top.offset, page.recovered), (2, Some(true)));
     let page = hub.page(&name("a"), Some(Since { epoch, offset: 1 }), 10).expect("remembered");

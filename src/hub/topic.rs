@@ -20,7 +20,7 @@ use crate::metrics::{Memory, MemoryKind};
 use crate::time::Stamp;
 
 /// One incarnation of a topic in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicId(pub(super) u64);
 
 /// A topic. It outlives its place in the directory while somebody holds it.
@@ -42,6 +42,13 @@ struct State {
     history: History,
     interest: Vec<Interest>,
     keys: Option<Box<Keys>>,
+}
+
+impl State {
+    /// Bytes that are kept for clients who come back.
+    fn held_len(&self) -> usize {
+        self.history.held_len() + self.keys.as_ref().map_or(0, |keys| keys.held_len())
+    }
 }
 
 /// A worker with subscribers on the topic.
@@ -198,8 +205,8 @@ impl Topic {
             return Err(Closed);
         }
         if let Some(key) = options.idempotency_key {
-            let now = options.now.instant;
-            let seen = state.keys.as_mut().and_then(|keys| keys.find(key, now));
+            self.expire(&mut state, options.now.instant);
+            let seen = state.keys.as_ref().and_then(|keys| keys.find(key));
             if let Some(sequence) = seen {
                 let position = self.shown(sequence);
                 return Ok(Ok(Published { position, duplicate: true, overrun: false }));
@@ -210,12 +217,14 @@ impl Topic {
         if overrun && options.admission == Admission::IfRoom {
             return Ok(Err(PublishError::Overrun));
         }
-        if self.memory.is_exhausted() && options.admission == Admission::IfRoom {
+        if self.memory.is_exhausted() {
             return Ok(Err(PublishError::Memory));
         }
         let sequence = self.append(&mut state, inboxes, draft, options.now);
         if let Some(key) = options.idempotency_key {
+            let before = state.held_len();
             state.keys.get_or_insert_default().insert(key, sequence, options.now.instant);
+            self.account(before, state.held_len());
         }
         Ok(Ok(Published { position: self.shown(sequence), duplicate: false, overrun }))
     }
@@ -225,11 +234,12 @@ impl Topic {
         state.top += 1;
         let sequence = state.top;
         let epoch = self.has_history().then_some(self.epoch);
-        let publication = Arc::new(Publication::new(sequence, epoch, now, draft));
+        let memory = Arc::clone(&self.memory);
+        let publication = Arc::new(Publication::new((sequence, epoch), now, draft, memory));
         if self.has_history() {
-            let before = state.history.held_len();
+            let before = state.held_len();
             state.history.push(Arc::clone(&publication), &self.rule);
-            self.account(before, state.history.held_len());
+            self.account(before, state.held_len());
         }
         if let Some((last, others)) = state.interest.split_last() {
             for entry in others {
@@ -359,12 +369,12 @@ impl Topic {
     }
 
     fn expire(&self, state: &mut State, now: Instant) {
-        let before = state.history.held_len();
+        let before = state.held_len();
         state.history.expire(now, &self.rule);
-        self.account(before, state.history.held_len());
         if state.keys.as_mut().is_some_and(|keys| keys.expire(now)) {
             state.keys = None;
         }
+        self.account(before, state.held_len());
     }
 
     /// Drops what is too old; closes the topic if nothing is left and nobody subscribes.
@@ -386,7 +396,7 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        let held = self.state.get_mut().history.held_len();
+        let held = self.state.get_mut().held_len();
         self.memory.release(MemoryKind::History, held);
         self.memory.release(MemoryKind::Connections, size_of::<Self>());
     }

@@ -71,6 +71,11 @@ impl Outbox {
         self.len
     }
 
+    /// Bytes that wait, with what it takes to queue them: many short items are not free.
+    fn weight(&self) -> usize {
+        self.len + self.items.len().saturating_sub(1) * size_of::<Item>()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
@@ -79,7 +84,7 @@ impl Outbox {
     /// Queues publications under `policy`. An empty outbox takes them whatever their length.
     pub fn push(&mut self, mut slice: Slice, policy: Policy, memory: &Arc<Memory>) -> Push {
         let mut dropped = 0;
-        if !self.is_empty() && self.len + slice.bytes().len() > policy.len_max {
+        if !self.is_empty() && self.weight() + slice.bytes().len() > policy.len_max {
             match policy.delivery {
                 Delivery::Reliable => {
                     self.clear();
@@ -89,9 +94,10 @@ impl Outbox {
                     dropped = self.clear() + slice.keep_newest();
                 }
                 Delivery::Lossy => {
-                    let excess = self.len + slice.bytes().len() - policy.len_max;
+                    let excess = self.weight() + slice.bytes().len() - policy.len_max;
                     dropped = self.drop_oldest(excess);
-                    let excess = (self.len + slice.bytes().len()).saturating_sub(policy.len_max);
+                    let rest = self.weight() + slice.bytes().len();
+                    let excess = rest.saturating_sub(policy.len_max);
                     if excess > 0 {
                         dropped += slice.drop_front_but_newest(excess);
                     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
 use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, TopicName};
+use crate::metrics::Memory;
 use crate::time::Stamp;
 
 fn topic(name: &str) -> TopicName {
@@ -25,7 +26,8 @@ fn at(offset: u64) -> Option<Position> {
 
 fn publication(epoch: Option<Epoch>, kind: PayloadKind, data: &[u8]) -> Publication {
     let draft = Draft { payload: plain::payload(kind, data), session: None, user: None };
-    Publication::new(7, epoch, Stamp { wall: 1_700_000_000_123, ..Stamp::now() }, draft)
+    let now = Stamp { wall: 1_700_000_000_123, ..Stamp::now() };
+    Publication::new((7, epoch), now, draft, Arc::new(Memory::new(u64::MAX)))
 }
 
 fn text(data: &str) -> Publication {

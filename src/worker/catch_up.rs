@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::Worker;
 use super::connection::{ConnectionKey, Phase, Pick, Place, Transport};
-use super::output::Share;
+use super::output::{self, Share};
 use crate::hub::CatchUp;
 use crate::limits::Delivery;
 use crate::reason::CloseReason;
@@ -61,7 +61,9 @@ impl Worker {
                 connection.extra().next = oldest;
                 output.metrics.overflows[topic.topic.rule().delivery as usize].add(1);
                 output.tell_skipped(key.index, connection, oldest - next);
-                true
+                output.drain(key.index, connection);
+                output::wake(connection);
+                connection.outbox.is_none()
             }
             CatchUp::Behind(publications) => {
                 let Self { connections, topics, output, variants, .. } = self;

@@ -1,10 +1,11 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use tokio::task::AbortHandle;
-
+use super::handle::Carrier;
+use super::unacknowledged::unacknowledged_len;
 use super::wheel::Tick;
 use crate::admission::Permit;
 use crate::hub::VariantId;
@@ -63,8 +64,8 @@ pub(super) enum Transport {
 pub(super) struct Stream {
     /// Who waits for the next piece.
     pub(super) waker: Option<Waker>,
-    /// Ends the task that serves the HTTP connection.
-    pub(super) abort: AbortHandle,
+    /// The task that sends what is pulled.
+    pub(super) carrier: Carrier,
 }
 
 /// How far a connection is.
@@ -128,8 +129,19 @@ pub(super) struct Inflow {
     pub(super) is_ready: bool,
     /// Not read until the inboxes have room.
     pub(super) is_paused: bool,
-    /// The client sends no more than what waits to be read.
-    pub(super) is_closed: bool,
+    pub(super) end: InflowEnd,
+}
+
+/// Whether the client still sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum InflowEnd {
+    /// For all we know.
+    #[default]
+    Unknown,
+    /// It sends no more than what waits to be read.
+    Announced,
+    /// All that it sent is read.
+    Reached,
 }
 
 #[derive(Debug)]
@@ -139,8 +151,10 @@ pub(super) struct Connection {
     pub(super) seen: Tick,
     /// Last ping sent, or last progress of the outbox.
     pub(super) pinged: Tick,
-    /// Last time that the peer took something, while the outbox waits.
+    /// Last time that the peer took something, while the outbox waits; then when our side was shut.
     pub(super) progress: Tick,
+    /// Bytes that the kernel held for the peer at the last look, while the outbox waits.
+    pub(super) unacknowledged: u32,
     /// Tick of the wheel's entry that counts; others are stale.
     pub(super) deadline: Tick,
     pub(super) member: Member,
@@ -165,6 +179,22 @@ impl Connection {
     /// The session whose publications this connection does not get.
     pub(super) fn excluded(&self, index: u32, worker: WorkerId) -> Option<SessionId> {
         (self.member.pick == Pick::Others).then(|| self.key(index).session(worker))
+    }
+
+    /// Notes whether the peer took something since the last look, although nothing could be written.
+    pub(super) fn note_progress(&mut self, now: Tick) {
+        let has_taken = match &mut self.transport {
+            Transport::Pending => false,
+            Transport::Socket(socket) => {
+                let before = self.unacknowledged;
+                self.unacknowledged = unacknowledged_len(socket);
+                self.unacknowledged < before
+            }
+            Transport::Stream(stream) => stream.carrier.sent.swap(false, Ordering::Relaxed),
+        };
+        if has_taken {
+            self.progress = now;
+        }
     }
 
     /// Whether it stands in its local topic.

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -83,6 +84,12 @@ impl WorkerHandle {
         self.0.stage.subscribe()
     }
 
+    /// Waits until the drain window is over.
+    pub async fn is_over(&self) {
+        // An error means that the worker is gone, and this task with it.
+        let _ = self.stage().wait_for(|stage| *stage == Stage::Over).await;
+    }
+
     pub(super) fn set_stage(&self, stage: Stage) {
         self.0.stage.send_if_modified(|current| std::mem::replace(current, stage) != stage);
     }
@@ -98,7 +105,10 @@ impl WorkerHandle {
 
     /// As [`WorkerHandle::with`], and has the worker take a turn.
     fn stir<T>(&self, f: impl FnOnce(&mut Worker) -> T) -> T {
-        let result = self.with(f);
+        let result = self.with(|worker| {
+            worker.read_clock();
+            f(worker)
+        });
         self.0.stirred.notify_one();
         result
     }
@@ -133,6 +143,15 @@ impl Drop for HttpGuard {
     }
 }
 
+/// The task that sends a streamed response.
+#[derive(Debug)]
+pub struct Carrier {
+    /// Ends it.
+    pub abort: AbortHandle,
+    /// Set by it when the client takes bytes.
+    pub sent: Arc<AtomicBool>,
+}
+
 /// A subscription whose answer is not out yet; dropped, it is undone.
 #[derive(Debug)]
 pub struct Pending {
@@ -148,10 +167,10 @@ impl Pending {
         self.worker.stir(|worker| worker.activate(self.key, (socket, permit), first));
     }
 
-    /// Goes on as a response body; `abort` ends the task that serves it.
-    pub fn into_body(mut self, abort: AbortHandle) -> StreamBody {
+    /// Goes on as a response body that `carrier`'s task sends.
+    pub fn into_body(mut self, carrier: Carrier) -> StreamBody {
         self.is_armed = false;
-        self.worker.stir(|worker| worker.attach(self.key, abort));
+        self.worker.stir(|worker| worker.attach(self.key, carrier));
         StreamBody { worker: self.worker.clone(), key: self.key }
     }
 }

@@ -1,17 +1,12 @@
 //! The end of a connection: what was accepted is delivered, then the close frame, then the socket.
 
 use std::net::Shutdown;
-use std::time::Duration;
 
 use super::Worker;
-use super::connection::{ConnectionKey, Phase, Transport};
+use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
 use super::output;
 use crate::reason::CloseReason;
 use crate::ws;
-
-/// How long a client may take to close its side after ours is shut. A socket closed with unread
-/// input sends a reset, which destroys the close frame on its way.
-const LINGER: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Notes that a connection ends when this turn's fan-out is done.
@@ -66,7 +61,7 @@ impl Worker {
 
     /// Shuts our side of a leaving connection once all is written.
     pub(super) fn finish(&mut self, key: ConnectionKey) {
-        let linger = self.output.wheel.ticks(LINGER);
+        let (now, linger) = (self.output.now, self.deadlines.linger);
         let Some(connection) = self.get(key) else {
             return;
         };
@@ -76,13 +71,14 @@ impl Worker {
         let Transport::Socket(socket) = &connection.transport else {
             return;
         };
-        if socket.shutdown(Shutdown::Write).is_err() {
+        if socket.shutdown(Shutdown::Write).is_err() || connection.inflow.end == InflowEnd::Reached
+        {
             return self.remove(key.index);
         }
         connection.phase = Phase::Lingering;
+        connection.progress = now;
         let Self { connections, output, .. } = self;
-        let deadline = output.now.plus(linger);
-        output.expect_by(key.index, &mut connections[key.index as usize], deadline);
+        output.expect_by(key.index, &mut connections[key.index as usize], now.plus(linger));
         self.mark_ready(key);
     }
 }

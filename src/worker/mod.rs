@@ -14,6 +14,7 @@ mod read;
 mod run;
 mod timer;
 mod topic;
+mod unacknowledged;
 mod wheel;
 
 #[cfg(test)]
@@ -28,7 +29,6 @@ use std::task::{Context, Poll};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use slab::Slab;
-use tokio::task::AbortHandle;
 
 use connection::{Connection, Extra, Inflow, Member, Phase, Place, Stream, Transport};
 use output::Output;
@@ -37,7 +37,7 @@ use topic::LocalTopic;
 use wheel::{Tick, Wheel};
 
 pub use connection::{ConnectionKey, Pick};
-pub use handle::{HttpGuard, Pending, Stage, StreamBody, WorkerHandle};
+pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, WorkerHandle};
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
@@ -166,6 +166,12 @@ impl Worker {
         }
     }
 
+    /// Looks at the clock: what happens outside of a turn has its own time.
+    fn read_clock(&mut self) {
+        self.clock = Stamp::now();
+        self.output.now = self.output.wheel.tick(self.clock.instant);
+    }
+
     fn get(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
         let connection = self.connections.get_mut(key.index as usize)?;
         (connection.key(key.index) == key).then_some(connection)
@@ -199,6 +205,7 @@ impl Worker {
             seen: now,
             pinged: now,
             progress: now,
+            unacknowledged: 0,
             deadline: Tick::NEVER,
             member,
             transport: Transport::Pending,
@@ -253,10 +260,10 @@ impl Worker {
         self.mark_ready(key);
     }
 
-    /// Makes a response body the connection's way out; `abort` ends the task that serves it.
-    fn attach(&mut self, key: ConnectionKey, abort: AbortHandle) {
+    /// Makes a response body the connection's way out.
+    fn attach(&mut self, key: ConnectionKey, carrier: Carrier) {
         if let Some(connection) = self.get(key) {
-            connection.transport = Transport::Stream(Box::new(Stream { waker: None, abort }));
+            connection.transport = Transport::Stream(Box::new(Stream { waker: None, carrier }));
             self.write_waiting(key);
         }
     }
@@ -338,7 +345,7 @@ impl Worker {
         self.output.memory.release(MemoryKind::Reading, connection.reading.held_len());
         match &connection.transport {
             Transport::Pending => {}
-            Transport::Stream(stream) => stream.abort.abort(),
+            Transport::Stream(stream) => stream.carrier.abort.abort(),
             Transport::Socket(socket) => {
                 // The descriptor closes with the connection, and with it the registration.
                 let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));

@@ -173,6 +173,7 @@ impl Output {
     /// The connection's outbox, made if it has none; from then on the write deadline runs.
     fn outbox<'a>(&mut self, index: u32, connection: &'a mut Connection) -> &'a mut Outbox {
         if connection.outbox.is_none() {
+            connection.note_progress(self.now);
             connection.progress = self.now;
             let deadline = self.now.plus(self.wheel.ticks(self.limits.write_timeout));
             self.expect_by(index, connection, deadline);
@@ -232,6 +233,8 @@ impl Output {
         }
         if outbox.is_empty() {
             *slot = None;
+        } else {
+            connection.note_progress(self.now);
         }
         self.account(before, connection);
         if failed {

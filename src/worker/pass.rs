@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Worker;
-use super::connection::Pick;
+use super::connection::{Phase, Pick};
 use super::output::Share;
 use super::topic::{Late, LocalTopic};
 use crate::hub::{Publication, TopicName, VariantId, Variants};
@@ -19,6 +19,9 @@ const WRITES_PER_TURN: usize = 512;
 
 /// Bytes joined into one batch at most, unless a single publication is longer.
 const BATCH_LEN_MAX: usize = 64 * 1024;
+
+/// What a publication counts at least: in a wordier variant the shortest is about that long.
+const PUBLICATION_LEN_MIN: usize = 128;
 
 /// Publications longer than this are joined up to [`LARGE_BATCH_LEN_MAX`].
 const LARGE_LEN: usize = 8 * 1024;
@@ -41,16 +44,8 @@ pub(super) struct Pass {
 impl Pass {
     /// Takes the next batch from `pending`.
     pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Self {
-        let (mut publications, mut len) = (Vec::new(), 0);
-        while let Some(next) = topic.pending.front() {
-            let next_len = next.payload().framed().len();
-            let large = if next_len >= LARGE_LEN { LARGE_BATCH_LEN_MAX } else { BATCH_LEN_MAX };
-            if len > 0 && len + next_len > large.min(batch_len_max) {
-                break;
-            }
-            len += next_len;
-            publications.extend(topic.pending.pop_front());
-        }
+        let count = fitting(topic.pending.iter(), batch_len_max);
+        let publications = topic.pending.drain(..count).collect();
         Self { publications, batches: Vec::new(), list: 0, cursor: 0 }
     }
 
@@ -81,16 +76,34 @@ impl Pass {
     }
 }
 
+/// How many of the first publications go into one batch; at least one.
+fn fitting<'a>(
+    publications: impl Iterator<Item = &'a Arc<Publication>>,
+    batch_len_max: usize,
+) -> usize {
+    let mut len = 0;
+    let fit = publications.take_while(|publication| {
+        let next = publication.payload().framed().len().max(PUBLICATION_LEN_MIN);
+        let large = if next >= LARGE_LEN { LARGE_BATCH_LEN_MAX } else { BATCH_LEN_MAX };
+        let is_first = len == 0;
+        len += next;
+        is_first || len <= large.min(batch_len_max)
+    });
+    fit.count()
+}
+
 /// Maximal runs of indices from `from` on, publications of the `excluded` session left out.
 fn runs(
     publications: &[Arc<Publication>],
     from: usize,
     excluded: Option<SessionId>,
 ) -> Vec<Range<usize>> {
+    let is_excluded =
+        |publication: &Publication| excluded.is_some() && publication.draft.session == excluded;
     let mut runs: Vec<Range<usize>> = Vec::new();
     for (index, publication) in publications.iter().enumerate().skip(from) {
         match runs.last_mut() {
-            _ if excluded.is_some() && publication.draft.session == excluded => {}
+            _ if is_excluded(publication) => {}
             Some(run) if run.end == index => run.end += 1,
             _ => runs.push(index..index + 1),
         }
@@ -129,6 +142,11 @@ impl Worker {
                 self.release(&arrival.publication);
                 continue;
             };
+            if arrival.publication.sequence <= topic.arrived {
+                // Meant for members who left before the first of today's joined.
+                self.release(&arrival.publication);
+                continue;
+            }
             topic.arrived = arrival.publication.sequence;
             topic.pending.push_back(arrival.publication);
             if !topic.is_dirty {
@@ -162,7 +180,7 @@ impl Worker {
         if topic.pass.is_none() && !topic.pending.is_empty() {
             let batch_len_max = (self.limits.outbox_bytes_max / 4).max(LARGE_LEN);
             topic.pass = Some(Pass::take(topic, batch_len_max));
-            self.serve_late(local);
+            self.serve_late(local, budget);
         }
         if !self.run_pass(local, budget) {
             return true;
@@ -174,7 +192,7 @@ impl Worker {
     }
 
     /// Serves members who joined in the middle of the batch.
-    fn serve_late(&mut self, local: u32) {
+    fn serve_late(&mut self, local: u32, budget: &mut usize) {
         let Self { topics, connections, output, variants, .. } = self;
         let LocalTopic { topic, late, pass, .. } = &mut topics[local as usize];
         let Some(pass) = pass.as_mut() else { return };
@@ -189,6 +207,7 @@ impl Worker {
                 output.deliver(*index, connection, &Share::new(&batch, run, topic));
             }
             *next = last + 1;
+            *budget = budget.saturating_sub(1);
         }
     }
 
@@ -265,13 +284,15 @@ impl Worker {
         let local = &topics[connection.member.topic as usize];
         let rest = local.rest_of(index, connection.member);
         let own = connection.excluded(index, output.worker);
-        let mut encoding = output.encoding(&local.topic, variants);
-        let batches: Vec<_> = runs(&rest, 0, own)
-            .into_iter()
-            .map(|run| Rc::new(encoding.batch(&rest[run], connection.member.variant)))
-            .collect();
-        for batch in batches {
-            output.deliver(index, connection, &Share::all(&batch, &local.topic));
+        let mut rest = rest.as_slice();
+        while !rest.is_empty() && connection.phase == Phase::Closing {
+            let (piece, others) = rest.split_at(fitting(rest.iter(), BATCH_LEN_MAX));
+            for run in runs(piece, 0, own) {
+                let mut encoding = output.encoding(&local.topic, variants);
+                let batch = Rc::new(encoding.batch(&piece[run], connection.member.variant));
+                output.deliver(index, connection, &Share::all(&batch, &local.topic));
+            }
+            rest = others;
         }
     }
 }

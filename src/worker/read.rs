@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read};
 
 use super::Worker;
-use super::connection::{ConnectionKey, Phase, Transport};
+use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
 use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
 use crate::id::Door;
 use crate::metrics::MemoryKind;
@@ -52,18 +52,21 @@ impl Worker {
         let Some(connection) = self.get(key) else {
             return More::No;
         };
-        if connection.inflow.is_paused {
+        if connection.inflow.is_paused || connection.inflow.end == InflowEnd::Reached {
             return More::No;
         }
         let Transport::Socket(socket) = &mut connection.transport else {
             return More::No;
         };
         let len = match socket.read(buf) {
-            Ok(0) => return self.on_eof(key),
+            Ok(0) => return self.on_end(key),
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return More::No,
             Err(error) if error.kind() == ErrorKind::Interrupted => return More::Perhaps,
-            Err(_) => return self.on_eof(key),
+            Err(_) => {
+                self.end(key, CloseReason::Abnormal);
+                return More::No;
+            }
         };
         connection.seen = now;
         connection.awaits_pong = false;
@@ -74,17 +77,19 @@ impl Worker {
         // file that came with the bytes was told with them, and what is not open any more is read
         // to its end.
         let is_over = self.get(key).is_none_or(|connection| {
-            connection.inflow.is_closed || connection.phase != Phase::Open
+            connection.inflow.end != InflowEnd::Unknown || connection.phase != Phase::Open
         });
         if len == buf.len() || is_over { More::Perhaps } else { More::No }
     }
 
-    /// The client sends no more.
-    fn on_eof(&mut self, key: ConnectionKey) -> More {
-        match self.get(key).map(|connection| connection.phase) {
-            Some(Phase::Lingering) => self.remove(key.index),
-            Some(_) => self.end(key, CloseReason::Abnormal),
-            None => {}
+    /// The client sends no more. What it is still to get goes out first.
+    fn on_end(&mut self, key: ConnectionKey) -> More {
+        let Some(connection) = self.get(key) else { return More::No };
+        connection.inflow.end = InflowEnd::Reached;
+        match connection.phase {
+            Phase::Open => self.end(key, CloseReason::Abnormal),
+            Phase::Lingering => self.remove(key.index),
+            Phase::Closing | Phase::Cut | Phase::Leaving => {}
         }
         More::No
     }

@@ -7,11 +7,10 @@ use mio::Events;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::connection::{ConnectionKey, Phase};
+use super::connection::{ConnectionKey, InflowEnd, Phase};
 use super::handle::Stage;
 use super::{Worker, WorkerHandle, poller};
 use crate::reason::CloseReason;
-use crate::time::Stamp;
 
 /// The inner poller's token for wake-ups from other threads.
 pub const WAKE: mio::Token = mio::Token(usize::MAX);
@@ -22,8 +21,8 @@ const EVENTS_PER_TURN: usize = 1024;
 /// Time between two rounds of leave-taking while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
-/// How long after the drain window stragglers are waited for.
-const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// How long after the last write deadline stragglers are waited for.
+const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
 /// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +74,7 @@ async fn sleep(
     events: &mut Events,
     until: Option<Instant>,
 ) -> io::Result<()> {
-    if !handle.with(|worker| worker.inbox.try_sleep()) {
+    if !handle.with(Worker::try_sleep) {
         return Ok(());
     }
     let far = Instant::now() + Duration::from_hours(1);
@@ -88,7 +87,10 @@ async fn sleep(
             if events.is_empty() {
                 guard.clear_ready();
             } else {
-                handle.with(|worker| worker.take_events(events));
+                handle.with(|worker| {
+                    worker.read_clock();
+                    worker.take_events(events);
+                });
             }
         }
         () = handle.stirred() => {}
@@ -99,10 +101,23 @@ async fn sleep(
 }
 
 impl Worker {
+    /// Announces that the worker goes to sleep; `false` = there is something to do.
+    fn try_sleep(&mut self) -> bool {
+        if !self.inbox.try_sleep() {
+            return false;
+        }
+        // A wake-up for any of these before the announcement was lost on us.
+        let can_resume = !self.paused.is_empty() && self.hub.has_room();
+        let must_drain = self.leaving.is_none() && self.drain.is_draining();
+        if can_resume || must_drain {
+            self.inbox.set_awake();
+        }
+        !can_resume && !must_drain
+    }
+
     /// One turn: read, deliver, end, look at the clock.
     fn turn(&mut self, events: &Events, http_count: usize) -> Next {
-        self.clock = Stamp::now();
-        self.output.now = self.output.wheel.tick(self.clock.instant);
+        self.read_clock();
         self.take_events(events);
         self.read_ready();
         self.drain_inbox();
@@ -117,7 +132,8 @@ impl Worker {
         }
         if let Some(end) = drained_at {
             let is_empty = self.connections.is_empty() && http_count == 0;
-            if is_empty || self.clock.instant >= end + DRAIN_GRACE {
+            let last = end + self.limits.write_timeout + DRAIN_GRACE;
+            if is_empty || self.clock.instant >= last {
                 return Next::Stop;
             }
         }
@@ -138,7 +154,9 @@ impl Worker {
             let Some(connection) = self.get(key) else {
                 continue;
             };
-            connection.inflow.is_closed |= event.is_read_closed();
+            if event.is_read_closed() && connection.inflow.end == InflowEnd::Unknown {
+                connection.inflow.end = InflowEnd::Announced;
+            }
             if event.is_writable() && connection.outbox.is_some() {
                 self.write_waiting(key);
             }

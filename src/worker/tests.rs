@@ -62,7 +62,8 @@ fn topic() -> LocalTopic {
 fn publication(sequence: u64) -> Arc<Publication> {
     let payload = Payload::from_framed(Bytes::from_static(b"x"), 0, PayloadKind::Text);
     let draft = Draft { payload, session: None, user: None };
-    Arc::new(Publication::new(sequence, None, Stamp::now(), draft))
+    let memory = Arc::new(Memory::new(u64::MAX));
+    Arc::new(Publication::new((sequence, None), Stamp::now(), draft, memory))
 }
 
 fn connection(member: Member) -> Connection {
@@ -71,6 +72,7 @@ fn connection(member: Member) -> Connection {
         seen: Tick::default(),
         pinged: Tick::default(),
         progress: Tick::default(),
+        unacknowledged: 0,
         deadline: Tick::default(),
         member,
         transport: Transport::Pending,
@@ -211,7 +213,7 @@ fn an_idle_connection_takes_few_bytes() {
 
 #[test]
 fn silence_is_answered_by_kind_of_connection() {
-    let deadlines = Deadlines { ping: 25, pong: 10, write: 10, stream: 15 };
+    let deadlines = Deadlines { ping: 25, pong: 10, write: 10, stream: 15, linger: 2 };
     let member =
         Member { topic: 0, variant: VariantId::NATIVE, pick: Pick::All, place: Place::CatchingUp };
     let at = |ticks| Tick::default().plus(ticks);
@@ -231,7 +233,8 @@ fn silence_is_answered_by_kind_of_connection() {
     assert_eq!(judged(9, |one| one.outbox = Some(Box::default())), Verdict::Later(at(10)));
     let stalled = Verdict::End(CloseReason::WriteTimeout);
     assert_eq!(judged(10, |one| one.outbox = Some(Box::default())), stalled);
-    assert_eq!(judged(1, |one| one.phase = Phase::Lingering), Verdict::Remove);
+    assert_eq!(judged(1, |one| one.phase = Phase::Lingering), Verdict::Later(at(2)));
+    assert_eq!(judged(2, |one| one.phase = Phase::Lingering), Verdict::Remove);
 }
 
 fn sockets() -> (std::net::TcpStream, std::net::TcpStream) {

@@ -12,6 +12,10 @@ use crate::ws;
 /// Silence after which a stream says that it is alive.
 const STREAM_SILENCE: Duration = Duration::from_secs(15);
 
+/// How long a client may take to close its side after ours is shut. A socket closed with unread
+/// input sends a reset, which destroys the close frame on its way.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Durations of the limits, in ticks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
@@ -19,6 +23,7 @@ pub(super) struct Deadlines {
     pub(super) pong: u32,
     pub(super) write: u32,
     pub(super) stream: u32,
+    pub(super) linger: u32,
 }
 
 impl Deadlines {
@@ -28,6 +33,7 @@ impl Deadlines {
             pong: wheel.ticks(limits.pong_timeout),
             write: wheel.ticks(limits.write_timeout),
             stream: wheel.ticks(STREAM_SILENCE),
+            linger: wheel.ticks(LINGER),
         }
     }
 }
@@ -64,6 +70,9 @@ impl Worker {
         let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
         connection.deadline = Tick::NEVER;
+        if connection.outbox.is_some() {
+            connection.note_progress(now);
+        }
         let next = match judge(connection, now, deadlines) {
             Verdict::Later(tick) => tick,
             Verdict::Ping => {
@@ -92,7 +101,11 @@ impl Worker {
 /// What is due for a connection at `now`.
 pub(super) fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) -> Verdict {
     if connection.phase == Phase::Lingering {
-        return Verdict::Remove;
+        let shut = now.since(connection.progress);
+        if shut >= deadlines.linger {
+            return Verdict::Remove;
+        }
+        return Verdict::Later(connection.progress.plus(deadlines.linger));
     }
     let is_pending = matches!(connection.transport, Transport::Pending);
     if connection.outbox.is_some() {

@@ -78,9 +78,10 @@ fn all_subscribers_see_two_publishers_in_one_order() {
     const EACH: usize = 500;
     let server = Server::start_with("", &["--workers", "2"]);
     let mut subscribers: Vec<_> = (0..8).map(|_| server.websocket("/topics/a")).collect();
+    // Both are there before either publishes: each waits for the other's last.
+    let publishers = ["x", "y"].map(|name| (name, server.websocket("/topics/a?echo=false")));
     thread::scope(|scope| {
-        for publisher in ["x", "y"] {
-            let mut socket = server.websocket("/topics/a?echo=false");
+        for (publisher, mut socket) in publishers {
             scope.spawn(move || {
                 for index in 0..EACH {
                     socket.text(&format!("{publisher}{index}"));

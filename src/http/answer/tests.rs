@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Acceptance, error_body, history_body, position_headers, published_body, refused};
 use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, TopicName};
+use crate::metrics::Memory;
 use crate::protocol::plain;
 use crate::reason::{Refusal, Refused};
 use crate::time::Stamp;
@@ -23,8 +24,9 @@ fn at(offset: u64) -> Option<Position> {
 
 fn publication(sequence: u64, kind: PayloadKind, data: &[u8]) -> Arc<Publication> {
     let draft = Draft { payload: plain::payload(kind, data), session: None, user: None };
+    let memory = Arc::new(Memory::new(u64::MAX));
     let stamp = Stamp { wall: 1_000, ..Stamp::now() };
-    Arc::new(Publication::new(sequence, Epoch::parse("e1"), stamp, draft))
+    Arc::new(Publication::new((sequence, Epoch::parse("e1")), stamp, draft, memory))
 }
 
 fn shown(headers: &HeaderMap) -> Vec<String> {
