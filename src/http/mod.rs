@@ -1,7 +1,7 @@
 //! HTTP on `listen`: what is asked, whether it is allowed, and the answer.
 //!
-//! `connection` and `service` hold sockets and tasks; everything else is pure: no socket, no task,
-//! no clock.
+//! `connection` and `service` (with `publish` and `subscribe`) hold sockets and tasks; everything
+//! else is pure: no socket, no task, no clock.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -12,6 +12,8 @@ pub mod connection;
 pub mod handshake;
 pub mod origin;
 pub mod payload;
+mod publish;
 pub mod query;
 pub mod route;
 pub mod service;
+mod subscribe;

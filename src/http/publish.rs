@@ -1,0 +1,113 @@
+//! POST on a topic: a body becomes a publication.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::answer::{self, Acceptance};
+use super::body::Content;
+use super::connection::Connection;
+use super::payload::Declared;
+use super::service::{Answer, Checked, Fault, Service};
+use crate::auth::header::Field;
+use crate::auth::{Identified, Right};
+use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, TopicName};
+use crate::id::Door;
+use crate::protocol;
+use crate::reason::{Refusal, Refused};
+use crate::time::Stamp;
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+impl Service {
+    /// Publishes the request's body to `topic`.
+    pub(super) async fn publish(
+        &self,
+        connection: &Connection,
+        topic: &TopicName,
+        checked: Checked,
+    ) -> Answer {
+        let Checked { parts, body, identified, .. } = checked;
+        let mut bucket = connection.bucket.get();
+        let is_in_rate = bucket.take(self.limits.publish_rate_max, Instant::now());
+        connection.bucket.set(bucket);
+        if !is_in_rate {
+            return Err(Refusal::RateLimit.into());
+        }
+        let declared = check_head(topic, &parts.headers, &identified)?;
+        let data = self.read_body(&parts.headers, body).await?;
+        let draft = Draft {
+            payload: protocol::plain::payload(declared.kind(&data)?, &data),
+            session: None,
+            user: identified.identity.user(),
+        };
+        self.accept(topic, &draft, &parts.headers)
+    }
+
+    async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Fault> {
+        let limit = self.limits.message_bytes_max;
+        let too_large = || {
+            let message = format!("a message has at most {limit} bytes (limits.message_bytes_max)");
+            Refusal::MessageTooLarge.because(message)
+        };
+        let announced = Field::of(headers, http::header::CONTENT_LENGTH).one();
+        let announced = announced.and_then(|text| text.parse::<u64>().ok());
+        if announced.is_some_and(|len| len > limit as u64) {
+            return Err(too_large().into());
+        }
+        let patience = self.limits.http_idle_timeout;
+        match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
+            Ok(Err(error)) => Err(Fault::Body(std::io::Error::other(error))),
+            Err(_) => Err(Fault::Body(std::io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    fn accept(&self, topic: &TopicName, draft: &Draft, headers: &HeaderMap) -> Answer {
+        let len = draft.payload.data().len() as u64;
+        let options = Publish {
+            now: Stamp::now(),
+            admission: Admission::IfRoom,
+            idempotency_key: idempotency_key(headers)?,
+        };
+        let published = self.worker.hub().publish(topic, draft, options);
+        let published = published.map_err(|error| match error {
+            PublishError::Overrun => Refusal::PublisherOverrun,
+            PublishError::Memory => Refusal::MemoryLimit,
+        })?;
+        let acceptance = if published.duplicate {
+            Acceptance::Duplicate
+        } else {
+            self.worker.metrics().count_publication(Door::Http, len);
+            Acceptance::New
+        };
+        let body = answer::published_body(topic, published.position, acceptance);
+        Ok(answer::json(body).map(Content::Whole))
+    }
+}
+
+/// Everything that can refuse a publication before its body is read.
+fn check_head(
+    topic: &TopicName,
+    headers: &HeaderMap,
+    identified: &Identified,
+) -> Result<Declared, Refused> {
+    identified.identity.require(Right::Publish, topic)?;
+    idempotency_key(headers)?;
+    Declared::read(headers)
+}
+
+/// The idempotency key, if one is given.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+    match Field::of(headers, IDEMPOTENCY_KEY) {
+        Field::Absent => Ok(None),
+        Field::One(key) if !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_LEN_MAX => Ok(Some(key)),
+        Field::One(_) | Field::Faulty => {
+            let message = format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_LEN_MAX} characters");
+            Err(Refusal::QueryInvalid.because(message))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! GET on a topic: a WebSocket, a stream of events, or one of lines.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::accept::Stream;
+use super::answer;
+use super::body::Content;
+use super::connection::Connection;
+use super::handshake::Handshake;
+use super::query::{Echo, Format};
+use super::service::{Answer, Checked, Service};
+use crate::auth::Right;
+use crate::hub::{Joined, TopicName, VariantId};
+use crate::id::Door;
+use crate::protocol;
+use crate::reason::{Refusal, Refused};
+use crate::worker::{Opening, Pick};
+
+/// Range of the reconnection time that SSE clients are given, in milliseconds.
+const SSE_RETRY: std::ops::RangeInclusive<u64> = 1000..=3000;
+
+impl Service {
+    /// Answers a handshake; the socket goes on when the answer is out.
+    pub(super) fn upgrade(
+        &self,
+        connection: &Rc<Connection>,
+        topic: &TopicName,
+        checked: Checked,
+        handshake: &Handshake,
+    ) -> Answer {
+        let variant = match checked.query.format {
+            Format::Native => protocol::NATIVE,
+            Format::Json => protocol::JSON,
+        };
+        let opening = self.opening(topic.clone(), &checked, (variant, Door::Plain))?;
+        let (pending, joined) = self.worker.open(opening, |joined| {
+            (variant == protocol::JSON)
+                .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
+        });
+        let mut response = Response::new(Content::Whole(Bytes::new()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
+        let used_bearer = checked.identified.used_bearer.as_deref();
+        if let Some(protocol) = handshake.select_protocol(used_bearer) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        self.finish_joined(headers, &joined);
+        *connection.upgrade.borrow_mut() = Some((pending, checked.upgrade));
+        Ok(response)
+    }
+
+    /// Answers with a stream that does not end.
+    pub(super) fn stream(
+        &self,
+        connection: &Rc<Connection>,
+        topic: &TopicName,
+        checked: &Checked,
+    ) -> Answer {
+        let stream = Stream::negotiate(&checked.parts.headers)?;
+        let (variant, door, content_type) = match (stream, checked.query.format) {
+            (Stream::Sse, Format::Native) => (protocol::SSE, Door::Sse, "text/event-stream"),
+            (Stream::Sse, Format::Json) => (protocol::SSE_JSON, Door::Sse, "text/event-stream"),
+            (Stream::Ndjson, _) => (protocol::NDJSON, Door::Ndjson, "application/x-ndjson"),
+        };
+        let opening = self.opening(topic.clone(), checked, (variant, door))?;
+        let (pending, joined) =
+            self.worker.open(opening, |joined| Some(greeting(stream, topic, joined)));
+        let body = pending.into_body(connection.carrier());
+        let mut response = Response::new(Content::Stream(body));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        self.finish_joined(headers, &joined);
+        Ok(response)
+    }
+
+    fn opening(
+        &self,
+        topic: TopicName,
+        checked: &Checked,
+        (variant, door): (VariantId, Door),
+    ) -> Result<Opening, Refused> {
+        let identity = checked.identified.identity;
+        identity.require(Right::Subscribe, &topic)?;
+        if self.worker.hub().memory().is_exhausted() {
+            return Err(Refusal::MemoryLimit.into());
+        }
+        // A stream publishes nothing that it could leave out.
+        let pick = match checked.query.echo {
+            Echo::Off if door == Door::Plain => Pick::Others,
+            Echo::On | Echo::Off => Pick::All,
+        };
+        let start = checked.query.start(&checked.parts.headers);
+        Ok(Opening { topic, start, variant, pick, identity, door })
+    }
+
+    fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {
+        answer::position_headers(headers, joined.position, joined.recovered);
+        match joined.recovered {
+            Some(true) => self.worker.metrics().recovered.add(1),
+            Some(false) => self.worker.metrics().not_recovered.add(1),
+            None => {}
+        }
+    }
+}
+
+/// What a stream says first.
+fn greeting(stream: Stream, topic: &TopicName, joined: &Joined) -> Bytes {
+    match stream {
+        Stream::Ndjson => protocol::ndjson::subscribed(topic, joined.position, joined.recovered),
+        Stream::Sse => {
+            let retry = Duration::from_millis(fastrand::u64(SSE_RETRY));
+            let opening = protocol::sse::opening(retry, joined.position);
+            if joined.recovered != Some(false) {
+                return opening;
+            }
+            let reset = protocol::sse::reset(topic, joined.position);
+            Bytes::from([opening, reset].concat())
+        }
+    }
+}
