@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::EXIT_FAILURE;
 use super::argument::ServeArguments;
+use crate::server::ServeError;
 use crate::{log, server};
 
 pub(super) fn run(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
@@ -14,8 +16,14 @@ pub(super) fn run(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let served = server::run(loaded.config);
+    if let Err(error @ ServeError::Forced) = &served {
+        // Through the log only, which never blocks: whoever forces has waited long enough.
+        tracing::warn!("{error}");
+    }
     // What is logged comes before the error that ends the process.
     drop(guard);
-    served?;
-    Ok(ExitCode::SUCCESS)
+    match served {
+        Err(ServeError::Forced) => Ok(ExitCode::from(EXIT_FAILURE)),
+        served => served.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    }
 }

@@ -155,6 +155,11 @@ impl Hub {
         &self.inboxes
     }
 
+    /// Whether publishers are to be held back: some inbox is over its budget.
+    pub fn is_over(&self) -> bool {
+        self.inboxes.iter().any(|inbox| inbox.is_over())
+    }
+
     /// Whether publishers that were held back may go on: every inbox is under half.
     pub fn has_room(&self) -> bool {
         self.inboxes.iter().all(|inbox| inbox.is_under_half())

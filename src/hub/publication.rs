@@ -12,6 +12,10 @@ use crate::id::SessionId;
 use crate::metrics::{Memory, MemoryKind};
 use crate::time::Stamp;
 
+/// What the allocations of a publication and its payload cost beside what they hold, and its place
+/// in an inbox.
+const ALLOCATION_COST: usize = 128;
+
 /// Whether a payload is text or binary; it stays so through every front door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayloadKind {
@@ -140,7 +144,7 @@ impl Publication {
 
     /// Bytes this publication holds for as long as it is kept, encodings left out.
     pub fn held_len(&self) -> usize {
-        size_of::<Self>() + self.payload().framed().len()
+        size_of::<Self>() + self.payload().framed().len() + ALLOCATION_COST
     }
 }
 

@@ -189,6 +189,11 @@ impl Topic {
         self.rule.history_size > 0
     }
 
+    /// Sequence of the newest publication; 0 = there never was one.
+    pub fn top(&self) -> u64 {
+        self.state.lock().top
+    }
+
     fn shown(&self, offset: u64) -> Option<Position> {
         self.has_history().then_some(Position { epoch: self.epoch, offset })
     }

@@ -37,7 +37,7 @@ impl Worker {
         };
         let is_waiting = connection.outbox.is_some()
             || matches!(connection.transport, Transport::Pending)
-            || connection.phase != Phase::Open;
+            || !matches!(connection.phase, Phase::Open | Phase::Closing);
         if is_waiting || connection.member.place != Place::CatchingUp {
             return false;
         }

@@ -3,8 +3,8 @@
 use std::net::Shutdown;
 
 use super::Worker;
-use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
-use super::output;
+use super::connection::{ConnectionKey, InflowEnd, Phase, Place, Transport};
+use super::output::{self, Ending};
 use crate::reason::CloseReason;
 use crate::ws;
 
@@ -19,19 +19,43 @@ impl Worker {
         }
     }
 
-    /// Ends the connections that this turn found to be over, later reasons first.
+    /// Ends the connections that are over, once they have got what was accepted before. Later
+    /// reasons come first: they are the more urgent ones.
     pub(super) fn end_sessions(&mut self) {
-        while let Some((key, reason)) = self.output.ending.pop() {
-            let Some(connection) = self.get(key) else {
-                continue;
-            };
-            if connection.is_subscribed() {
-                self.leave(key, reason);
-            } else if reason == CloseReason::Abnormal {
+        let mut waiting = Vec::new();
+        // Ends: an ending that brings another about, by a failed write, removes its connection.
+        while let Some(mut ending) = self.output.ending.pop() {
+            let Ending { key, reason, .. } = ending;
+            let Some(phase) = self.get(key).map(|connection| connection.phase) else { continue };
+            match phase {
+                Phase::Open | Phase::Closing if !self.is_served(&mut ending) => {
+                    waiting.push(ending);
+                }
+                Phase::Open | Phase::Closing | Phase::Cut => self.leave(key, reason),
                 // Its close is counted already; now the socket is gone too.
-                self.remove(key.index);
+                Phase::Leaving | Phase::Lingering if reason == CloseReason::Abnormal => {
+                    self.remove(key.index);
+                }
+                Phase::Leaving | Phase::Lingering => {}
             }
         }
+        waiting.reverse();
+        self.output.ending = waiting;
+    }
+
+    /// Whether a connection has been handed everything that was accepted before it was found to be
+    /// over.
+    fn is_served(&self, ending: &mut Ending) -> bool {
+        let index = ending.key.index;
+        let connection = &self.connections[index as usize];
+        let local = &self.topics[connection.member.topic as usize];
+        let until = *ending.until.get_or_insert_with(|| local.topic.top());
+        if connection.member.place == Place::CatchingUp {
+            // Whoever wants to leave does not wait for old history.
+            let next = connection.extra.as_ref().map_or(u64::MAX, |extra| extra.next);
+            return ending.reason != CloseReason::Draining || next > until;
+        }
+        local.served_to(index, connection.member) >= until
     }
 
     fn leave(&mut self, key: ConnectionKey, reason: CloseReason) {
@@ -43,10 +67,8 @@ impl Worker {
         match reason {
             // It takes nothing: a close frame would not leave either.
             CloseReason::Abnormal | CloseReason::WriteTimeout => return self.remove(index),
-            CloseReason::OutboxOverflow => {}
-            _ => self.serve_rest(index),
+            _ => self.unsubscribe(index),
         }
-        self.unsubscribe(index);
         let Self { connections, output, .. } = self;
         let connection = &mut connections[index as usize];
         connection.phase = Phase::Leaving;

@@ -26,10 +26,19 @@ pub(super) struct Output {
     pub(super) wheel: Wheel,
     /// The tick of this turn.
     pub(super) now: Tick,
-    /// Connections to end when this turn's fan-out is done.
-    pub(super) ending: Vec<(ConnectionKey, CloseReason)>,
+    /// Connections to end when they have got what was accepted before; later reasons last.
+    pub(super) ending: Vec<Ending>,
     /// A buffer to join publications in.
     pub(super) spare: Vec<u8>,
+}
+
+/// A connection that is to end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending {
+    pub(super) key: ConnectionKey,
+    pub(super) reason: CloseReason,
+    /// Sequence up to which it is served first; `None` = not looked up yet.
+    pub(super) until: Option<u64>,
 }
 
 /// Part of a batch for one member.
@@ -262,7 +271,7 @@ impl Output {
         if connection.is_subscribed() {
             connection.phase = if is_cut { Phase::Cut } else { Phase::Closing };
         }
-        self.ending.push((connection.key(index), reason));
+        self.ending.push(Ending { key: connection.key(index), reason, until: None });
     }
 }
 

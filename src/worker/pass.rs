@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Worker;
-use super::connection::{Phase, Pick};
+use super::connection::Pick;
 use super::output::Share;
 use super::topic::{Late, LocalTopic};
 use crate::hub::{Publication, TopicName, VariantId, Variants};
@@ -59,11 +59,11 @@ impl Pass {
         batch
     }
 
-    fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> u64 {
         self.publications.first().map_or(u64::MAX, |publication| publication.sequence)
     }
 
-    fn last(&self) -> u64 {
+    pub(super) fn last(&self) -> u64 {
         self.publications.last().map_or(0, |publication| publication.sequence)
     }
 
@@ -274,25 +274,6 @@ impl Worker {
         if self.inbox.release(publication) {
             let waiting = self.hub.inboxes().iter().filter(|inbox| inbox.publishers_wait());
             waiting.for_each(|inbox| inbox.wake());
-        }
-    }
-
-    /// Serves one member, out of its turn, all that has arrived for it: it is about to leave.
-    pub(super) fn serve_rest(&mut self, index: u32) {
-        let Self { topics, connections, output, variants, .. } = self;
-        let connection = &mut connections[index as usize];
-        let local = &topics[connection.member.topic as usize];
-        let rest = local.rest_of(index, connection.member);
-        let own = connection.excluded(index, output.worker);
-        let mut rest = rest.as_slice();
-        while !rest.is_empty() && connection.phase == Phase::Closing {
-            let (piece, others) = rest.split_at(fitting(rest.iter(), BATCH_LEN_MAX));
-            for run in runs(piece, 0, own) {
-                let mut encoding = output.encoding(&local.topic, variants);
-                let batch = Rc::new(encoding.batch(&piece[run], connection.member.variant));
-                output.deliver(index, connection, &Share::all(&batch, &local.topic));
-            }
-            rest = others;
         }
     }
 }

@@ -18,6 +18,9 @@ pub(super) const READ_LEN: usize = 64 * 1024;
 /// Sockets read in one turn before what they sent is delivered.
 const READS_PER_TURN: usize = 256;
 
+/// Bytes read in one turn: when many sockets are ready, each gets a smaller share.
+const READ_LEN_PER_TURN: usize = 1 << 20;
+
 impl Worker {
     /// Puts a socket on the run list, where it stays until it has nothing to read.
     pub(super) fn mark_ready(&mut self, key: ConnectionKey) {
@@ -32,7 +35,9 @@ impl Worker {
     /// Reads from sockets on the run list, each once.
     pub(super) fn read_ready(&mut self) {
         let mut buf = std::mem::take(&mut self.read_buf);
-        for _ in 0..self.ready.len().min(READS_PER_TURN) {
+        let count = self.ready.len().min(READS_PER_TURN);
+        let share = (READ_LEN_PER_TURN / count.max(1)).min(READ_LEN);
+        for _ in 0..count {
             let Some(key) = self.ready.pop_front() else {
                 break;
             };
@@ -40,7 +45,7 @@ impl Worker {
                 continue;
             };
             connection.inflow.is_ready = false;
-            if self.read(key, &mut buf) == More::Perhaps {
+            if self.read(key, &mut buf[..share]) == More::Perhaps {
                 self.mark_ready(key);
             }
         }

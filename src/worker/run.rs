@@ -123,13 +123,10 @@ impl Worker {
         self.drain_inbox();
         self.flush_topics();
         self.catch_up();
-        self.end_sessions();
         self.run_deadlines();
-        self.resume_paused();
         let drained_at = self.leave_evenly();
-        if !self.output.ending.is_empty() {
-            return Next::Turn;
-        }
+        self.end_sessions();
+        self.resume_paused();
         if let Some(end) = drained_at {
             let is_empty = self.connections.is_empty() && http_count == 0;
             let last = end + self.limits.write_timeout + DRAIN_GRACE;
@@ -138,7 +135,8 @@ impl Worker {
             }
         }
         if self.ready.is_empty() && self.dirty.is_empty() && self.catching.is_empty() {
-            let tick = drained_at.map(|_| self.clock.instant + DRAIN_TICK);
+            let is_ending = drained_at.is_some() || !self.output.ending.is_empty();
+            let tick = is_ending.then_some(self.clock.instant + DRAIN_TICK);
             return Next::Sleep([tick, self.output.wheel.next()].into_iter().flatten().min());
         }
         Next::Turn

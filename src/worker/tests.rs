@@ -114,11 +114,11 @@ impl Model {
         let Some(index) = self.got.keys().copied().nth(at % self.got.len().max(1)) else {
             return;
         };
-        let member = self.connections[index as usize].member;
-        for rest in self.topic.rest_of(index, member) {
-            self.take(index, rest.sequence);
+        while self.topic.served_to(index, self.connections[index as usize].member) < self.top {
+            self.serve(1);
         }
         self.check_complete(index);
+        let member = self.connections[index as usize].member;
         self.topic.remove(index, member, &mut self.connections);
         self.connections.remove(index as usize);
         self.got.remove(&index);

@@ -87,24 +87,20 @@ impl LocalTopic {
         self.late = late;
     }
 
-    /// What has arrived for a member and has not been handed to it, oldest first.
-    pub(super) fn rest_of(&self, index: u32, member: Member) -> Vec<Arc<Publication>> {
-        let next = match member.place {
-            Place::CatchingUp => return Vec::new(),
-            Place::Late => self.late.iter().find(|late| late.index == index).map(|late| late.next),
-            Place::Listed(_) => None,
-        };
-        let in_pass = match (&self.pass, member.place) {
-            (Some(pass), Place::Listed(position)) => {
-                let list = self.list_of(member);
-                let is_served = (list, position as usize) < (pass.list, pass.cursor);
-                if is_served { &[] } else { pass.publications() }
+    /// Sequence up to which a member that does not catch up has been handed everything.
+    pub(super) fn served_to(&self, index: u32, member: Member) -> u64 {
+        match (member.place, &self.pass) {
+            (Place::Late, _) => {
+                let late = self.late.iter().find(|late| late.index == index);
+                late.map_or(0, |late| late.next - 1)
             }
-            _ => &[],
-        };
-        let rest = in_pass.iter().chain(&self.pending);
-        let rest = rest.filter(|publication| Some(publication.sequence) >= next);
-        rest.map(Arc::clone).collect()
+            (Place::Listed(position), Some(pass)) => {
+                let place = (self.list_of(member), position as usize);
+                let is_served = place < (pass.list, pass.cursor);
+                if is_served { pass.last() } else { pass.first() - 1 }
+            }
+            _ => self.pending.front().map_or(self.arrived, |next| next.sequence - 1),
+        }
     }
 
     /// Everything on its way here, when nobody is left to take it.

@@ -25,6 +25,9 @@ impl Tick {
 
 const SLOTS: u32 = 256;
 
+/// Entries that an empty slot has room for at most.
+const SLOT_KEPT: usize = 64;
+
 /// Deadlines by tick. Entries further away than the wheel is round are looked at early, and put
 /// back by their owner.
 #[derive(Debug)]
@@ -85,7 +88,10 @@ impl Wheel {
         }
         while self.taken < until {
             self.taken = self.taken.plus(1);
-            due.append(&mut self.slots[(self.taken.0 % SLOTS) as usize]);
+            let slot = &mut self.slots[(self.taken.0 % SLOTS) as usize];
+            due.append(slot);
+            // A storm fills one slot after the other: none keeps its room for good.
+            slot.shrink_to(SLOT_KEPT);
         }
         self.count -= due.len();
     }
