@@ -81,6 +81,42 @@ fn a_client_that_sends_and_leaves_at_once_is_noticed() {
     server.await_metric("fanwire_connections", &plain, 0);
 }
 
+/// How many ways of cutting an answer short are tried.
+const CUT_COUNT: usize = 60;
+
+#[test]
+fn a_101_that_cannot_be_written_leaves_nothing_behind() {
+    let server = Server::start_with("[limits]\nmessage_bytes_max = 400000\n", &["--workers", "1"]);
+    // Somewhere among these lengths the kernel has taken all but the last bytes of the first answer:
+    // the handshake behind it is answered, and the answer waits.
+    let lens: Vec<usize> = (0..CUT_COUNT).map(|step| 110_000 + step * 40_000 / CUT_COUNT).collect();
+    for len in &lens {
+        assert_eq!(server.post(&format!("/topics/{len}"), "x".repeat(*len)).status, 200);
+    }
+    server.await_metric("fanwire_connections", &[("door", "http")], 0);
+    let fd_count = server.fd_count();
+    let cut = |len: &usize| {
+        let mut wire = Wire::connect_narrow(server.addr, 2048);
+        let history = Request::get(&format!("/topics/{len}/history")).to_bytes();
+        wire.send(&[history, Request::handshake("/topics/a").to_bytes()].concat());
+        wire
+    };
+    let wires: Vec<Wire> = lens.iter().map(cut).collect();
+    // Asked later of the same thread: the requests above are under way.
+    let connected = u64::try_from(CUT_COUNT).unwrap();
+    eventually("all are accepted", || {
+        server.get("/topics/a/history");
+        let total = server.metric("fanwire_connections_total", &[("door", "http")]);
+        (total > 2 * connected).then_some(())
+    });
+    wires.into_iter().for_each(Wire::reset);
+    for door in ["plain", "http"] {
+        server.await_metric("fanwire_connections", &[("door", door)], 0);
+    }
+    server.await_metric("fanwire_subscriptions", &[], 0);
+    eventually("descriptors are given back", || (server.fd_count() <= fd_count).then_some(()));
+}
+
 /// A server that may open 256 descriptors.
 fn start_with_few_descriptors(connections_max: &str) -> Server {
     let args = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
