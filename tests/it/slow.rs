@@ -297,18 +297,19 @@ fn check_steady_sipping(target: &str, request: &Request, mut next: impl FnMut(Wi
         "[limits]\nwrite_timeout = \"1s\"\nping_interval = \"1h\"\n\
          outbox_bytes_max = 33554432\n",
     );
-    let mut slow = Wire::connect_narrow(server.addr, 16_384);
+    let mut slow = Wire::connect_narrow(server.addr, 4096);
     slow.send(&request.to_bytes());
     slow.sip(1);
     publish_large(&server, 0);
     assert!(server.metric("fanwire_outbox_bytes", &[]) > 0, "{target}: it is behind");
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(3500) {
-        slow.sip(4096);
+        slow.sip(1024);
         // The pace of the reader, not a wait for the server.
         thread::sleep(Duration::from_millis(50));
     }
     assert!(server.metric("fanwire_outbox_bytes", &[]) > 0, "{target}: it is still behind");
+    slow.widen();
     next(slow, LARGE_COUNT);
 }
 

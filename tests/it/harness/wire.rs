@@ -71,6 +71,11 @@ impl Wire {
         self.stream.write_all(bytes).is_ok()
     }
 
+    /// Gives a connection that was narrow a usual receive buffer.
+    pub(crate) fn widen(&self) {
+        SockRef::from(&self.stream).set_recv_buffer_size(RECEIVE_BUFFER_LEN).expect("a socket");
+    }
+
     /// Ends what we send; the server's side stays open.
     pub(crate) fn finish_sending(&self) {
         self.stream.shutdown(Shutdown::Write).expect("the connection is open");
