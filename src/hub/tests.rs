@@ -7,8 +7,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Admission, CatchUp, Draft, Epoch, Hub, HubParts, INBOX_LEN_MAX, Inbox, Joined, Payload,
-    PayloadKind, Publish, PublishError, Published, Since, Start, TopicName, Variant, Variants,
+    Admission, CatchUp, Draft, Epoch, Hub, HubParts, IDEMPOTENCY_TTL, INBOX_LEN_MAX, Inbox, Joined,
+    Payload, PayloadKind, Publication, Publish, PublishError, Published, Since, Start, TopicName,
+    Variant, VariantId, Variants,
 };
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
@@ -18,7 +19,11 @@ use crate::time::Stamp;
 const WORKER: WorkerId = WorkerId(0);
 
 fn hub(rule: TopicRule, workers: usize) -> Hub {
-    let memory = Arc::new(Memory::new(u64::MAX));
+    hub_with_memory(rule, workers, Memory::new(u64::MAX))
+}
+
+fn hub_with_memory(rule: TopicRule, workers: usize, memory: Memory) -> Hub {
+    let memory = Arc::new(memory);
     let inbox = || Arc::new(Inbox::new(Arc::clone(&memory), || {}));
     let native = Variant { name: "native", encode: |one, _| one.payload().framed().clone() };
     Hub::new(HubParts {
@@ -207,4 +212,48 @@ fn a_forgotten_topic_keeps_its_position_and_an_idle_one_is_forgotten() {
     hub.sweep(later + Duration::from_mins(4));
     assert_eq!(hub.topic_count(), 0);
     assert!(hub.page(&name("a"), None, 0).is_none(), "past meta_ttl nothing is known");
+}
+
+#[test]
+fn keys_are_charged_until_they_expire() {
+    let rule = TopicRule { history_size: 0, ..TopicRule::default() };
+    let hub = hub(rule, 1);
+    let held = || hub.memory().held(MemoryKind::History);
+    for number in 0..100 {
+        let key = format!("{number:0100}");
+        publish_with(&hub, "a", 1, Some(&key)).expect("there is room");
+    }
+    assert!(held() >= 100 * 100, "{} bytes for 100 keys of 100 bytes", held());
+    hub.sweep(Instant::now() + IDEMPOTENCY_TTL + Duration::from_secs(20));
+    assert_eq!(held(), 0);
+}
+
+#[test]
+fn encodings_are_charged_as_long_as_their_publication_lives() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let held = || memory.held(MemoryKind::History);
+    let native = Variant { name: "native", encode: |one, _| one.payload().framed().clone() };
+    let short = Variant { name: "short", encode: |_, _| Bytes::from_static(&[0; 10]) };
+    let long = Variant { name: "long", encode: |_, _| Bytes::from_static(&[0; 1000]) };
+    let variants = Variants::new([native, short, long]);
+    let publication = Publication::new((1, None), Stamp::now(), draft(b"x"), Arc::clone(&memory));
+    for (variant, expected) in [(0, 0), (1, 10), (2, 1010), (1, 1010)] {
+        publication.encoded(VariantId::new(variant), &name("a"), &variants);
+        assert_eq!(held(), expected, "after variant {variant}");
+    }
+    drop(publication);
+    assert_eq!(held(), 0);
+}
+
+#[test]
+fn at_the_memory_limit_nothing_is_published_and_no_topic_is_made() {
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(100_000));
+    let (topic, _) = hub.subscribe(&name("a"), WORKER, Start::Live, |_| 0);
+    publish(&hub, "a", 100_000);
+    assert_eq!(publish_with(&hub, "b", 1, None), Err(PublishError::Memory));
+    assert_eq!(hub.topic_count(), 1);
+    let (now, admission) = (Stamp::now(), Admission::Always);
+    let options = Publish { now, admission, idempotency_key: None };
+    let refused = hub.publish_to(&topic, draft(b"x"), options);
+    assert_eq!(refused, Err(PublishError::Memory), "however it was received");
 }

@@ -13,13 +13,14 @@ use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
+use super::{Opening, Pending, WorkerHandle, WorkerParts};
 use crate::auth::Identity;
 use crate::hub::{
-    Draft, Hub, HubParts, Inbox, Payload, PayloadKind, Publication, Start, TopicName, VariantId,
-    Variants,
+    Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
+    Start, TopicName, VariantId, Variants,
 };
 use crate::id::{Door, WorkerId};
-use crate::metrics::Memory;
+use crate::metrics::{Memory, MemoryKind};
 use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
@@ -241,4 +242,71 @@ fn sockets() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
     (listener.accept().expect("it connected").0, peer.expect("it listens"))
+}
+
+/// A worker that nobody runs, and its hub.
+fn idle_worker() -> (WorkerHandle, Arc<Hub>) {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let hub = Arc::new(Hub::new(HubParts {
+        rules: Vec::new(),
+        meta_ttl: Duration::ZERO,
+        inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
+        variants: Arc::new(crate::protocol::variants()),
+        memory,
+    }));
+    let poll = mio::Poll::new().expect("a poller");
+    let handle = WorkerHandle::new(WorkerParts {
+        id: WorkerId(0),
+        hub: Arc::clone(&hub),
+        limits: Arc::default(),
+        metrics: Arc::default(),
+        registry: poll.registry().try_clone().expect("a descriptor"),
+        drain: Arc::default(),
+    });
+    (handle, hub)
+}
+
+fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
+    let opening = Opening {
+        topic: name.clone(),
+        start: Start::Live,
+        variant: VariantId::NATIVE,
+        pick: Pick::All,
+        identity: Identity::ALL,
+        door: Door::Plain,
+    };
+    handle.open(opening, |_| None)
+}
+
+#[test]
+fn a_newcomer_gets_nothing_that_was_on_its_way_to_those_before_it() {
+    let (handle, hub) = idle_worker();
+    let name = TopicName::new("a", 255).expect("a topic name");
+    let publish = |data: &[u8]| {
+        let payload = crate::protocol::plain::payload(PayloadKind::Text, data);
+        let draft = Draft { payload, session: None, user: None };
+        let (now, admission) = (Stamp::now(), Admission::IfRoom);
+        let published =
+            hub.publish(&name, &draft, Publish { now, admission, idempotency_key: None });
+        published.expect("there is room").position.expect("history is on").offset
+    };
+    // What waits for the only connection.
+    let waiting = || {
+        handle.with(|worker| {
+            worker.drain_inbox();
+            worker.flush_topics();
+            let one = worker.connections.iter().next().expect("one connection").1;
+            one.outbox.as_ref().map_or(0, |outbox| outbox.len())
+        })
+    };
+    let (first, before) = subscribe(&handle, &name);
+    publish(b"old");
+    drop(first);
+    let (_second, after) = subscribe(&handle, &name);
+    assert_eq!(after.local, before.local, "the number is used again, for the same topic");
+    assert_eq!(after.position.map(|position| position.offset), Some(1));
+    assert_eq!(waiting(), 0, "older than its position");
+    assert_eq!(publish(b"new"), 2);
+    assert_eq!(waiting(), b"new".len() + 2, "one frame");
+    assert_eq!(hub.memory().held(MemoryKind::Inbox), 0, "the old one is off the account too");
 }

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::thread;
 
-use crate::harness::{Checker, Position, Request, Server, WebSocket, eventually};
+use crate::harness::{CLOSE, Checker, Position, Request, Server, WebSocket, Wire, eventually};
 
 #[test]
 fn what_was_acknowledged_under_load_is_delivered_before_the_close() {
@@ -144,5 +144,52 @@ fn a_session_that_does_not_answer_its_close_does_not_hold_the_process() {
     let _silent: Vec<_> = (0..3).map(|_| server.websocket("/topics/a")).collect();
     let _idle = server.wire();
     server.process.signal("TERM");
+    assert_eq!(server.process.exit_code(), Some(0));
+}
+
+#[test]
+fn a_single_session_leaves_at_once_however_long_the_window() {
+    let mut server = Server::start("[drain]\nwindow = \"1h\"\n");
+    let mut session = server.websocket("/topics/a");
+    server.process.signal("TERM");
+    session.assert_closed(1012, "draining");
+    drop(session);
+    assert_eq!(server.process.exit_code(), Some(0));
+}
+
+#[test]
+fn an_idle_connection_is_told_while_sessions_leave() {
+    let server = Server::start_with("[drain]\nwindow = \"1h\"\n", &["--workers", "1"]);
+    let mut sessions = [(); 3].map(|()| server.websocket("/topics/a"));
+    let mut idle = server.wire();
+    let history = Request::get("/topics/a/history");
+    assert_eq!(idle.request(&history).status, 200);
+    server.process.signal("TERM");
+    // The first leaves at once, the others much later.
+    assert_eq!(sessions[0].frame().opcode, CLOSE);
+    idle.request(&history).assert_refused(503, "draining");
+    assert_eq!(idle.rest(), b"");
+}
+
+#[test]
+fn connections_that_wait_to_be_accepted_are_all_answered() {
+    let mut server = Server::start("[drain]\nwindow = \"2s\"\n");
+    // Stopped, the server accepts nothing: the kernel holds them all.
+    server.process.signal("STOP");
+    let request = Request::get("/topics/a/history");
+    let connect = |_| {
+        let mut wire = server.wire();
+        wire.send(&request.to_bytes());
+        wire
+    };
+    let wires: Vec<Wire> = (0..400).map(connect).collect();
+    server.process.signal("TERM");
+    server.process.signal("CONT");
+    for mut wire in wires {
+        let answer = wire.response();
+        if answer.status != 200 {
+            answer.assert_refused(503, "draining");
+        }
+    }
     assert_eq!(server.process.exit_code(), Some(0));
 }

@@ -1,8 +1,8 @@
 //! Frames that break RFC 6455 and frames that test it: each fault has its close and its counter.
 
 use crate::harness::{
-    BINARY, CLOSE, CONTINUATION, FIN, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, Server, TEXT,
-    WebSocket, close_payload, frame,
+    BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, Server,
+    TEXT, WebSocket, close_payload, frame,
 };
 
 /// Sends `bytes` over its own connection: closed with `code` and `reason`, counted as `kind`.
@@ -146,6 +146,22 @@ fn a_ping_is_answered_with_its_payload_also_inside_a_message() {
         socket.wire.send(&frame(FIN | CONTINUATION, b""));
         assert_eq!(socket.message().payload, b"begun");
     }
+}
+
+#[test]
+fn a_flood_of_pings_is_answered_in_few_writes() {
+    let server = Server::start("");
+    let mut socket = server.websocket("/topics/a");
+    let before = server.metric("fanwire_writes_total", &[]);
+    let pings: Vec<u8> =
+        (0..10_000_u16).flat_map(|number| frame(FIN | PING, &number.to_be_bytes())).collect();
+    socket.wire.send(&pings);
+    for number in 0..10_000_u16 {
+        let payload = number.to_be_bytes().to_vec();
+        assert_eq!(socket.frame(), Frame { opcode: PONG, payload });
+    }
+    let writes = server.metric("fanwire_writes_total", &[]) - before;
+    assert!((1..1000).contains(&writes), "{writes} writes for 10,000 pongs");
 }
 
 #[test]

@@ -43,6 +43,15 @@ fn a_faulty_handshake_is_400_and_counted() {
 }
 
 #[test]
+fn a_handshake_that_names_no_topics_stream_is_400() {
+    let server = Server::start("");
+    for target in ["/topics/a/history", "/topics/a/presence", "/"] {
+        let response = answer(&server, &Request::handshake(target));
+        assert_eq!(response.refusal(), (400, "handshake_invalid".to_owned()), "{target}");
+    }
+}
+
+#[test]
 fn content_length_beside_transfer_encoding_is_400() {
     let server = Server::start("");
     let request = handshake()

@@ -14,6 +14,8 @@ mod frames;
 mod handshake;
 mod history;
 mod limits;
+mod listen;
+mod memory;
 mod metrics;
 mod origin;
 mod peer;

@@ -1,9 +1,10 @@
 //! The plain door: frames in, frames out, one order for everybody.
 
 use std::thread;
+use std::time::SystemTime;
 
 use crate::harness::{
-    BINARY, CONTINUATION, FIN, Position, Request, Server, TEXT, WebSocket, frame,
+    BINARY, CONTINUATION, FIN, Position, Request, Server, TEXT, WebSocket, eventually, frame,
 };
 
 #[test]
@@ -228,4 +229,29 @@ fn format_json_wraps_what_arrives_and_publishes_what_is_sent_raw() {
     assert_eq!(Position::of(&publication), start.plus(1));
     raw.send(BINARY, &[0xFF]);
     assert_eq!(json.json()["data64"], "/w==");
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+#[test]
+fn what_comes_right_behind_the_handshake_has_the_time_of_its_arrival() {
+    let server = Server::start_with("[limits]\nping_interval = \"1h\"\n", &["--workers", "1"]);
+    server.publish("other", "the worker has looked at the clock");
+    // Nothing happens on the worker meanwhile: a time that it read before is told from the true one.
+    let idle_until = now() + 100;
+    let sent = eventually("the clock to move on", || Some(now()).filter(|at| *at > idle_until));
+    let mut wire = server.wire();
+    let handshake = Request::handshake("/topics/a?format=json").to_bytes();
+    wire.send(&[handshake, frame(FIN | TEXT, b"first")].concat());
+    let mut socket = WebSocket::after_request(wire);
+    assert!(socket.json()["subscribed"].is_object());
+    let first = socket.json();
+    assert_eq!(first["data"], "first");
+    let time = first["time"].as_u64().expect("a time");
+    let received = now();
+    assert!((sent..=received).contains(&time), "{sent} <= {time} <= {received}");
 }

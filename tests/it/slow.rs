@@ -1,8 +1,13 @@
 //! Slow readers among fast ones: each delivery class keeps its word, and the fast ones never notice.
 
-use serde_json::Value;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::harness::{FIN, PING, Request, Server, Stream, WebSocket, Wire, frame};
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Block, CLOSE, FIN, PING, Request, Server, Stream, TEXT, WebSocket, Wire, close_payload, frame,
+};
 
 /// More publications than any kernel hides, of this many bytes each.
 const COUNT_MAX: usize = 20_000;
@@ -203,4 +208,135 @@ fn a_ping_flood_that_is_not_read_keeps_memory_bounded() {
     other.text("unaffected");
     assert_eq!(other.next_text(), "unaffected");
     assert!(server.metric("fanwire_outbox_bytes", &[]) <= 74_000);
+}
+
+#[test]
+fn a_client_that_is_behind_and_sends_no_more_gets_everything_and_the_close() {
+    let server = Server::start("[limits]\nwrite_timeout = \"1m\"\nmessage_bytes_max = 8192\n");
+    let mut slow = slow(&server, "/topics/a");
+    let mut publisher = server.websocket("/topics/a?echo=false");
+    let is_behind = || server.metric("fanwire_outbox_bytes", &[]) > 0;
+    let count = (1..COUNT_MAX).find(|number| {
+        publisher.text(&payload(number - 1));
+        number % 50 == 0 && is_behind()
+    });
+    let last = count.expect("the kernel hides less");
+    // Two connections publish: only what is counted is surely before what comes next.
+    server.await_metric("fanwire_publications_total", &[], last as u64);
+    let parting =
+        [frame(FIN | TEXT, b"parting"), frame(FIN | CLOSE, &close_payload(1000, ""))].concat();
+    slow.wire.send(&parting);
+    slow.wire.finish_sending();
+    server.await_close_counted("1000", "client", 1);
+    let (frames, close) = slow.drain();
+    assert_eq!(close[..2], 1000_u16.to_be_bytes());
+    let expected = (0..last).map(payload).chain(["parting".to_owned()]);
+    for (frame, expected) in frames.iter().zip(expected) {
+        assert_eq!(frame.payload, expected.as_bytes());
+    }
+    assert_eq!(frames.len(), last + 1);
+}
+
+/// More than any kernel hides, in publications near the largest.
+const LARGE_COUNT: usize = 200;
+const LARGE_LEN: usize = 60_000;
+
+fn start_lossy_with_history() -> Server {
+    Server::start(
+        "[limits]\nwrite_timeout = \"1m\"\n[[topic]]\nmatch = \"*\"\ndelivery = \"lossy\"\n\
+         history_size = 200\nhistory_bytes_max = 100000000\n",
+    )
+}
+
+/// Publishes the next [`LARGE_COUNT`] numbers.
+fn publish_large(server: &Server, first: usize) {
+    let mut wire = server.wire();
+    for number in first..first + LARGE_COUNT {
+        let request = Request::post("/topics/a", format!("{number:0LARGE_LEN$}"));
+        assert_eq!(wire.request(&request).status, 200);
+    }
+}
+
+/// History goes on under a replay that `next` reads too slowly: all is accounted for to the newest.
+fn check_trimmed_replay(server: &Server, mut next: impl FnMut() -> Value) {
+    publish_large(server, LARGE_COUNT);
+    let (got, skipped) = count_objects(&mut next, 2 * LARGE_COUNT - 1);
+    assert!(skipped > 0);
+    assert_eq!(got as u64 + skipped, 2 * LARGE_COUNT as u64);
+    server.publish("a", "live");
+    assert_eq!(next()["data"], "live");
+}
+
+#[test]
+fn a_lossy_replay_goes_on_when_history_is_trimmed_under_it() {
+    let server = start_lossy_with_history();
+    publish_large(&server, 0);
+    let mut slow = slow(&server, "/topics/a?format=json&since=0");
+    assert_eq!(slow.head.header("fanwire-recovered"), Some("true"));
+    check_trimmed_replay(&server, || slow.json());
+}
+
+#[test]
+fn a_lossy_sse_replay_goes_on_when_history_is_trimmed_under_it() {
+    let server = start_lossy_with_history();
+    publish_large(&server, 0);
+    let wire = Wire::connect_small(server.addr);
+    let mut slow = Stream::open(wire, &Request::sse("/topics/a?since=0"));
+    check_trimmed_replay(&server, || {
+        let Block { event, data, .. } = slow.event();
+        let data = data.expect("an event has data");
+        match event.as_deref() {
+            Some("skipped") => serde_json::from_str(&data).expect("an object"),
+            _ => json!({ "data": data }),
+        }
+    });
+}
+
+/// Queues much more for a reader than it takes while it sips for over three write timeouts. Gives
+/// its connection, on which all the rest must come.
+fn sip_steadily(server: &Server, request: &Request) -> Wire {
+    let mut slow = Wire::connect_narrow(server.addr, 4096);
+    slow.send(&request.to_bytes());
+    slow.sip(1);
+    publish_large(server, 0);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(3500) {
+        slow.sip(1024);
+        // The pace of the reader, not a wait for the server: too slow for the kernel to wake a writer
+        // in time, but the window never stays shut for long enough to be probed.
+        thread::sleep(Duration::from_millis(25));
+    }
+    let cut = server.metric("fanwire_closes_total", &[("reason", "write_timeout")]);
+    assert_eq!(cut, 0, "it takes something all the time");
+    assert!(server.metric("fanwire_outbox_bytes", &[]) > 0, "it is behind");
+    slow.widen();
+    slow
+}
+
+fn start_impatient() -> Server {
+    Server::start(
+        "[limits]\nwrite_timeout = \"1s\"\nping_interval = \"1h\"\n\
+         outbox_bytes_max = 33554432\n",
+    )
+}
+
+#[test]
+fn a_slow_but_steady_reader_is_not_cut() {
+    let server = start_impatient();
+    let wire = sip_steadily(&server, &Request::handshake("/topics/a"));
+    let mut slow = WebSocket::after_request(wire);
+    for number in 0..LARGE_COUNT {
+        assert_eq!(slow.next_text().parse(), Ok(number));
+    }
+}
+
+#[test]
+fn a_slow_but_steady_stream_is_not_cut() {
+    let server = start_impatient();
+    let wire = sip_steadily(&server, &Request::sse("/topics/a"));
+    let mut slow = Stream::after_request(wire);
+    for number in 0..LARGE_COUNT {
+        let data = slow.event().data.expect("an event has data");
+        assert_eq!(data.parse(), Ok(number));
+    }
 }

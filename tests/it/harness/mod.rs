@@ -27,7 +27,7 @@ pub(crate) use proxy::CutProxy;
 pub(crate) use server::Server;
 pub(crate) use stream::{Block, Stream};
 pub(crate) use websocket::{
-    BINARY, CLOSE, CONTINUATION, FIN, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, TEXT,
+    BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, TEXT,
     WebSocket, close_payload, frame,
 };
 pub(crate) use wire::Wire;

@@ -25,6 +25,11 @@ pub(crate) struct Block {
 impl Stream {
     pub(crate) fn open(mut wire: Wire, request: &Request) -> Self {
         wire.send(&request.to_bytes());
+        Self::after_request(wire)
+    }
+
+    /// Reads the 200 to a request that was sent already.
+    pub(crate) fn after_request(mut wire: Wire) -> Self {
         let head = wire.head();
         assert_eq!(head.status, 200, "{}", String::from_utf8_lossy(&wire.rest()));
         assert_eq!(head.header("transfer-encoding"), Some("chunked"));

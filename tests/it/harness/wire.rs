@@ -1,9 +1,10 @@
 //! A TCP connection that is read with a deadline.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::DEADLINE;
 
@@ -32,8 +33,13 @@ impl Wire {
 
     /// Connects with a small receive buffer, so that not reading is soon felt by the server.
     pub(crate) fn connect_small(addr: SocketAddr) -> Self {
+        Self::connect_narrow(addr, RECEIVE_BUFFER_LEN)
+    }
+
+    /// Connects with a receive buffer of about `buffer_len` bytes.
+    pub(crate) fn connect_narrow(addr: SocketAddr, buffer_len: usize) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_LEN).unwrap();
+        socket.set_recv_buffer_size(buffer_len).unwrap();
         socket.connect(&addr.into()).expect("the server accepts");
         Self::over(socket.into())
     }
@@ -63,6 +69,29 @@ impl Wire {
     /// Writes `bytes` unless the server has closed; tells whether it could.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Gives a connection that was narrow a usual receive buffer.
+    pub(crate) fn widen(&self) {
+        SockRef::from(&self.stream).set_recv_buffer_size(RECEIVE_BUFFER_LEN).expect("a socket");
+    }
+
+    /// Ends what we send; the server's side stays open.
+    pub(crate) fn finish_sending(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("the connection is open");
+    }
+
+    /// Closes with a reset, which destroys what is on its way in both directions.
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
+    /// Reads once, at most `len` bytes, which stay to be taken. The stream must go on.
+    pub(crate) fn sip(&mut self, len: usize) {
+        let mut chunk = vec![0; len];
+        let len = self.stream.read(&mut chunk).expect("the connection goes on");
+        assert!(len > 0, "ended early: {}", self.untaken());
+        self.buf.extend_from_slice(&chunk[..len]);
     }
 
     /// Reads more; false at the end of the stream. A reset is a failure: it destroys close frames.

@@ -1,0 +1,25 @@
+//! What accepted sockets have from their listener: the one look from inside, where no client sees it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use fanwire::limits::Limits;
+use fanwire::listen;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+
+#[test]
+fn accepted_sockets_inherit_the_options_of_their_listener() {
+    let write_timeout = Duration::from_secs(7);
+    let limits = Limits { write_timeout, ..Limits::default() };
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = listen::bind(any_port, &limits).expect("a free port");
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let inherited = runtime.block_on(async {
+        let listener = TcpListener::from_std(listener).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        listen::inherited(&socket)
+    });
+    assert_eq!(inherited.unwrap(), (true, Some(write_timeout), 128 * 1024));
+}
