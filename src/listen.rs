@@ -56,6 +56,7 @@ pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<std::net::TcpLis
 
 /// Accepts until the server drains; then until the kernel has no more, and closes.
 pub async fn accept(service: Rc<Service>, listener: TcpListener, admission: Arc<Admission>) {
+    let _counted = service.worker.enter_task();
     let mut stage = service.worker.stage();
     loop {
         // Both arms are cancel safe.

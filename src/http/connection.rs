@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,8 +38,10 @@ pub struct Connection {
     progress: Cell<Progress>,
     /// Set by the transport when bytes come in.
     received: Arc<AtomicBool>,
-    /// Set by the transport when the client's kernel takes bytes.
+    /// Set by the transport when the kernel takes bytes.
     sent: Arc<AtomicBool>,
+    /// The transport's socket.
+    socket: RawFd,
 }
 
 /// How far the connection is with its current request.
@@ -78,7 +81,7 @@ impl Connection {
     /// When no task serves it: requests are answered by that task only.
     pub fn carrier(&self) -> Carrier {
         let abort = self.abort.get().expect("requests are answered by the connection's task");
-        Carrier { abort: abort.clone(), sent: Arc::clone(&self.sent) }
+        Carrier { abort: abort.clone(), sent: Arc::clone(&self.sent), socket: self.socket }
     }
 
     /// When the connection will have taken too long, as it is now; `None` while a request is
@@ -136,6 +139,7 @@ async fn serve(service: Rc<Service>, accepted: Accepted, abort: Rc<OnceCell<Abor
         progress: Cell::new(Progress::Head(Instant::now())),
         received: Arc::clone(&received),
         sent: Arc::clone(&sent),
+        socket: socket.as_raw_fd(),
     });
     let upgraded = {
         let _counted = service.worker.enter_http();

@@ -1,6 +1,7 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -183,15 +184,16 @@ impl Connection {
 
     /// Notes whether the peer took something since the last look, although nothing could be written.
     pub(super) fn note_progress(&mut self, now: Tick) {
-        let has_taken = match &mut self.transport {
-            Transport::Pending => false,
-            Transport::Socket(socket) => {
-                let before = self.unacknowledged;
-                self.unacknowledged = unacknowledged_len(socket);
-                self.unacknowledged < before
+        let (socket, has_sent) = match &self.transport {
+            Transport::Pending => return,
+            Transport::Socket(socket) => (socket.as_raw_fd(), false),
+            Transport::Stream(stream) => {
+                let carrier = &stream.carrier;
+                (carrier.socket, carrier.sent.swap(false, Ordering::Relaxed))
             }
-            Transport::Stream(stream) => stream.carrier.sent.swap(false, Ordering::Relaxed),
         };
+        let before = std::mem::replace(&mut self.unacknowledged, unacknowledged_len(socket));
+        let has_taken = has_sent || self.unacknowledged < before;
         if has_taken {
             self.progress = now;
         }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::TcpStream;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,8 +31,8 @@ struct Shared {
     metrics: Arc<WorkerMetrics>,
     /// Something outside of a turn gave the worker work.
     stirred: Notify,
-    /// HTTP connections that are open on this thread.
-    http_count: Cell<usize>,
+    /// Tasks of this thread that the worker waits for: HTTP connections, the accept loop.
+    task_count: Cell<usize>,
     stage: watch::Sender<Stage>,
 }
 
@@ -51,9 +52,9 @@ impl WorkerHandle {
     pub fn new(parts: WorkerParts) -> Self {
         let (hub, metrics) = (Arc::clone(&parts.hub), Arc::clone(&parts.metrics));
         let worker = RefCell::new(Worker::new(parts));
-        let (stirred, http_count) = (Notify::new(), Cell::new(0));
+        let (stirred, task_count) = (Notify::new(), Cell::new(0));
         let stage = watch::Sender::new(Stage::Serving);
-        Self(Rc::new(Shared { worker, hub, metrics, stirred, http_count, stage }))
+        Self(Rc::new(Shared { worker, hub, metrics, stirred, task_count, stage }))
     }
 
     /// All topics.
@@ -66,17 +67,22 @@ impl WorkerHandle {
         &self.0.metrics
     }
 
-    /// Counts an HTTP connection in; the worker's loop does not end before it is out again.
+    /// Counts an HTTP connection in, also for the metrics.
     pub fn enter_http(&self) -> HttpGuard {
-        self.0.http_count.set(self.0.http_count.get() + 1);
         let metrics = self.metrics();
         metrics.connections[Door::Http.index()].add(1);
         metrics.connections_total[Door::Http.index()].add(1);
-        HttpGuard(self.clone())
+        HttpGuard(self.enter_task())
     }
 
-    pub(super) fn http_count(&self) -> usize {
-        self.0.http_count.get()
+    /// Counts a task in; the worker's loop does not end before it is out again.
+    pub fn enter_task(&self) -> TaskGuard {
+        self.0.task_count.set(self.0.task_count.get() + 1);
+        TaskGuard(self.clone())
+    }
+
+    pub(super) fn task_count(&self) -> usize {
+        self.0.task_count.get()
     }
 
     /// How far the worker is, to be waited on.
@@ -130,16 +136,26 @@ impl WorkerHandle {
     }
 }
 
-/// Counts one HTTP connection.
+/// Counts one task; dropped, it is out.
 #[derive(Debug)]
-pub struct HttpGuard(WorkerHandle);
+pub struct TaskGuard(WorkerHandle);
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        let Self(WorkerHandle(shared)) = self;
+        shared.task_count.set(shared.task_count.get() - 1);
+        shared.stirred.notify_one();
+    }
+}
+
+/// Counts one HTTP connection; dropped, it is closed or goes on as something else.
+#[derive(Debug)]
+pub struct HttpGuard(TaskGuard);
 
 impl Drop for HttpGuard {
     fn drop(&mut self) {
-        let Self(worker) = self;
-        worker.0.http_count.set(worker.http_count() - 1);
+        let Self(TaskGuard(worker)) = self;
         worker.metrics().connections[Door::Http.index()].sub(1);
-        worker.0.stirred.notify_one();
     }
 }
 
@@ -148,8 +164,10 @@ impl Drop for HttpGuard {
 pub struct Carrier {
     /// Ends it.
     pub abort: AbortHandle,
-    /// Set by it when the client takes bytes.
+    /// Set by it when the kernel takes bytes.
     pub sent: Arc<AtomicBool>,
+    /// The socket that it writes to, and keeps open for as long as it is there.
+    pub socket: RawFd,
 }
 
 /// A subscription whose answer is not out yet; dropped, it is undone.

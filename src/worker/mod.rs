@@ -37,7 +37,7 @@ use topic::LocalTopic;
 use wheel::{Tick, Wheel};
 
 pub use connection::{ConnectionKey, Pick};
-pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, WorkerHandle};
+pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;

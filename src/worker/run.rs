@@ -48,11 +48,11 @@ pub async fn run(handle: WorkerHandle, poll: mio::Poll) -> io::Result<()> {
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
     loop {
         poll_now(poll.get_mut(), &mut events)?;
-        let http_count = handle.http_count();
+        let task_count = handle.task_count();
         if let Some(stage) = handle.with(|worker| worker.stage()) {
             handle.set_stage(stage);
         }
-        match handle.with(|worker| worker.turn(&events, http_count)) {
+        match handle.with(|worker| worker.turn(&events, task_count)) {
             Next::Turn => tokio::task::yield_now().await,
             Next::Sleep(until) => sleep(&handle, &mut poll, &mut events, until).await?,
             Next::Stop => return Ok(()),
@@ -116,7 +116,7 @@ impl Worker {
     }
 
     /// One turn: read, deliver, end, look at the clock.
-    fn turn(&mut self, events: &Events, http_count: usize) -> Next {
+    fn turn(&mut self, events: &Events, task_count: usize) -> Next {
         self.read_clock();
         self.take_events(events);
         self.read_ready();
@@ -128,7 +128,7 @@ impl Worker {
         self.end_sessions();
         self.resume_paused();
         if let Some(end) = drained_at {
-            let is_empty = self.connections.is_empty() && http_count == 0;
+            let is_empty = self.connections.is_empty() && task_count == 0;
             let last = end + self.limits.write_timeout + DRAIN_GRACE;
             if is_empty || self.clock.instant >= last {
                 return Next::Stop;

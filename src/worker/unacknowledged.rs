@@ -1,17 +1,16 @@
 //! How much of what was written the peer has not taken yet, by the kernel's account.
 #![expect(unsafe_code, reason = "the standard library has no name for this ioctl")]
 
-use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::os::fd::RawFd;
 
 /// Bytes in the socket's send queue that are not acknowledged; 0 if the kernel does not tell.
 ///
 /// A slow peer takes bytes long before there is room to write again, so this tells slow from dead.
-pub(super) fn unacknowledged_len(socket: &TcpStream) -> u32 {
+pub(super) fn unacknowledged_len(socket: RawFd) -> u32 {
     let mut len: libc::c_int = 0;
-    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and TIOCOUTQ (SIOCOUTQ on
-    // sockets) writes one int to where its argument points.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut len) };
+    // SAFETY: TIOCOUTQ (SIOCOUTQ on sockets) writes one int to where its argument points, and
+    // nothing if the descriptor is no socket or not open.
+    let result = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut len) };
     if result == 0 { u32::try_from(len).unwrap_or(0) } else { 0 }
 }
 
@@ -19,6 +18,7 @@ pub(super) fn unacknowledged_len(socket: &TcpStream) -> u32 {
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
 
     use super::unacknowledged_len;
 
@@ -28,9 +28,9 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let mut socket = TcpStream::connect(address).expect("it listens");
         let _peer = listener.accept().expect("it connected");
-        assert_eq!(unacknowledged_len(&socket), 0);
+        assert_eq!(unacknowledged_len(socket.as_raw_fd()), 0);
         socket.set_nonblocking(true).expect("a socket");
         while socket.write(&[0; 4096]).is_ok() {}
-        assert!(unacknowledged_len(&socket) > 0);
+        assert!(unacknowledged_len(socket.as_raw_fd()) > 0);
     }
 }
