@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 
+use super::doorbell::Doorbell;
 use super::publication::Publication;
 use super::topic::TopicId;
 use crate::metrics::{Memory, MemoryKind};
@@ -28,12 +29,11 @@ pub struct Arrival {
 
 /// The inbox of one worker.
 ///
-/// Invariant: after a push, either the worker is awake or it has been woken: it clears `armed`
-/// before it looks at the queue for the last time (see [`Inbox::try_sleep`]).
+/// Invariant: after a push, either the worker is awake or it has been woken (see `Doorbell`).
 pub struct Inbox {
     queue: SegQueue<Arrival>,
     held: AtomicUsize,
-    armed: AtomicBool,
+    bell: Doorbell,
     publishers_wait: AtomicBool,
     memory: Arc<Memory>,
     wake: Box<dyn Fn() + Send + Sync>,
@@ -45,7 +45,7 @@ impl Inbox {
         Self {
             queue: SegQueue::new(),
             held: AtomicUsize::new(0),
-            armed: AtomicBool::new(true),
+            bell: Doorbell::new(),
             publishers_wait: AtomicBool::new(false),
             memory,
             wake: Box::new(wake),
@@ -63,7 +63,7 @@ impl Inbox {
 
     /// Wakes the worker if it sleeps; one wake-up serves a burst.
     pub fn wake(&self) {
-        if !self.armed.swap(true, Ordering::SeqCst) {
+        if self.bell.ring() {
             (self.wake)();
         }
     }
@@ -103,21 +103,16 @@ impl Inbox {
         self.publishers_wait.load(Ordering::SeqCst)
     }
 
-    /// Announces that the worker goes to sleep; `false` = something arrived, do not.
+    /// The worker goes to sleep, unless something arrived or `has_work`. Returns whether it does.
     /// Only the owning worker may call it.
     #[must_use]
-    pub fn try_sleep(&self) -> bool {
-        self.armed.store(false, Ordering::SeqCst);
-        if self.queue.is_empty() {
-            return true;
-        }
-        self.armed.store(true, Ordering::SeqCst);
-        false
+    pub fn try_sleep(&self, has_work: impl FnOnce() -> bool) -> bool {
+        self.bell.try_sleep(|| !self.queue.is_empty() || has_work())
     }
 
-    /// Announces that the worker is awake, so that nobody need wake it.
+    /// The worker is awake: nobody need wake it.
     pub fn set_awake(&self) {
-        self.armed.store(true, Ordering::SeqCst);
+        self.bell.set_awake();
     }
 }
 

@@ -3,6 +3,7 @@
 //! The hub never names a front door and never touches a socket.
 
 mod directory;
+mod doorbell;
 mod history;
 mod idempotency;
 mod inbox;

@@ -74,7 +74,7 @@ async fn sleep(
     events: &mut Events,
     until: Option<Instant>,
 ) -> io::Result<()> {
-    if !handle.with(Worker::try_sleep) {
+    if !handle.with(|worker| worker.try_sleep()) {
         return Ok(());
     }
     let far = Instant::now() + Duration::from_hours(1);
@@ -102,17 +102,12 @@ async fn sleep(
 
 impl Worker {
     /// Announces that the worker goes to sleep; `false` = there is something to do.
-    fn try_sleep(&mut self) -> bool {
-        if !self.inbox.try_sleep() {
-            return false;
-        }
-        // A wake-up for any of these before the announcement was lost on us.
-        let can_resume = !self.paused.is_empty() && self.hub.has_room();
-        let must_drain = self.leaving.is_none() && self.drain.is_draining();
-        if can_resume || must_drain {
-            self.inbox.set_awake();
-        }
-        !can_resume && !must_drain
+    fn try_sleep(&self) -> bool {
+        // What wakes it beside arrivals is looked at behind the announcement, too.
+        self.inbox.try_sleep(|| {
+            let can_resume = !self.paused.is_empty() && self.hub.has_room();
+            can_resume || (self.leaving.is_none() && self.drain.is_draining())
+        })
     }
 
     /// One turn: read, deliver, end, look at the clock.
