@@ -75,9 +75,7 @@ impl Admission {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.open.fetch_sub(1, Ordering::Relaxed);
-        let Some(address) = self.address.take() else {
-            return;
-        };
+        let Some(address) = self.address.take() else { return };
         if let Entry::Occupied(mut count) = self.admission.addresses.entry(*address) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

@@ -306,9 +306,7 @@ impl Loader {
             let origins = ["limits.outbox_bytes_max", "limits.message_bytes_max"];
             self.problem(self.last_origin(origins), text);
         }
-        let Some(admin) = self.config.admin_listen else {
-            return;
-        };
+        let Some(admin) = self.config.admin_listen else { return };
         if !is_loopback(admin) && self.config.admin_password.is_empty() {
             let text = format!(
                 "admin_listen ({admin}) is beyond loopback: set admin_password, or listen on 127.0.0.1"

@@ -82,9 +82,7 @@ impl OriginPolicy {
 
 /// Sets the headers that let a page read the answer. `allow_origin` is what the check gave.
 pub fn cors_headers(headers: &mut HeaderMap, allow_origin: Option<HeaderValue>) {
-    let Some(allow_origin) = allow_origin else {
-        return;
-    };
+    let Some(allow_origin) = allow_origin else { return };
     if allow_origin != ANY {
         headers.append(VARY, HeaderValue::from_static("Origin"));
     }
@@ -115,9 +113,7 @@ pub fn preflight(allow_origin: Option<HeaderValue>) -> Response<Bytes> {
 ///
 /// The scheme is not compared: behind a proxy that ends TLS it is not the one we speak.
 fn is_same(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else {
-        return false;
-    };
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let authority = without_default_port(scheme, authority);
     let host = [":80", ":443"].iter().find_map(|port| host.strip_suffix(port)).unwrap_or(host);
     authority.eq_ignore_ascii_case(host)
@@ -137,9 +133,7 @@ fn is_entry(entry: &str) -> bool {
     if matches!(entry, ANY | "null") {
         return true;
     }
-    let Some((scheme, authority)) = entry.split_once("://") else {
-        return false;
-    };
+    let Some((scheme, authority)) = entry.split_once("://") else { return false };
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     !scheme.is_empty()
         && !authority.is_empty()

@@ -111,3 +111,71 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http::HeaderMap;
+
+    use super::{Draft, Fault, Service, TopicName};
+    use crate::auth::{Access, AuthConfig};
+    use crate::http::origin::OriginPolicy;
+    use crate::hub::{Hub, HubParts, INBOX_LEN_MAX, Inbox, PayloadKind, Start};
+    use crate::id::WorkerId;
+    use crate::metrics::Memory;
+    use crate::protocol;
+    use crate::reason::Refusal;
+    use crate::worker::{WorkerHandle, WorkerParts};
+
+    fn service() -> Service {
+        let memory = Arc::new(Memory::new(u64::MAX));
+        let hub = Arc::new(Hub::new(HubParts {
+            rules: Vec::new(),
+            meta_ttl: Duration::ZERO,
+            inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
+            variants: Arc::new(protocol::variants()),
+            memory,
+        }));
+        let poll = mio::Poll::new().expect("a poller");
+        let worker = WorkerHandle::new(WorkerParts {
+            id: WorkerId(0),
+            hub,
+            limits: Arc::default(),
+            metrics: Arc::default(),
+            registry: poll.registry().try_clone().expect("a registry"),
+            drain: Arc::default(),
+        });
+        Service {
+            worker,
+            limits: Arc::default(),
+            access: Arc::new(Access::new(AuthConfig::default(), &[])),
+            origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
+            drain: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_overruns_a_worker_is_refused_until_there_is_room() {
+        let service = service();
+        let topic = TopicName::new("a", 255).expect("a topic name");
+        let hub = service.worker.hub();
+        let _subscribed = hub.subscribe(&topic, WorkerId(0), Start::Live, |_| 0);
+        let post = |len| {
+            let payload = protocol::plain::payload(PayloadKind::Binary, &vec![0; len]);
+            let draft = Draft { payload, session: None, user: None };
+            match service.accept(&topic, &draft, &HeaderMap::new()) {
+                Ok(_) => None,
+                Err(Fault::Refused(refused)) => Some(refused.refusal),
+                Err(Fault::Body(_)) => Some(Refusal::Internal),
+            }
+        };
+        assert_eq!(post(INBOX_LEN_MAX), None, "there was room when it came");
+        assert_eq!(post(1), Some(Refusal::PublisherOverrun));
+        let inbox = hub.inbox(WorkerId(0));
+        let arrival = inbox.pop().expect("the first is there");
+        assert!(inbox.release(&arrival.publication));
+        assert_eq!(post(1), None);
+    }
+}

@@ -185,9 +185,7 @@ impl Directory {
                 if forgotten.front().is_none_or(|(until, _)| *until > now && !is_full) {
                     return;
                 }
-                let Some(oldest) = forgotten.pop_front() else {
-                    return;
-                };
+                let Some(oldest) = forgotten.pop_front() else { return };
                 oldest
             };
             self.memory.release(MemoryKind::History, FORGOTTEN_COST);

@@ -209,9 +209,7 @@ impl Outbox {
         self.items.retain_mut(|item| {
             let is_begun = is_front && item.is_begun();
             is_front = false;
-            let Item::Shared(slice) = item else {
-                return true;
-            };
+            let Item::Shared(slice) = item else { return true };
             if left == 0 || is_begun {
                 return true;
             }

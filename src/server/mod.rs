@@ -113,9 +113,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
 }
 
 async fn bind_admin(config: &Config) -> Result<Option<TcpListener>, ServeError> {
-    let Some(address) = config.admin_listen else {
-        return Ok(None);
-    };
+    let Some(address) = config.admin_listen else { return Ok(None) };
     let bound = TcpListener::bind(address).await;
     bound.map(Some).map_err(|source| ServeError::AdminListen { address, source })
 }

@@ -21,9 +21,7 @@ impl Worker {
     /// Serves those who catch up and are not waiting for their client.
     pub(super) fn catch_up(&mut self) {
         for _ in 0..self.catching.len().min(REPLAYS_PER_TURN) {
-            let Some(key) = self.catching.pop_front() else {
-                return;
-            };
+            let Some(key) = self.catching.pop_front() else { return };
             if self.catch_up_one(key) {
                 self.catching.push_back(key);
             }
@@ -32,9 +30,7 @@ impl Worker {
 
     /// Serves one session its next piece. Returns whether it can take another at once.
     fn catch_up_one(&mut self, key: ConnectionKey) -> bool {
-        let Some(connection) = self.get(key) else {
-            return false;
-        };
+        let Some(connection) = self.get(key) else { return false };
         let is_waiting = connection.outbox.is_some()
             || matches!(connection.transport, Transport::Pending)
             || !matches!(connection.phase, Phase::Open | Phase::Closing);

@@ -84,15 +84,11 @@ impl Worker {
     /// Shuts our side of a leaving connection once all is written.
     pub(super) fn finish(&mut self, key: ConnectionKey) {
         let (now, linger) = (self.output.now, self.deadlines.linger);
-        let Some(connection) = self.get(key) else {
-            return;
-        };
+        let Some(connection) = self.get(key) else { return };
         if connection.phase != Phase::Leaving || connection.outbox.is_some() {
             return;
         }
-        let Transport::Socket(socket) = &connection.transport else {
-            return;
-        };
+        let Transport::Socket(socket) = &connection.transport else { return };
         if socket.shutdown(Shutdown::Write).is_err() || connection.inflow.end == InflowEnd::Reached
         {
             return self.remove(key.index);

@@ -241,18 +241,14 @@ impl Worker {
         (socket, permit): (TcpStream, Permit),
         mut first: Vec<u8>,
     ) {
-        let Some(connection) = self.get(key) else {
-            return;
-        };
+        let Some(connection) = self.get(key) else { return };
         connection.permit = Some(permit);
         let both = Interest::READABLE | Interest::WRITABLE;
         let source = socket.as_raw_fd();
         if self.registry.register(&mut SourceFd(&source), key.token(), both).is_err() {
             return self.remove(key.index);
         }
-        let Some(connection) = self.get(key) else {
-            return;
-        };
+        let Some(connection) = self.get(key) else { return };
         connection.transport = Transport::Socket(socket);
         self.write_waiting(key);
         self.receive(key, &mut first);
@@ -271,9 +267,7 @@ impl Worker {
     /// The next piece for a response body; `None` ends it.
     fn poll_piece(&mut self, key: ConnectionKey, context: &Context<'_>) -> Poll<Option<Piece>> {
         let now = self.output.now;
-        let Some(connection) = self.get(key) else {
-            return Poll::Ready(None);
-        };
+        let Some(connection) = self.get(key) else { return Poll::Ready(None) };
         let Some(piece) = connection.outbox.as_mut().and_then(|outbox| outbox.pop()) else {
             if !connection.is_subscribed() {
                 return Poll::Ready(None);
@@ -306,9 +300,7 @@ impl Worker {
 
     /// Nothing waits for a connection any more.
     fn on_drained(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.get(key) else {
-            return;
-        };
+        let Some(connection) = self.get(key) else { return };
         if connection.phase == Phase::Leaving {
             self.finish(key);
         } else if connection.member.place == Place::CatchingUp {

@@ -160,9 +160,7 @@ impl Worker {
     pub(super) fn flush_topics(&mut self) {
         let mut budget = WRITES_PER_TURN;
         for _ in 0..self.dirty.len() {
-            let Some(local) = self.dirty.pop_front() else {
-                return;
-            };
+            let Some(local) = self.dirty.pop_front() else { return };
             if self.step(local, &mut budget) {
                 self.dirty.push_back(local);
             }
@@ -174,9 +172,7 @@ impl Worker {
 
     /// Goes on with a topic's pass, or begins the next. Returns whether there is more to do.
     fn step(&mut self, local: u32, budget: &mut usize) -> bool {
-        let Some(topic) = self.topics.get_mut(local as usize) else {
-            return false;
-        };
+        let Some(topic) = self.topics.get_mut(local as usize) else { return false };
         if topic.pass.is_none() && !topic.pending.is_empty() {
             let batch_len_max = (self.limits.outbox_bytes_max / 4).max(LARGE_LEN);
             topic.pass = Some(Pass::take(topic, batch_len_max));
@@ -215,9 +211,7 @@ impl Worker {
     fn run_pass(&mut self, local: u32, budget: &mut usize) -> bool {
         let Self { topics, connections, output, variants, .. } = self;
         let LocalTopic { topic, lists, pass, .. } = &mut topics[local as usize];
-        let Some(pass) = pass.as_mut() else {
-            return true;
-        };
+        let Some(pass) = pass.as_mut() else { return true };
         while let Some(list) = lists.get(pass.list) {
             let batch = pass.batch(list.variant, &mut output.encoding(topic, variants));
             let end = list.members.len().min(pass.cursor + *budget);
@@ -248,9 +242,7 @@ impl Worker {
     /// Accounts for a batch that everybody has been served, and lets latecomers into the lists.
     fn end_pass(&mut self, local: u32) {
         let topic = &mut self.topics[local as usize];
-        let Some(pass) = topic.pass.take() else {
-            return;
-        };
+        let Some(pass) = topic.pass.take() else { return };
         topic.lists.retain(|list| !list.members.is_empty());
         topic.promote(&mut self.connections);
         let now = Instant::now();

@@ -38,12 +38,8 @@ impl Worker {
         let count = self.ready.len().min(READS_PER_TURN);
         let share = (READ_LEN_PER_TURN / count.max(1)).min(READ_LEN);
         for _ in 0..count {
-            let Some(key) = self.ready.pop_front() else {
-                break;
-            };
-            let Some(connection) = self.get(key) else {
-                continue;
-            };
+            let Some(key) = self.ready.pop_front() else { break };
+            let Some(connection) = self.get(key) else { continue };
             connection.inflow.is_ready = false;
             if self.read(key, &mut buf[..share]) == More::Perhaps {
                 self.mark_ready(key);
@@ -53,16 +49,17 @@ impl Worker {
     }
 
     fn read(&mut self, key: ConnectionKey, buf: &mut [u8]) -> More {
-        let now = self.output.now;
-        let Some(connection) = self.get(key) else {
+        let (now, is_full) = (self.output.now, self.hub.is_over());
+        let Some(connection) = self.get(key) else { return More::No };
+        if is_full && connection.phase == Phase::Open {
+            // It may be a publisher.
+            self.pause(key);
             return More::No;
-        };
+        }
         if connection.inflow.is_paused || connection.inflow.end == InflowEnd::Reached {
             return More::No;
         }
-        let Transport::Socket(socket) = &mut connection.transport else {
-            return More::No;
-        };
+        let Transport::Socket(socket) = &mut connection.transport else { return More::No };
         let len = match socket.read(buf) {
             Ok(0) => return self.on_end(key),
             Ok(len) => len,
@@ -109,9 +106,7 @@ impl Worker {
     fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
         let (decoder, mut input) = (self.decoder, Input::new(bytes));
         loop {
-            let Some(connection) = self.get(key) else {
-                return;
-            };
+            let Some(connection) = self.get(key) else { return };
             if connection.phase != Phase::Open {
                 return;
             }

@@ -26,7 +26,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
 /// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     /// There is more to do.
     Turn,
     /// Sleep, at most until then.
@@ -111,7 +111,7 @@ impl Worker {
     }
 
     /// One turn: read, deliver, end, look at the clock.
-    fn turn(&mut self, events: &Events, task_count: usize) -> Next {
+    pub(super) fn turn(&mut self, events: &Events, task_count: usize) -> Next {
         self.read_clock();
         self.take_events(events);
         self.read_ready();
@@ -144,9 +144,7 @@ impl Worker {
                 continue;
             }
             let key = ConnectionKey::from_token(event.token());
-            let Some(connection) = self.get(key) else {
-                continue;
-            };
+            let Some(connection) = self.get(key) else { continue };
             if event.is_read_closed() && connection.inflow.end == InflowEnd::Unknown {
                 connection.inflow.end = InflowEnd::Announced;
             }

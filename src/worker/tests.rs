@@ -112,9 +112,7 @@ impl Model {
     }
 
     fn leave(&mut self, at: usize) {
-        let Some(index) = self.got.keys().copied().nth(at % self.got.len().max(1)) else {
-            return;
-        };
+        let Some(index) = self.got.keys().copied().nth(at % self.got.len().max(1)) else { return };
         while self.topic.served_to(index, self.connections[index as usize].member) < self.top {
             self.serve(1);
         }
@@ -246,11 +244,15 @@ fn sockets() -> (std::net::TcpStream, std::net::TcpStream) {
 
 /// A worker that nobody runs, and its hub.
 fn idle_worker() -> (WorkerHandle, Arc<Hub>) {
+    idle_worker_of(1)
+}
+
+fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
     let memory = Arc::new(Memory::new(u64::MAX));
     let hub = Arc::new(Hub::new(HubParts {
         rules: Vec::new(),
         meta_ttl: Duration::ZERO,
-        inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
+        inboxes: (0..workers).map(|_| Arc::new(Inbox::new(Arc::clone(&memory), || {}))).collect(),
         variants: Arc::new(crate::protocol::variants()),
         memory,
     }));
@@ -309,4 +311,42 @@ fn a_newcomer_gets_nothing_that_was_on_its_way_to_those_before_it() {
     assert_eq!(publish(b"new"), 2);
     assert_eq!(waiting(), b"new".len() + 2, "one frame");
     assert_eq!(hub.memory().held(MemoryKind::Inbox), 0, "the old one is off the account too");
+}
+
+#[test]
+fn a_publisher_is_not_read_while_a_worker_is_overrun() {
+    use std::io::Write;
+    let (handle, hub) = idle_worker_of(2);
+    let (elsewhere, own) = (WorkerId(1), WorkerId(0));
+    let name = |text| TopicName::new(text, 255).expect("a topic name");
+    let _subscribed = hub.subscribe(&name("other"), elsewhere, Start::Live, |_| 0);
+    let payload =
+        crate::protocol::plain::payload(PayloadKind::Binary, &vec![0; crate::hub::INBOX_LEN_MAX]);
+    let draft = Draft { payload, session: None, user: None };
+    let options =
+        Publish { now: Stamp::now(), admission: Admission::Always, idempotency_key: None };
+    hub.publish(&name("other"), &draft, options).expect("there was room when it came");
+    let (pending, _) = subscribe(&handle, &name("a"));
+    let (socket, mut peer) = sockets();
+    socket.set_nonblocking(true).expect("a socket");
+    let admission = Arc::new(crate::admission::Admission::new(9, 0));
+    let here = std::net::Ipv4Addr::LOCALHOST.into();
+    let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
+        panic!("there is room");
+    };
+    pending.activate(socket, Vec::new(), permit);
+    peer.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is open");
+    let accepted = || {
+        handle.with(|worker| {
+            worker.turn(&mio::Events::with_capacity(1), 0);
+            worker.metrics.publications[Door::Plain.index()].get()
+        })
+    };
+    assert_eq!((accepted(), accepted()), (0, 0), "the other worker has no room");
+    assert!(hub.inbox(own).publishers_wait(), "and knows who waits for it");
+    let arrival = hub.inbox(elsewhere).pop().expect("it is there");
+    assert!(hub.inbox(elsewhere).release(&arrival.publication));
+    let read = (0..1000).find(|_| accepted() == 1);
+    assert!(read.is_some(), "there is room again");
+    assert!(!hub.inbox(own).publishers_wait());
 }

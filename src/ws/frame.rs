@@ -78,9 +78,7 @@ pub fn pong_frame(payload: &[u8]) -> Vec<u8> {
 
 /// A close frame; `reason` is cut to what fits, and left out where there is no code.
 pub fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
-    let Some(code) = code else {
-        return control_frame(OpCode::Close, &[]);
-    };
+    let Some(code) = code else { return control_frame(OpCode::Close, &[]) };
     let code = code.to_be_bytes();
     let reason = &reason[..reason.floor_char_boundary(CONTROL_LEN_MAX - code.len())];
     control_frame(OpCode::Close, &[&code, reason.as_bytes()].concat())

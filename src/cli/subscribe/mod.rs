@@ -153,9 +153,7 @@ impl Follower {
                 .map_err(|_| ClientError::Silent(SILENCE_MAX))?
                 .ok_or(ClientError::Ended)?
                 .map_err(ClientError::Broken)?;
-            let Ok(bytes) = frame.into_data() else {
-                continue;
-            };
+            let Ok(bytes) = frame.into_data() else { continue };
             lines.push(&bytes)?;
             while let Some(line) = lines.next() {
                 let seen = self.stream.on_line(&line)?;

@@ -36,15 +36,11 @@ impl ClientHead {
         limits: DecoderLimits,
         message: Option<Progress>,
     ) -> Result<Option<Self>, DecodeError> {
-        let Some((&first, rest)) = bytes.split_first() else {
-            return Ok(None);
-        };
+        let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
         let is_final = first & 0x80 != 0;
         let opcode = checked_opcode(first, message)?;
 
-        let Some((&second, rest)) = rest.split_first() else {
-            return Ok(None);
-        };
+        let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
         let is_control = opcode as u8 & 0x08 != 0;
         let short_len = second & 0x7f;
         if second & 0x80 == 0 {
@@ -54,18 +50,14 @@ impl ClientHead {
             return Err(ProtocolFault::ControlTooLong.into());
         }
 
-        let Some((payload_len, rest)) = announced_len(short_len, rest)? else {
-            return Ok(None);
-        };
+        let Some((payload_len, rest)) = announced_len(short_len, rest)? else { return Ok(None) };
         let payload_len = if is_control {
             usize::from(short_len)
         } else {
             limited_len(payload_len, limits, message.unwrap_or_default())?
         };
 
-        let Some((&mask, rest)) = rest.split_first_chunk() else {
-            return Ok(None);
-        };
+        let Some((&mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
         let len = bytes.len().saturating_sub(rest.len());
         Ok(Some(Self { opcode, is_final, mask, payload_len, len }))
     }
@@ -124,18 +116,14 @@ fn checked_opcode(first: u8, message: Option<Progress>) -> Result<OpCode, Protoc
 fn announced_len(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, ProtocolFault> {
     match short {
         126 => {
-            let Some((len, rest)) = rest.split_first_chunk() else {
-                return Ok(None);
-            };
+            let Some((len, rest)) = rest.split_first_chunk() else { return Ok(None) };
             match u16::from_be_bytes(*len) {
                 ..126 => Err(ProtocolFault::LengthNotMinimal),
                 len => Ok(Some((len.into(), rest))),
             }
         }
         127 => {
-            let Some((len, rest)) = rest.split_first_chunk() else {
-                return Ok(None);
-            };
+            let Some((len, rest)) = rest.split_first_chunk() else { return Ok(None) };
             match u64::from_be_bytes(*len) {
                 ..0x1_0000 => Err(ProtocolFault::LengthNotMinimal),
                 0x8000_0000_0000_0000.. => Err(ProtocolFault::LengthTooLarge),

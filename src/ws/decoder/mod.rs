@@ -207,9 +207,7 @@ impl Decoder {
         under_way.append(bytes, more_len_max)?;
 
         let ends_here = head.is_final && is_last;
-        let Some(whole) = message.take_if(|_| ends_here) else {
-            return Ok(None);
-        };
+        let Some(whole) = message.take_if(|_| ends_here) else { return Ok(None) };
         let (kind, data) = whole.finish()?;
         Ok(Some(Event::Message { kind, data: Cow::Owned(data) }))
     }
