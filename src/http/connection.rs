@@ -177,7 +177,10 @@ async fn serve_requests(
         let end = if let Some(end) = early {
             end
         } else {
-            served.as_mut().graceful_shutdown();
+            // Whoever is sending a request is told that we are leaving, and then closed.
+            if !matches!(connection.progress.get(), Progress::Head(_)) {
+                served.as_mut().graceful_shutdown();
+            }
             in_time(service, connection, served).await
         };
         end == End::Served
