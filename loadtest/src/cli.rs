@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::{bare, http::Target, scenario, stamp::STAMP_LEN};
+use crate::{bare, http::Target, report::Slo, scenario, stamp::STAMP_LEN};
 
 /// No run is longer.
 const DURATION_MAX: Duration = Duration::from_hours(1);
@@ -15,7 +15,9 @@ const IN_FLIGHT_LEN_MAX: u64 = 1 << 30;
 /// Sizes WebSocket pub/sub servers honestly.
 #[derive(Debug, Parser)]
 #[command(name = "fanwire-loadtest", version, about)]
-#[command(after_help = "Exit status: 0 all delivered, 1 faults or failure, 2 usage.")]
+#[command(
+    after_help = "Exit status: 0 all delivered, 1 faults, a broken bound or failure, 2 usage."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -49,6 +51,11 @@ pub(crate) struct Server {
     /// Write the report as JSON to this file; `-` prints it instead of the table
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<String>,
+    /// Fail unless these bounds hold, such as `p99=50ms,lost=0,rate=1000`: p50, p90, p99, p999, max
+    /// (durations), lost, duplicated, reordered, corrupted, misrouted, closed (counts), rate (least
+    /// deliveries per second)
+    #[arg(long, value_name = "BOUNDS")]
+    pub(crate) slo: Option<Slo>,
 }
 
 impl Server {

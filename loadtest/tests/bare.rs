@@ -109,6 +109,28 @@ fn idle_connections_are_held_and_each_gets_the_message() {
 
 #[test]
 fn usage_errors_exit_with_2() {
-    let output = Command::new(PROGRAM).args(["fanout", "--window", "0"]).output();
-    assert_eq!(output.expect("the tester starts").status.code(), Some(2));
+    for arguments in [["--window", "0"], ["--slo", "p95=5ms"]] {
+        let output = Command::new(PROGRAM).arg("fanout").args(arguments).output();
+        assert_eq!(output.expect("the tester starts").status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_objective_fails_the_run_that_breaks_it_and_bounds_the_faults_it_names() {
+    let shape = format!("fanout --topics 2 --subscribers 5 --window 8 {SHORT}");
+    let bare = Bare::start(&[]);
+    let (output, report) = bare.tester(&format!("{shape} --slo p99=10s,lost=0,rate=1"));
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["slo"][0]["kept"], true);
+    let (output, _) = bare.tester(&format!("{shape} --slo p99=1ns,rate=1000000000,lost=0"));
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    for line in ["slo broken: p99: ", "slo broken: rate: "] {
+        assert!(errors.contains(line), "{errors}");
+    }
+    assert!(!errors.contains("lost"), "{errors}");
+    let faulty = Bare::start(&["--fault", "duplicate=97"]);
+    let (output, report) = faulty.tester(&format!("{shape} --slo duplicated=1000000000"));
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert!(report["faults"]["duplicated"].as_u64().expect("a count") > 0);
 }

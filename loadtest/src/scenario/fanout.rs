@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Samples, Verdict, topic_name};
+use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli,
     clock::{Clock, nanos},
@@ -46,8 +46,7 @@ pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
     run.drain(options.drain)?;
     run.finish();
     let report = report(&run, options, origin, (begun, ended), backlog);
-    report::publish(&report.table(), &report, options.server.json.as_deref())?;
-    Ok(Verdict::from(&report.faults))
+    conclude((&report.table(), &report), &report.faults, &options.server)
 }
 
 /// Publishers are the first connections of the pool, one per topic; subscribers follow.

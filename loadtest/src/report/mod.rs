@@ -1,4 +1,6 @@
-//! What a run found, as JSON and as a table.
+//! What a run found, as JSON and as a table, and whether it met its objectives.
+
+mod slo;
 
 use std::{
     fs,
@@ -9,7 +11,10 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use self::slo::Checked;
+pub(crate) use self::slo::Slo;
 use crate::{
+    cli::Server,
     fault::Faults,
     figure::{Table, float, grouped, rounded},
     machine,
@@ -217,20 +222,47 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", float(bytes) / 1_048_576.0)
 }
 
-/// Prints `table`, and writes `report` as JSON to `json`; `-` prints the JSON instead.
+/// A report and what its objectives say of it.
+#[derive(Debug, Serialize)]
+struct Record<'a, R> {
+    #[serde(flatten)]
+    report: &'a R,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    slo: Vec<Checked>,
+}
+
+/// Prints `table` and every objective that `report` broke, and writes what `options` ask for;
+/// `--json -` prints the JSON instead of the table. Returns whether all objectives were kept.
 ///
 /// # Errors
-/// The file cannot be written.
+/// A file cannot be written.
 pub(crate) fn publish(
     table: &Table,
     report: &impl Serialize,
-    json: Option<&str>,
-) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(report)?;
-    match json {
-        Some("-") => return Ok(writeln!(io::stdout(), "{text}")?),
-        Some(path) => fs::write(path, text + "\n").with_context(|| format!("writing {path}"))?,
-        None => {}
+    options: &Server,
+) -> anyhow::Result<Kept> {
+    let slo = match &options.slo {
+        Some(slo) => slo.check(&serde_json::to_value(report)?),
+        None => Vec::new(),
+    };
+    let record = Record { report, slo };
+    let text = serde_json::to_string_pretty(&record)? + "\n";
+    if let Some(path) = options.json.as_deref().filter(|path| *path != "-") {
+        fs::write(path, &text).with_context(|| format!("writing {path}"))?;
     }
-    Ok(io::stdout().write_all(table.text().as_bytes())?)
+    let shown = if options.json.as_deref() == Some("-") { text } else { table.text() };
+    io::stdout().write_all(shown.as_bytes())?;
+    let mut kept = Kept::All;
+    for broken in record.slo.iter().filter(|checked| !checked.kept) {
+        kept = Kept::Broken;
+        writeln!(io::stderr(), "slo broken: {broken}").ok();
+    }
+    Ok(kept)
+}
+
+/// Whether a run kept its objectives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    All,
+    Broken,
 }
