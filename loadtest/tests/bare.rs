@@ -70,6 +70,25 @@ fn a_whole_stream_is_whole_whatever_the_shape() {
     check_whole(&["--join"], "--topics 1 --rate 2000 --payload 32");
 }
 
+#[test]
+fn the_series_adds_up_to_the_run() {
+    let (_, report) = Bare::start(&[])
+        .tester("fanout --subscribers 20 --window 2 --warmup 50ms --duration 850ms");
+    let series = report["series"].as_array().expect("an array");
+    assert_eq!(series.len(), 3, "{series:?}");
+    let figure = |sample: &serde_json::Value, name: &str| sample[name].as_f64().expect("a figure");
+    let (mut begun, mut sum) = (0.0, 0.0);
+    for sample in series {
+        let ended = figure(sample, "seconds");
+        sum += figure(sample, "deliveries_per_second") * (ended - begun);
+        begun = ended;
+        assert!(figure(sample, "p99_ms") > 0.0 && figure(sample, "server_busy") > 0.0);
+        assert!(figure(sample, "server_rss_bytes") > 0.0);
+    }
+    assert!((sum - figure(&report, "deliveries")).abs() < 0.5, "{report:#}");
+    assert!((begun - figure(&report, "seconds")).abs() < 1e-6);
+}
+
 fn check_found(fault: &str, counter: &str) {
     let bare = Bare::start(&["--fault", &format!("{fault}=97")]);
     let (output, report) =

@@ -1,5 +1,7 @@
 //! What a run found, as JSON and as a table, and whether it met its objectives.
 
+pub(crate) mod live;
+pub(crate) mod series;
 mod slo;
 
 use std::{
@@ -11,8 +13,8 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use self::slo::Checked;
 pub(crate) use self::slo::Slo;
+use self::{series::Sample, slo::Checked};
 use crate::{
     cli::Server,
     fault::Faults,
@@ -91,6 +93,9 @@ pub(crate) struct Fanout {
     pub(crate) faults: Faults,
     pub(crate) fault_samples: Vec<String>,
     pub(crate) notes: Vec<String>,
+    /// The measured window, interval by interval.
+    #[serde(default)]
+    pub(crate) series: Vec<Sample>,
 }
 
 /// An `idle` run.
