@@ -1,8 +1,11 @@
 //! What a run found, as JSON and as a table, and whether it met its objectives.
 
+mod html;
 pub(crate) mod live;
 pub(crate) mod series;
+mod sheet;
 mod slo;
+mod svg;
 
 use std::{
     fs,
@@ -13,10 +16,10 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::slo::Slo;
-use self::{series::Sample, slo::Checked};
+pub(crate) use self::{html::RUNS_MAX, slo::Slo};
+use self::{series::Sample, sheet::Named, slo::Checked};
 use crate::{
-    cli::Server,
+    cli::{self, Server},
     fault::Faults,
     figure::{Table, float, grouped, rounded},
     machine,
@@ -251,6 +254,10 @@ pub(crate) fn publish(
         None => Vec::new(),
     };
     let record = Record { report, slo };
+    if let Some(path) = &options.html {
+        let run = Named { name: String::new(), record: serde_json::to_value(&record)? };
+        write_page(path, &[run])?;
+    }
     let text = serde_json::to_string_pretty(&record)? + "\n";
     if let Some(path) = options.json.as_deref().filter(|path| *path != "-") {
         fs::write(path, &text).with_context(|| format!("writing {path}"))?;
@@ -260,7 +267,7 @@ pub(crate) fn publish(
     let mut kept = Kept::All;
     for broken in record.slo.iter().filter(|checked| !checked.kept) {
         kept = Kept::Broken;
-        writeln!(io::stderr(), "slo broken: {broken}").ok();
+        writeln!(io::stderr(), "slo broken: {}", broken.says).ok();
     }
     Ok(kept)
 }
@@ -270,4 +277,21 @@ pub(crate) fn publish(
 pub(crate) enum Kept {
     All,
     Broken,
+}
+
+/// Puts the records in `options` side by side.
+///
+/// # Errors
+/// One cannot be read, or the page cannot be written.
+pub(crate) fn run(options: &cli::Report) -> anyhow::Result<()> {
+    let runs =
+        options.files.iter().map(|path| Named::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(path) = &options.html {
+        write_page(path, &runs)?;
+    }
+    Ok(io::stdout().write_all(sheet::text(&runs).as_bytes())?)
+}
+
+fn write_page(path: &str, runs: &[Named]) -> anyhow::Result<()> {
+    fs::write(path, html::page(runs)).with_context(|| format!("writing {path}"))
 }

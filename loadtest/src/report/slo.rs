@@ -1,6 +1,6 @@
 //! Service level objectives: bounds on a run's figures, and which of them a run broke.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -60,8 +60,8 @@ pub(crate) struct Checked {
     /// `None` if the run has no such figure, which breaks the bound.
     measured: Option<f64>,
     pub(crate) kept: bool,
-    #[serde(skip)]
-    kind: Kind,
+    /// The same, for people.
+    pub(crate) says: String,
 }
 
 impl FromStr for Slo {
@@ -124,7 +124,19 @@ impl Bound {
             Kind::Latency | Kind::Count => value <= self.limit,
             Kind::Rate => value >= self.limit,
         });
-        Checked { objective: self.key, limit: self.limit, measured, kept, kind: self.kind }
+        let says = self.says(measured);
+        Checked { objective: self.key, limit: self.limit, measured, kept, says }
+    }
+
+    fn says(&self, measured: Option<f64>) -> String {
+        let show = |value: f64| match self.kind {
+            Kind::Latency => format!("{value:.3} ms"),
+            Kind::Count => rounded(value),
+            Kind::Rate => format!("{} deliveries/s", grouped_down(value)),
+        };
+        let edge = if self.kind == Kind::Rate { "least" } else { "most" };
+        let measured = measured.map_or_else(|| "not measured".to_owned(), show);
+        format!("{}: {measured}, wanted at {edge} {}", self.key, show(self.limit))
     }
 }
 
@@ -137,19 +149,6 @@ impl Slo {
     /// Whether it says how many faults of the kind `name` are allowed.
     pub(crate) fn bounds(&self, name: &str) -> bool {
         self.0.iter().any(|bound| bound.key == name)
-    }
-}
-
-impl fmt::Display for Checked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |value: f64| match self.kind {
-            Kind::Latency => format!("{value:.3} ms"),
-            Kind::Count => rounded(value),
-            Kind::Rate => format!("{} deliveries/s", grouped_down(value)),
-        };
-        let edge = if self.kind == Kind::Rate { "least" } else { "most" };
-        let measured = self.measured.map_or_else(|| "not measured".to_owned(), show);
-        write!(f, "{}: {measured}, wanted at {edge} {}", self.objective, show(self.limit))
     }
 }
 
@@ -167,7 +166,7 @@ mod tests {
 
     fn broken(slo: &str, record: &Value) -> Vec<String> {
         let checked = slo.parse::<Slo>().expect("a good one").check(record);
-        checked.iter().filter(|checked| !checked.kept).map(Checked::to_string).collect()
+        checked.iter().filter(|checked| !checked.kept).map(|checked| checked.says.clone()).collect()
     }
 
     #[test]
