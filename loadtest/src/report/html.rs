@@ -43,10 +43,7 @@ pub(crate) fn page(runs: &[Named]) -> String {
         &format!("</style>\n<main>\n<h1>{title}</h1>\n"),
         &runs.iter().enumerate().map(|(index, run)| about(index, run)).collect::<String>(),
         &if runs.len() == 1 { tiles(runs) } else { String::new() },
-        "<div class=\"charts\">\n",
-        &percentiles(runs),
-        &SERIES.iter().map(|chart| over_time(chart, runs)).collect::<String>(),
-        "</div>\n",
+        &charts(runs),
         &figures(runs),
         &runs.iter().map(samples).collect::<String>(),
         "</main>\n<script type=\"application/json\" id=\"records\">",
@@ -75,7 +72,7 @@ fn about(index: usize, run: &Named) -> String {
     line("dim", &escaped(run.text("/machine")));
     match run.record.get("faults").and_then(Value::as_object) {
         Some(faults) if faults.values().all(|count| *count == 0) => {
-            line("good", "No faults: all there, once, in order, unchanged");
+            line("good", "No faults");
         }
         Some(faults) => {
             let counts = faults.iter().filter(|(_, count)| **count != 0);
@@ -105,7 +102,20 @@ fn tiles(runs: &[Named]) -> String {
         Some(format!("<div><b>{}</b><span>{}</span></div>\n", row.cells[0], escaped(&row.label)))
     };
     let tiles: String = HEADLINES.iter().filter_map(tile).collect();
-    format!("<div class=\"tiles\">\n{tiles}</div>\n")
+    grid("tiles", &tiles)
+}
+
+fn charts(runs: &[Named]) -> String {
+    let over_time: String = SERIES.iter().map(|chart| over_time(chart, runs)).collect();
+    grid("charts", &(percentiles(runs) + &over_time))
+}
+
+/// Nothing around nothing: not every scenario has such figures.
+fn grid(class: &str, inner: &str) -> String {
+    if inner.is_empty() {
+        return String::new();
+    }
+    format!("<div class=\"{class}\">\n{inner}</div>\n")
 }
 
 fn percentiles(runs: &[Named]) -> String {
