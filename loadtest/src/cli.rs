@@ -5,7 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::{bare, http::Target, scenario, stamp::STAMP_LEN};
+use crate::{
+    bare,
+    http::Target,
+    report::{RUNS_MAX, Slo},
+    scenario,
+    stamp::STAMP_LEN,
+};
 
 /// No run is longer.
 const DURATION_MAX: Duration = Duration::from_hours(1);
@@ -15,7 +21,9 @@ const IN_FLIGHT_LEN_MAX: u64 = 1 << 30;
 /// Sizes WebSocket pub/sub servers honestly.
 #[derive(Debug, Parser)]
 #[command(name = "fanwire-loadtest", version, about)]
-#[command(after_help = "Exit status: 0 all delivered, 1 faults or failure, 2 usage.")]
+#[command(
+    after_help = "Exit status: 0 all delivered, 1 faults, a broken bound or failure, 2 usage."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -32,6 +40,8 @@ pub(crate) enum Command {
     Bare(bare::Options),
     /// Measure servers against each other in interleaved rounds, and print a table
     Compare(scenario::compare::Options),
+    /// Put the records of runs side by side, with ratios to the first
+    Report(Report),
 }
 
 /// Which server to measure, and what to tell about it.
@@ -49,6 +59,14 @@ pub(crate) struct Server {
     /// Write the report as JSON to this file; `-` prints it instead of the table
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<String>,
+    /// Also write the report as a page with charts to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<String>,
+    /// Fail unless these bounds hold, such as `p99=50ms,lost=0,rate=1000`: p50, p90, p99, p999, max
+    /// (durations), lost, duplicated, reordered, corrupted, misrouted, closed (counts), rate (least
+    /// deliveries per second)
+    #[arg(long, value_name = "BOUNDS")]
+    pub(crate) slo: Option<Slo>,
 }
 
 impl Server {
@@ -114,6 +132,17 @@ impl Fanout {
         let count = u64::from(self.topics) * (u64::from(self.subscribers) + 1);
         usize::try_from(count).context("too many connections")
     }
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// What `--json` wrote, up to 6 files
+    #[arg(required = true, num_args = 1..=RUNS_MAX, value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+    /// Also write a page with charts to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<String>,
 }
 
 /// Options of `idle`.

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Idle(options) => scenario::idle::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Compare(options) => scenario::compare::run(&options),
+        Command::Report(options) => report::run(&options).map(|()| scenario::Verdict::Good),
     };
     match done {
         Ok(scenario::Verdict::Good) => ExitCode::SUCCESS,

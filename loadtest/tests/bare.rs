@@ -1,6 +1,7 @@
 //! The tester against its own bare loop: whole where it is whole, and every planted fault found.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     process::{Child, Command, Output, Stdio},
 };
@@ -70,6 +71,25 @@ fn a_whole_stream_is_whole_whatever_the_shape() {
     check_whole(&["--join"], "--topics 1 --rate 2000 --payload 32");
 }
 
+#[test]
+fn the_series_adds_up_to_the_run() {
+    let (_, report) = Bare::start(&[])
+        .tester("fanout --subscribers 20 --window 2 --warmup 50ms --duration 850ms");
+    let series = report["series"].as_array().expect("an array");
+    assert_eq!(series.len(), 3, "{series:?}");
+    let figure = |sample: &serde_json::Value, name: &str| sample[name].as_f64().expect("a figure");
+    let (mut begun, mut sum) = (0.0, 0.0);
+    for sample in series {
+        let ended = figure(sample, "seconds");
+        sum += figure(sample, "deliveries_per_second") * (ended - begun);
+        begun = ended;
+        assert!(figure(sample, "p99_ms") > 0.0 && figure(sample, "server_busy") > 0.0);
+        assert!(figure(sample, "server_rss_bytes") > 0.0);
+    }
+    assert!((sum - figure(&report, "deliveries")).abs() < 0.5, "{report:#}");
+    assert!((begun - figure(&report, "seconds")).abs() < 1e-6);
+}
+
 fn check_found(fault: &str, counter: &str) {
     let bare = Bare::start(&["--fault", &format!("{fault}=97")]);
     let (output, report) =
@@ -109,6 +129,91 @@ fn idle_connections_are_held_and_each_gets_the_message() {
 
 #[test]
 fn usage_errors_exit_with_2() {
-    let output = Command::new(PROGRAM).args(["fanout", "--window", "0"]).output();
-    assert_eq!(output.expect("the tester starts").status.code(), Some(2));
+    for arguments in [["--window", "0"], ["--slo", "p95=5ms"]] {
+        let output = Command::new(PROGRAM).arg("fanout").args(arguments).output();
+        assert_eq!(output.expect("the tester starts").status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_objective_fails_the_run_that_breaks_it_and_bounds_the_faults_it_names() {
+    let shape = format!("fanout --topics 2 --subscribers 5 --window 8 {SHORT}");
+    let bare = Bare::start(&[]);
+    let (output, report) = bare.tester(&format!("{shape} --slo p99=10s,lost=0,rate=1"));
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["slo"][0]["kept"], true);
+    let (output, _) = bare.tester(&format!("{shape} --slo p99=1ns,rate=1000000000,lost=0"));
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    for line in ["slo broken: p99: ", "slo broken: rate: "] {
+        assert!(errors.contains(line), "{errors}");
+    }
+    assert!(!errors.contains("lost"), "{errors}");
+    let faulty = Bare::start(&["--fault", "duplicate=97"]);
+    let (output, report) = faulty.tester(&format!("{shape} --slo duplicated=1000000000"));
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert!(report["faults"]["duplicated"].as_u64().expect("a count") > 0);
+}
+
+/// A file of this test process, removed when this is dropped.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let name = format!("fanwire-loadtest-{}-{name}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.0).expect("written")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+fn records(page: &str) -> serde_json::Value {
+    let (_, rest) = page.split_once("id=\"records\">").expect("the records");
+    let (records, _) = rest.split_once("</script>").expect("their end");
+    serde_json::from_str(records).expect("JSON")
+}
+
+#[test]
+fn pages_hold_the_records_and_report_puts_them_side_by_side() {
+    let [page, first, second, both] =
+        ["page.html", "first.json", "second.json", "both.html"].map(Scratch::new);
+    let bare = Bare::start(&[]);
+    let shape = format!("fanout --subscribers 5 {SHORT} --html {}", page.path());
+    let (_, fanout) = bare.tester(&shape);
+    assert_eq!(records(&page.text())[0], fanout);
+    fs::write(&first.0, fanout.to_string()).expect("a temporary file");
+    let (_, idle) = bare.tester("idle --connections 5 --hold 50ms");
+    fs::write(&second.0, idle.to_string()).expect("a temporary file");
+    let output = Command::new(PROGRAM)
+        .args(["report", first.path(), second.path(), "--html", both.path()])
+        .output()
+        .expect("the tester starts");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(records(&both.text()), serde_json::json!([fanout, idle]));
+    let text = String::from_utf8(output.stdout).expect("text");
+    for row in ["deliveries/s, wall", "connections/s", "latency p99, ms", "lost"] {
+        assert!(text.lines().any(|line| line.starts_with(row)), "{row}: {text}");
+    }
+}
+
+#[test]
+fn report_refuses_what_is_no_record() {
+    let file = Scratch::new("other.json");
+    fs::write(&file.0, "[1, 2]").expect("a temporary file");
+    let output = Command::new(PROGRAM).args(["report", file.path()]).output();
+    let output = output.expect("the tester starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not the record of one run"));
 }

@@ -100,6 +100,19 @@ impl<D: Door> Pool<D> {
         wanted: impl ExactSizeIterator<Item = String>,
         role: Role,
     ) -> anyhow::Result<Duration> {
+        self.open_watched(wanted, role, |_| {})
+    }
+
+    /// The same, and tells `watch` after every turn how many connections of the pool are open.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_watched(
+        &mut self,
+        wanted: impl ExactSizeIterator<Item = String>,
+        role: Role,
+        mut watch: impl FnMut(usize),
+    ) -> anyhow::Result<Duration> {
         let begun = Instant::now();
         let total = self.connections.len() + wanted.len();
         let mut wanted = wanted.peekable();
@@ -117,6 +130,7 @@ impl<D: Door> Pool<D> {
                 Seen::Publication(_) => {}
                 Seen::Ended(reason) => ended = Some(reason),
             })?;
+            watch(opened);
             if let Some(reason) = ended {
                 bail!("{}: {reason}", self.failed());
             }

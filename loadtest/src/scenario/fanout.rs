@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{Samples, Verdict, topic_name};
+use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli,
     clock::{Clock, nanos},
@@ -16,7 +16,11 @@ use crate::{
     },
     pace::Schedule,
     process::Usage,
-    report::{self, Latency, Origin, ServerCost, Tester},
+    report::{
+        self, Latency, Origin, ServerCost, Tester,
+        live::{Live, Phase, Progress},
+        series::{Books, Recorder, Sample, TICK},
+    },
 };
 
 /// A closed loop that gets nothing for so long has lost something, and would wait for ever.
@@ -41,13 +45,14 @@ pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
     let clock = Clock::new();
     let pool = Pool::new(Plain, target, clock, options.connection_count()?)?;
     let mut run = Run::new(pool, clock, options)?;
-    let (begun, ended) = run.measure(options)?;
+    let (edges, series) = run.measure(options)?;
     let backlog = run.ledger.outstanding();
     run.drain(options.drain)?;
     run.finish();
-    let report = report(&run, options, origin, (begun, ended), backlog);
-    report::publish(&report.table(), &report, options.server.json.as_deref())?;
-    Ok(Verdict::from(&report.faults))
+    let report = report::Fanout { series, ..report(&run, options, origin, edges, backlog) };
+    // Its line goes before the report comes.
+    drop(run);
+    conclude((&report.table(), &report), &report.faults, &options.server)
 }
 
 /// Publishers are the first connections of the pool, one per topic; subscribers follow.
@@ -65,6 +70,19 @@ struct Run<D> {
     /// Whether deliveries were still coming when patience ended.
     flowing: bool,
     samples: Samples,
+    watch: Watch,
+}
+
+/// What looks at the run from beside it, once in a [`TICK`].
+struct Watch {
+    /// When to look again.
+    next: u64,
+    phase: Phase,
+    live: Live,
+    pids: Vec<u32>,
+    connection_count: usize,
+    /// While measuring.
+    recorder: Option<Recorder>,
 }
 
 /// The state at an edge of the measured window.
@@ -81,9 +99,12 @@ struct Edge {
 impl<D: Door> Run<D> {
     fn new(mut pool: Pool<D>, clock: Clock, options: &cli::Fanout) -> anyhow::Result<Self> {
         let topics = options.topics;
-        pool.open((0..topics as usize).map(|index| name(index, topics)), Role::Publisher)?;
+        let mut live = Live::new();
+        let publishers = (0..topics as usize).map(|index| name(index, topics));
+        pool.open_watched(publishers, Role::Publisher, |open| connecting(&mut live, open))?;
         let subscriber_count = topics as usize * options.subscribers as usize;
-        pool.open((0..subscriber_count).map(|index| name(index, topics)), Role::Subscriber)?;
+        let subscribers = (0..subscriber_count).map(|index| name(index, topics));
+        pool.open_watched(subscribers, Role::Subscriber, |open| connecting(&mut live, open))?;
         let mut ledger = Ledger::new(topics, options.subscribers, options.payload);
         if options.rate.is_none() {
             ledger.close_loop(options.window);
@@ -99,17 +120,60 @@ impl<D: Door> Run<D> {
             stalled: false,
             flowing: false,
             samples: Samples::default(),
+            watch: Watch {
+                next: clock.now() + nanos(TICK),
+                phase: Phase::WarmingUp,
+                live,
+                pids: options.server.pid.clone(),
+                connection_count: options.connection_count()?,
+                recorder: None,
+            },
         })
     }
 
-    /// Warms up, then measures; returns the two edges.
-    fn measure(&mut self, options: &cli::Fanout) -> anyhow::Result<(Edge, Edge)> {
+    /// Warms up, then measures; returns the two edges, and what was between them.
+    fn measure(&mut self, options: &cli::Fanout) -> anyhow::Result<((Edge, Edge), Vec<Sample>)> {
         self.publish_until(self.clock.now() + nanos(options.warmup))?;
         let begun = self.edge(options)?;
         let until = begun.time + nanos(options.duration);
         self.ledger.measured = begun.time..until;
+        self.watch.recorder = Some(Recorder::new(self.books(begun), options.duration));
+        (self.watch.phase, self.watch.next) = (Phase::Measuring, begun.time + nanos(TICK));
         self.publish_until(until)?;
-        Ok((begun, self.edge(options)?))
+        let ended = self.edge(options)?;
+        self.watch.phase = Phase::Draining;
+        let recorder = self.watch.recorder.take();
+        let series = recorder.map(|recorder| recorder.finish(self.books(ended)));
+        Ok(((begun, ended), series.unwrap_or_default()))
+    }
+
+    fn books(&self, Edge { time, received, server, .. }: Edge) -> Books<'_> {
+        Books { time, received, latency: &self.ledger.latency, server }
+    }
+
+    /// Takes a sample and tells how far the run is, if it is time for either.
+    fn look(&mut self, now: u64) {
+        let Self { watch, ledger, .. } = self;
+        watch.next += nanos(TICK) * ((now - watch.next) / nanos(TICK) + 1);
+        if let Some(recorder) = watch.recorder.as_mut().filter(|recorder| recorder.is_due(now)) {
+            recorder.sample(Books {
+                time: now,
+                received: ledger.received,
+                latency: &ledger.latency,
+                // A server that is gone is reported at the edge.
+                server: Usage::of(&watch.pids).ok().flatten(),
+            });
+        }
+        if watch.live.is_due() {
+            let closed = usize::try_from(ledger.faults.closed).unwrap_or(usize::MAX);
+            watch.live.show(Progress {
+                phase: watch.phase,
+                connected: watch.connection_count.saturating_sub(closed),
+                received: ledger.received,
+                p99: ledger.latency.value_at_quantile(0.99),
+                errors: ledger.faults.total(),
+            });
+        }
     }
 
     fn edge(&self, options: &cli::Fanout) -> anyhow::Result<Edge> {
@@ -128,6 +192,9 @@ impl<D: Door> Run<D> {
         let mut now = self.clock.now();
         let (mut progress, mut received) = (now, self.ledger.received);
         while now < until && !self.stalled {
+            if now >= self.watch.next {
+                self.look(now);
+            }
             let published = self.publish(now);
             let had_events = self.turn()? > 0;
             let before = std::mem::replace(&mut now, self.clock.now());
@@ -232,6 +299,9 @@ impl<D: Door> Run<D> {
         while !self.stalled && self.ledger.outstanding() > 0 && last < deadline {
             self.turn()?;
             last = self.clock.now();
+            if last >= self.watch.next {
+                self.look(last);
+            }
             if self.ledger.received > received {
                 (progress, received) = (last, self.ledger.received);
             }
@@ -244,6 +314,13 @@ impl<D: Door> Run<D> {
             self.turn()?;
         }
         Ok(())
+    }
+}
+
+fn connecting(live: &mut Live, connected: usize) {
+    if live.is_due() {
+        let phase = Phase::Connecting;
+        live.show(Progress { phase, connected, received: 0, p99: 0, errors: 0 });
     }
 }
 
@@ -289,6 +366,7 @@ fn report<D>(
         faults: run.ledger.faults,
         fault_samples: run.samples.0.clone(),
         notes: Vec::new(),
+        series: Vec::new(),
     };
     report.notes = notes(&report, options);
     if run.stalled {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Samples, Verdict, topic_name};
+use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli,
     clock::Clock,
@@ -69,8 +69,7 @@ pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
         faults: hold.faults,
         fault_samples: hold.samples.0,
     };
-    report::publish(&report.table(), &report, options.server.json.as_deref())?;
-    Ok(Verdict::from(&report.faults))
+    conclude((&report.table(), &report), &report.faults, &options.server)
 }
 
 struct Hold {

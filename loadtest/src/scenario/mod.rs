@@ -4,7 +4,14 @@ pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 
-use crate::fault::Faults;
+use serde::Serialize;
+
+use crate::{
+    cli::Server,
+    fault::Faults,
+    figure::Table,
+    report::{self, Kept},
+};
 
 /// Whether a run found what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,10 +20,20 @@ pub(crate) enum Verdict {
     Faulty,
 }
 
-impl From<&Faults> for Verdict {
-    fn from(faults: &Faults) -> Self {
-        if faults.total() == 0 { Self::Good } else { Self::Faulty }
-    }
+/// Publishes the report of a run, and judges it: by its objectives, and by none of any kind of
+/// fault that they do not bound.
+///
+/// # Errors
+/// The report cannot be written.
+fn conclude(
+    (table, report): (&Table, &impl Serialize),
+    faults: &Faults,
+    options: &Server,
+) -> anyhow::Result<Verdict> {
+    let kept = report::publish(table, report, options)?;
+    let allowed = |name| options.slo.as_ref().is_some_and(|slo| slo.bounds(name));
+    let whole = faults.named().iter().all(|(name, count)| *count == 0 || allowed(name));
+    Ok(if whole && kept == Kept::All { Verdict::Good } else { Verdict::Faulty })
 }
 
 /// The name of topic `index`.

@@ -1,4 +1,11 @@
-//! What a run found, as JSON and as a table.
+//! What a run found, as JSON and as a table, and whether it met its objectives.
+
+mod html;
+pub(crate) mod live;
+pub(crate) mod series;
+mod sheet;
+mod slo;
+mod svg;
 
 use std::{
     fs,
@@ -9,7 +16,10 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::{html::RUNS_MAX, slo::Slo};
+use self::{series::Sample, sheet::Named, slo::Checked};
 use crate::{
+    cli::{self, Server},
     fault::Faults,
     figure::{Table, float, grouped, rounded},
     machine,
@@ -86,6 +96,9 @@ pub(crate) struct Fanout {
     pub(crate) faults: Faults,
     pub(crate) fault_samples: Vec<String>,
     pub(crate) notes: Vec<String>,
+    /// The measured window, interval by interval.
+    #[serde(default)]
+    pub(crate) series: Vec<Sample>,
 }
 
 /// An `idle` run.
@@ -217,20 +230,68 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", float(bytes) / 1_048_576.0)
 }
 
-/// Prints `table`, and writes `report` as JSON to `json`; `-` prints the JSON instead.
+/// A report and what its objectives say of it.
+#[derive(Debug, Serialize)]
+struct Record<'a, R> {
+    #[serde(flatten)]
+    report: &'a R,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    slo: Vec<Checked>,
+}
+
+/// Prints `table` and every objective that `report` broke, and writes what `options` ask for;
+/// `--json -` prints the JSON instead of the table. Returns whether all objectives were kept.
 ///
 /// # Errors
-/// The file cannot be written.
+/// A file cannot be written.
 pub(crate) fn publish(
     table: &Table,
     report: &impl Serialize,
-    json: Option<&str>,
-) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(report)?;
-    match json {
-        Some("-") => return Ok(writeln!(io::stdout(), "{text}")?),
-        Some(path) => fs::write(path, text + "\n").with_context(|| format!("writing {path}"))?,
-        None => {}
+    options: &Server,
+) -> anyhow::Result<Kept> {
+    let slo = match &options.slo {
+        Some(slo) => slo.check(&serde_json::to_value(report)?),
+        None => Vec::new(),
+    };
+    let record = Record { report, slo };
+    if let Some(path) = &options.html {
+        let run = Named { name: String::new(), record: serde_json::to_value(&record)? };
+        write_page(path, &[run])?;
     }
-    Ok(io::stdout().write_all(table.text().as_bytes())?)
+    let text = serde_json::to_string_pretty(&record)? + "\n";
+    if let Some(path) = options.json.as_deref().filter(|path| *path != "-") {
+        fs::write(path, &text).with_context(|| format!("writing {path}"))?;
+    }
+    let shown = if options.json.as_deref() == Some("-") { text } else { table.text() };
+    io::stdout().write_all(shown.as_bytes())?;
+    let mut kept = Kept::All;
+    for broken in record.slo.iter().filter(|checked| !checked.kept) {
+        kept = Kept::Broken;
+        writeln!(io::stderr(), "slo broken: {}", broken.says).ok();
+    }
+    Ok(kept)
+}
+
+/// Whether a run kept its objectives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    All,
+    Broken,
+}
+
+/// Puts the records in `options` side by side.
+///
+/// # Errors
+/// One cannot be read, or the page cannot be written.
+pub(crate) fn run(options: &cli::Report) -> anyhow::Result<()> {
+    let runs =
+        options.files.iter().map(|path| Named::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(path) = &options.html {
+        write_page(path, &runs)?;
+    }
+    Ok(io::stdout().write_all(sheet::text(&runs).as_bytes())?)
+}
+
+fn write_page(path: &str, runs: &[Named]) -> anyhow::Result<()> {
+    fs::write(path, html::page(runs)).with_context(|| format!("writing {path}"))
 }
