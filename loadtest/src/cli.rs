@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::{bare, http::Target, scenario, stamp::STAMP_LEN};
+use crate::{bare, http::Target, proxy, scenario, stamp::STAMP_LEN};
 
 /// No run is longer.
 const DURATION_MAX: Duration = Duration::from_hours(1);
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Idle(Idle),
     /// Serve a bare `send` loop: the price of the kernel, to divide others by
     Bare(bare::Options),
+    /// Stand between clients and a server as a bad network: late, slow, in pieces, broken off
+    Proxy(proxy::Options),
     /// Measure servers against each other in interleaved rounds, and print a table
     Compare(scenario::compare::Options),
 }
