@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::{bare, http::Target, proxy, scenario, stamp::STAMP_LEN};
+use crate::{bare, door, http::Target, proxy, scenario, stamp::STAMP_LEN};
 
 /// No run is longer.
 const DURATION_MAX: Duration = Duration::from_hours(1);
@@ -45,6 +45,9 @@ pub(crate) struct Server {
     /// Allow a server that is not on this machine's loopback
     #[arg(long)]
     i_own_this_host: bool,
+    /// The door that subscribers come through
+    #[arg(long, value_enum, default_value_t = door::Name::Plain)]
+    pub(crate) door: door::Name,
     /// Process of the server, to report its CPU and memory; may be repeated
     #[arg(long)]
     pub(crate) pid: Vec<u32>,
