@@ -5,13 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::{
-    bare,
-    http::Target,
-    report::{RUNS_MAX, Slo},
-    scenario,
-    stamp::STAMP_LEN,
-};
+use crate::report::{RUNS_MAX, Slo};
+use crate::{bare, door, http::Target, proxy, scenario, stamp::STAMP_LEN};
 
 /// No run is longer.
 const DURATION_MAX: Duration = Duration::from_hours(1);
@@ -38,6 +33,8 @@ pub(crate) enum Command {
     Idle(Idle),
     /// Serve a bare `send` loop: the price of the kernel, to divide others by
     Bare(bare::Options),
+    /// Stand between clients and a server as a bad network: late, slow, in pieces, broken off
+    Proxy(proxy::Options),
     /// Measure servers against each other in interleaved rounds, and print a table
     Compare(scenario::compare::Options),
     /// Put the records of runs side by side, with ratios to the first
@@ -53,6 +50,9 @@ pub(crate) struct Server {
     /// Allow a server that is not on this machine's loopback
     #[arg(long)]
     i_own_this_host: bool,
+    /// The door that subscribers come through
+    #[arg(long, value_enum, default_value_t = door::Name::Plain)]
+    pub(crate) door: door::Name,
     /// Process of the server, to report its CPU and memory; may be repeated
     #[arg(long)]
     pub(crate) pid: Vec<u32>,

@@ -62,20 +62,51 @@ pub(crate) fn handshake(authority: &str, path: &str) -> Vec<u8> {
 
 /// Reads a server's answer to [`handshake`].
 pub(crate) fn answer(received: &[u8]) -> Answer {
+    read_answer(received, "101", |head| match head.field("sec-websocket-accept") {
+        Some(ACCEPT) => Ok(()),
+        _ => Err("101 with a wrong Sec-WebSocket-Accept"),
+    })
+}
+
+fn read_answer(
+    received: &[u8],
+    status: &str,
+    check: impl FnOnce(&Head<'_>) -> Result<(), &'static str>,
+) -> Answer {
     let Some(head) = Head::read(received) else {
         if received.len() > HEAD_LEN_MAX {
             return Answer::Refused("answer's head over 16 KiB".to_owned());
         }
         return Answer::Partial;
     };
-    if head.first_line.split(' ').nth(1) != Some("101") {
+    if head.first_line.split(' ').nth(1) != Some(status) {
         let body = String::from_utf8_lossy(&received[head.len..]);
         return Answer::Refused(format!("{} {body}", head.first_line));
     }
-    match head.field("sec-websocket-accept") {
-        Some(ACCEPT) => Answer::Open(head.len),
-        _ => Answer::Refused("101 with a wrong Sec-WebSocket-Accept".to_owned()),
+    match check(&head) {
+        Ok(()) => Answer::Open(head.len),
+        Err(reason) => Answer::Refused(reason.to_owned()),
     }
+}
+
+/// A client's request for an event stream.
+pub(crate) fn event_stream(authority: &str, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: text/event-stream\r\n\r\n")
+        .into_bytes()
+}
+
+/// Reads a server's answer to [`event_stream`].
+pub(crate) fn event_stream_answer(received: &[u8]) -> Answer {
+    read_answer(received, "200", |head| match head.field("content-type") {
+        Some(media) if media.starts_with("text/event-stream") => Ok(()),
+        _ => Err("200 with another Content-Type than text/event-stream"),
+    })
+}
+
+/// Whether what follows the whole `answer` comes in chunks.
+pub(crate) fn is_chunked(answer: &[u8]) -> bool {
+    let coding = Head::read(answer).and_then(|head| head.field("transfer-encoding"));
+    coding.is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
 }
 
 /// What a request to the bare server asks for.

@@ -14,6 +14,7 @@ mod load;
 mod machine;
 mod pace;
 mod process;
+mod proxy;
 mod report;
 mod scenario;
 mod stamp;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Fanout(options) => scenario::fanout::run(&options),
         Command::Idle(options) => scenario::idle::run(&options),
         Command::Bare(options) => bare::run(&options),
+        Command::Proxy(options) => proxy::run(&options),
         Command::Compare(options) => scenario::compare::run(&options),
         Command::Report(options) => report::run(&options).map(|()| scenario::Verdict::Good),
     };

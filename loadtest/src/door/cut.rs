@@ -1,6 +1,8 @@
 //! Cuts a byte stream into messages, whatever pieces it arrives in.
 
-use super::{Door, Next};
+use memchr::memchr;
+
+use super::{Coding, Door, Next};
 
 /// What cutting finds.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,9 +16,14 @@ pub(crate) enum Found<'a> {
 pub(crate) struct Cutter {
     /// Invariant: no more than the message's first bytes; it is completed, never overfilled.
     partial: Vec<u8>,
+    coding: Coding,
 }
 
 impl Cutter {
+    pub(crate) fn new(coding: Coding) -> Self {
+        Self { partial: Vec::new(), coding }
+    }
+
     /// Passes every message that is complete with `received` to `on`. Each byte is copied at most
     /// once, and only those of messages that arrive in pieces.
     ///
@@ -29,24 +36,39 @@ impl Cutter {
         mut received: &[u8],
         mut on: impl FnMut(Found<'_>),
     ) -> Result<(), String> {
+        while let Some(body) = self.coding.unwrap(&mut received)? {
+            self.feed_unwrapped(door, body, &mut on)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn feed_unwrapped<D: Door>(
+        &mut self,
+        door: &D,
+        mut received: &[u8],
+        mut on: impl FnMut(Found<'_>),
+    ) -> Result<(), String> {
         while !self.partial.is_empty() {
-            match pass(door.next(&self.partial), &mut on)? {
-                Step::Taken(_) => self.partial.clear(),
-                Step::Short(needed) => {
-                    let missing = needed - self.partial.len();
-                    let Some((head, rest)) = received.split_at_checked(missing) else {
-                        self.partial.extend_from_slice(received);
-                        return Ok(());
-                    };
-                    self.partial.extend_from_slice(head);
-                    received = rest;
+            let missing = match pass(door.next(&self.partial), &mut on)? {
+                Step::Taken(_) => {
+                    self.partial.clear();
+                    continue;
                 }
-            }
+                Step::Short(needed) => needed - self.partial.len(),
+                Step::ShortLine => memchr(b'\n', received).map_or(usize::MAX, |at| at + 1),
+            };
+            let Some((head, rest)) = received.split_at_checked(missing) else {
+                self.partial.extend_from_slice(received);
+                return Ok(());
+            };
+            self.partial.extend_from_slice(head);
+            received = rest;
         }
         while !received.is_empty() {
             match pass(door.next(received), &mut on)? {
                 Step::Taken(len) => received = &received[len..],
-                Step::Short(_) => {
+                Step::Short(_) | Step::ShortLine => {
                     self.partial.extend_from_slice(received);
                     return Ok(());
                 }
@@ -59,6 +81,7 @@ impl Cutter {
 enum Step {
     Taken(usize),
     Short(usize),
+    ShortLine,
 }
 
 #[inline]
@@ -75,6 +98,7 @@ fn pass(next: Next<'_>, on: &mut impl FnMut(Found<'_>)) -> Result<Step, String> 
             Ok(Step::Taken(len))
         }
         Next::Short(needed) => Ok(Step::Short(needed)),
+        Next::ShortLine => Ok(Step::ShortLine),
         Next::End(reason) => Err(reason),
     }
 }

@@ -275,6 +275,7 @@ impl Connection {
                 Answer::Refused(reason) => return Err(reason),
                 Answer::Open(len) => answer.split_off(len),
             };
+            self.cutter = Cutter::new(door.coding(answer));
             self.stage = Stage::Open;
             on(now, Seen::Opened);
             return self.cut(door, &rest, now, on);

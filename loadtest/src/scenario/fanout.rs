@@ -8,7 +8,7 @@ use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli,
     clock::{Clock, nanos},
-    door::{Door, Plain, Role},
+    door::{self, Door, Plain, Role, Sse},
     figure::{float, grouped, per},
     load::{
         ledger::Ledger,
@@ -39,11 +39,18 @@ const UNSENT_LEN_MAX: usize = 4 << 20;
 /// # Errors
 /// It could not be run at all.
 pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
+    match options.server.door {
+        door::Name::Plain => run_through(Plain, options),
+        door::Name::Sse => run_through(Sse, options),
+    }
+}
+
+fn run_through<D: Door>(door: D, options: &cli::Fanout) -> anyhow::Result<Verdict> {
     let origin = Origin::here();
     let target = options.server.target()?;
     Usage::of(&options.server.pid)?;
     let clock = Clock::new();
-    let pool = Pool::new(Plain, target, clock, options.connection_count()?)?;
+    let pool = Pool::new(door, target, clock, options.connection_count()?)?;
     let mut run = Run::new(pool, clock, options)?;
     let (edges, series) = run.measure(options)?;
     let backlog = run.ledger.outstanding();
@@ -388,10 +395,11 @@ fn shape(options: &cli::Fanout) -> String {
         None => format!("window {}", options.window),
     };
     format!(
-        "{} x {} subscribers x {} B, {pace}, {} after {}",
+        "{} x {} subscribers x {} B{}, {pace}, {} after {}",
         options.topics,
         options.subscribers,
         options.payload,
+        options.server.door.note(),
         humantime::format_duration(options.duration),
         humantime::format_duration(options.warmup),
     )

@@ -6,7 +6,7 @@ use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli,
     clock::Clock,
-    door::{Door as _, Plain, Role},
+    door::{self, Door, Plain, Role, Sse},
     fault::Faults,
     figure::{float, per},
     load::pool::{Pool, Seen, Wait},
@@ -25,15 +25,33 @@ const MESSAGE: &[u8] = b"hello";
 /// # Errors
 /// It could not be run at all.
 pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
+    match options.server.door {
+        door::Name::Plain => run_through(Plain, options),
+        door::Name::Sse => run_through(Sse, options),
+    }
+}
+
+fn run_through<D: Door>(door: D, options: &cli::Idle) -> anyhow::Result<Verdict> {
     let origin = Origin::here();
     let count = options.connections as usize;
     let pids = &options.server.pid;
+    // Opened before anything is weighed.
+    let publisher_count = if options.message && !D::SUBSCRIBERS_PUBLISH {
+        options.topics.min(options.connections)
+    } else {
+        0
+    };
+    let publishers = publisher_count as usize;
+    let clock = Clock::new();
     let mut hold = Hold {
-        pool: Pool::new(Plain, options.server.target()?, Clock::new(), count + 1)?,
+        pool: Pool::new(door, options.server.target()?, clock, publishers + count + 1)?,
+        publishers,
         received: vec![0; count],
         faults: Faults::default(),
         samples: Samples::default(),
     };
+    let names = (0..publisher_count).map(topic_name);
+    hold.pool.open(names.collect::<Vec<_>>().into_iter(), Role::Publisher)?;
     let before = Usage::of(pids)?;
     let names = (0..options.connections).map(|index| topic_name(index % options.topics));
     let opening = hold.pool.open(names.collect::<Vec<_>>().into_iter(), Role::Subscriber)?;
@@ -58,9 +76,10 @@ pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
     let report = report::Idle {
         origin,
         shape: format!(
-            "{} connections on {} topics, held {}",
+            "{} connections on {} topics{}, held {}",
             options.connections,
             options.topics,
+            options.server.door.note(),
             humantime::format_duration(options.hold)
         ),
         connections_per_second: per(connections, opening.as_secs_f64()),
@@ -72,15 +91,17 @@ pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
     conclude((&report.table(), &report), &report.faults, &options.server)
 }
 
-struct Hold {
-    pool: Pool<Plain>,
-    /// Messages by connection.
+struct Hold<D> {
+    pool: Pool<D>,
+    /// The first connections of the pool, where subscribers cannot publish.
+    publishers: usize,
+    /// Messages by subscriber.
     received: Vec<u32>,
     faults: Faults,
     samples: Samples,
 }
 
-impl Hold {
+impl<D: Door> Hold<D> {
     fn turns_for(&mut self, duration: Duration) -> anyhow::Result<()> {
         let begun = Instant::now();
         while let Some(left) = duration.checked_sub(begun.elapsed()).filter(|left| !left.is_zero())
@@ -91,9 +112,15 @@ impl Hold {
     }
 
     fn turn(&mut self, nap: Duration) -> anyhow::Result<()> {
-        let Self { pool, received, faults, samples } = self;
+        let Self { pool, publishers, received, faults, samples } = self;
         pool.turn(Wait::Sleep(nap), |index, _, seen| match seen {
-            Seen::Publication(payload) if payload == MESSAGE => received[index] += 1,
+            Seen::Publication(payload) if payload == MESSAGE => {
+                match index.checked_sub(*publishers) {
+                    Some(subscriber) => received[subscriber] += 1,
+                    // A publisher that asked for no echo.
+                    None => faults.misrouted += 1,
+                }
+            }
             Seen::Publication(_) => faults.corrupted += 1,
             Seen::Ended(reason) => {
                 faults.closed += 1;
