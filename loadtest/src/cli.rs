@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Fanout(Fanout),
     /// Hold subscribed connections that do nothing, and weigh them
     Idle(Idle),
+    /// Find the highest rate of publications that the server keeps up with
+    Ramp(scenario::ramp::Options),
     /// Serve a bare `send` loop: the price of the kernel, to divide others by
     Bare(bare::Options),
     /// Measure servers against each other in interleaved rounds, and print a table
@@ -35,7 +37,7 @@ pub(crate) enum Command {
 }
 
 /// Which server to measure, and what to tell about it.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
     /// The server
     #[arg(long, default_value = "http://127.0.0.1:8080")]
@@ -102,6 +104,21 @@ pub(crate) struct Fanout {
 }
 
 impl Fanout {
+    /// An open loop over `shape`.
+    pub(crate) fn open_loop(server: &Server, shape: &Shape, rate: u64, duration: Duration) -> Self {
+        Self {
+            server: server.clone(),
+            topics: shape.topics,
+            subscribers: shape.subscribers,
+            payload: shape.payload,
+            window: 1,
+            rate: Some(rate),
+            duration,
+            warmup: Duration::from_millis(300),
+            drain: Duration::from_secs(10),
+        }
+    }
+
     /// Checks what single options cannot tell, and returns the number of connections.
     ///
     /// # Errors
@@ -114,6 +131,20 @@ impl Fanout {
         let count = u64::from(self.topics) * (u64::from(self.subscribers) + 1);
         usize::try_from(count).context("too many connections")
     }
+}
+
+/// What is published, and to how many.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Shape {
+    /// Topics, each with a publisher of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) topics: u32,
+    /// Subscribers of each topic
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) subscribers: u32,
+    /// Bytes of each payload
+    #[arg(long, default_value_t = 128, value_parser = payload_len)]
+    pub(crate) payload: usize,
 }
 
 /// Options of `idle`.
@@ -135,7 +166,8 @@ pub(crate) struct Idle {
     pub(crate) message: bool,
 }
 
-fn payload_len(text: &str) -> Result<usize, String> {
+/// Bytes of a payload that has room for its stamp.
+pub(crate) fn payload_len(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(len @ STAMP_LEN..=16_777_216) => Ok(len),
         _ => Err(format!("{STAMP_LEN} to 16777216 bytes: each carries a stamp")),

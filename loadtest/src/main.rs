@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fanout(options) => scenario::fanout::run(&options),
         Command::Idle(options) => scenario::idle::run(&options),
+        Command::Ramp(options) => scenario::ramp::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Compare(options) => scenario::compare::run(&options),
     };

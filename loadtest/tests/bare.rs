@@ -108,6 +108,25 @@ fn idle_connections_are_held_and_each_gets_the_message() {
 }
 
 #[test]
+fn a_ramp_keeps_to_its_bound_and_tells_every_step() {
+    let (output, report) = Bare::start(&[])
+        .tester("ramp --subscribers 3 --start 50 --rate-max 200 --step 500ms --p99 10s");
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    // A busy machine may not reach the bound.
+    assert!((1..=200).contains(&report["rate"].as_u64().expect("a rate")), "{report:#}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.lines().count(), report["steps"].as_array().expect("steps").len());
+}
+
+#[test]
+fn a_ramp_over_a_server_that_loses_finds_no_rate() {
+    let (output, report) = Bare::start(&["--fault", "drop=2"])
+        .tester("ramp --subscribers 2 --start 8 --step 300ms --p99 10s");
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!(report["limit"], "fault");
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     let output = Command::new(PROGRAM).args(["fanout", "--window", "0"]).output();
     assert_eq!(output.expect("the tester starts").status.code(), Some(2));

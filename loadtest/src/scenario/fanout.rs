@@ -35,6 +35,16 @@ const UNSENT_LEN_MAX: usize = 4 << 20;
 /// # Errors
 /// It could not be run at all.
 pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
+    let report = measured(options)?;
+    report::publish(&report.table(), &report, options.server.json.as_deref())?;
+    Ok(Verdict::from(&report.faults))
+}
+
+/// Runs the scenario on connections of its own.
+///
+/// # Errors
+/// It could not be run at all.
+pub(super) fn measured(options: &cli::Fanout) -> anyhow::Result<report::Fanout> {
     let origin = Origin::here();
     let target = options.server.target()?;
     Usage::of(&options.server.pid)?;
@@ -45,9 +55,7 @@ pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
     let backlog = run.ledger.outstanding();
     run.drain(options.drain)?;
     run.finish();
-    let report = report(&run, options, origin, (begun, ended), backlog);
-    report::publish(&report.table(), &report, options.server.json.as_deref())?;
-    Ok(Verdict::from(&report.faults))
+    Ok(report(&run, options, origin, (begun, ended), backlog))
 }
 
 /// Publishers are the first connections of the pool, one per topic; subscribers follow.

@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod ramp;
 
 use crate::fault::Faults;
 
