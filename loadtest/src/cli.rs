@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Idle(Idle),
     /// Find the highest rate of publications that the server keeps up with
     Ramp(scenario::ramp::Options),
+    /// Let some subscribers read too slowly, and see what that costs the others
+    Slow(scenario::slow::Options),
     /// Serve a bare `send` loop: the price of the kernel, to divide others by
     Bare(bare::Options),
     /// Measure servers against each other in interleaved rounds, and print a table

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Fanout(options) => scenario::fanout::run(&options),
         Command::Idle(options) => scenario::idle::run(&options),
         Command::Ramp(options) => scenario::ramp::run(&options),
+        Command::Slow(options) => scenario::slow::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Compare(options) => scenario::compare::run(&options),
     };

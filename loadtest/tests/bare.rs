@@ -127,6 +127,27 @@ fn a_ramp_over_a_server_that_loses_finds_no_rate() {
 }
 
 #[test]
+fn slow_subscribers_are_findings_and_what_the_others_lose_is_a_fault() {
+    let shape = "slow --subscribers 10 --slow 20% --rate 200 --duration 500ms";
+    let (output, report) = Bare::start(&[]).tester(&format!("{shape} --slow-rate 2KB/s"));
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!((&report["slow"]["count"], &report["slow"]["closed"]), (&2.into(), &0.into()));
+    assert!(report["with_slow"]["latency_ms"]["p99"].as_f64().expect("a figure") > 0.0);
+    let (output, report) = Bare::start(&["--fault", "drop=97"]).tester(shape);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(report["faults"]["lost"].as_u64().expect("a count") > 0, "{report:#}");
+}
+
+#[test]
+fn a_stopped_subscriber_is_closed_and_the_time_is_told() {
+    let (output, report) = Bare::start(&[])
+        .tester("slow --subscribers 2 --stopped --rate 200 --payload 500000 --duration 2s");
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["slow"]["closed"], 1);
+    assert!(report["slow"]["closed_after_seconds_max"].as_f64().is_some_and(|time| time < 2.0));
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     let output = Command::new(PROGRAM).args(["fanout", "--window", "0"]).output();
     assert_eq!(output.expect("the tester starts").status.code(), Some(2));

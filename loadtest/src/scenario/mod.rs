@@ -4,6 +4,7 @@ pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod ramp;
+pub(crate) mod slow;
 
 use crate::fault::Faults;
 
