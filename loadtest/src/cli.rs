@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Ramp(scenario::ramp::Options),
     /// Let some subscribers read too slowly, and see what that costs the others
     Slow(scenario::slow::Options),
+    /// Let connections join and leave around a constant population
+    Churn(scenario::churn::Options),
     /// Serve a bare `send` loop: the price of the kernel, to divide others by
     Bare(bare::Options),
     /// Measure servers against each other in interleaved rounds, and print a table

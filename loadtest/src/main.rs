@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Idle(options) => scenario::idle::run(&options),
         Command::Ramp(options) => scenario::ramp::run(&options),
         Command::Slow(options) => scenario::slow::run(&options),
+        Command::Churn(options) => scenario::churn::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Compare(options) => scenario::compare::run(&options),
     };

@@ -148,6 +148,18 @@ fn a_stopped_subscriber_is_closed_and_the_time_is_told() {
 }
 
 #[test]
+fn who_joins_and_leaves_gets_all_in_between() {
+    let shape = "churn --population 20 --rate 100 --publish-rate 200 --duration 800ms --rest 100ms";
+    let (output, report) = Bare::start(&[]).tester(shape);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert!(report["joined"].as_u64().expect("a count") > 20, "{report:#}");
+    assert!(report["left"].as_u64().expect("a count") > 20, "{report:#}");
+    let (output, report) = Bare::start(&["--fault", "drop=97"]).tester(shape);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(report["faults"]["lost"].as_u64().expect("a count") > 0, "{report:#}");
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     let output = Command::new(PROGRAM).args(["fanout", "--window", "0"]).output();
     assert_eq!(output.expect("the tester starts").status.code(), Some(2));

@@ -134,14 +134,22 @@ impl<D: Door> Pool<D> {
     }
 
     fn start(&mut self, topic: &str, role: Role) -> io::Result<()> {
-        let index = self.connections.len();
+        self.start_at(self.connections.len(), topic, role)
+    }
+
+    /// Begins to open connection `index`: the next one, or in place of one that has ended.
+    pub(crate) fn start_at(&mut self, index: usize, topic: &str, role: Role) -> io::Result<()> {
         let mut stream = connect(self.target.address, index)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
         let mut unsent = Unsent::default();
         unsent.push(&self.door.open(&self.target.authority, topic, role));
         let stage = Stage::Opening(Vec::new());
-        self.connections.push(Connection { stream, stage, cutter: Cutter::default(), unsent });
+        let connection = Connection { stream, stage, cutter: Cutter::default(), unsent };
+        match self.connections.get_mut(index) {
+            Some(ended) => *ended = connection,
+            None => self.connections.push(connection),
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The scenarios: what is opened, published and held, and what is reported of it.
 
+pub(crate) mod churn;
 pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
