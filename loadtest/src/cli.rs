@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Slow(scenario::slow::Options),
     /// Let connections join and leave around a constant population
     Churn(scenario::churn::Options),
+    /// Connect all at once, cut all at once, and let all come back for what they missed
+    Storm(scenario::storm::Options),
     /// Serve a bare `send` loop: the price of the kernel, to divide others by
     Bare(bare::Options),
     /// Measure servers against each other in interleaved rounds, and print a table

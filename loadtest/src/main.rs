@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Ramp(options) => scenario::ramp::run(&options),
         Command::Slow(options) => scenario::slow::run(&options),
         Command::Churn(options) => scenario::churn::run(&options),
+        Command::Storm(options) => scenario::storm::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Compare(options) => scenario::compare::run(&options),
     };

@@ -160,6 +160,17 @@ fn who_joins_and_leaves_gets_all_in_between() {
 }
 
 #[test]
+fn a_storm_brings_all_back_and_finds_what_is_lost() {
+    let shape = "storm --topics 3 --subscribers 20 --drain 1s";
+    let (output, report) = Bare::start(&[]).tester(shape);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["deliveries"], 3 * 20 * (5 + 1), "the bare loop keeps no history");
+    assert!(report["note"].as_str().expect("a note").contains("positions"), "{report:#}");
+    let (output, report) = Bare::start(&["--fault", "drop=97"]).tester(shape);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     let output = Command::new(PROGRAM).args(["fanout", "--window", "0"]).output();
     assert_eq!(output.expect("the tester starts").status.code(), Some(2));

@@ -31,7 +31,8 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// What a turn reports of a connection.
 #[derive(Debug)]
 pub(crate) enum Seen<'a> {
-    Opened,
+    /// With the head of the server's answer.
+    Opened(&'a [u8]),
     Publication(&'a [u8]),
     /// The connection is gone, and why.
     Ended(String),
@@ -100,6 +101,19 @@ impl<D: Door> Pool<D> {
         wanted: impl ExactSizeIterator<Item = String>,
         role: Role,
     ) -> anyhow::Result<Duration> {
+        self.open_with(wanted, role, |_, _, _| ())
+    }
+
+    /// As [`Pool::open`], and passes what comes meanwhile to `on`, as a turn does.
+    ///
+    /// # Errors
+    /// One was refused, or none opened for 10 s.
+    pub(crate) fn open_with(
+        &mut self,
+        wanted: impl ExactSizeIterator<Item = String>,
+        role: Role,
+        mut on: impl FnMut(usize, u64, Seen<'_>),
+    ) -> anyhow::Result<Duration> {
         let begun = Instant::now();
         let total = self.connections.len() + wanted.len();
         let mut wanted = wanted.peekable();
@@ -112,10 +126,13 @@ impl<D: Door> Pool<D> {
             }
             let mut ended = None;
             let before = opened;
-            self.turn(Wait::Spin, |_, _, seen| match seen {
-                Seen::Opened => opened += 1,
-                Seen::Publication(_) => {}
-                Seen::Ended(reason) => ended = Some(reason),
+            self.turn(Wait::Spin, |index, now, seen| {
+                match &seen {
+                    Seen::Opened(_) => opened += 1,
+                    Seen::Publication(_) => {}
+                    Seen::Ended(reason) => ended = Some(reason.clone()),
+                }
+                on(index, now, seen);
             })?;
             if let Some(reason) = ended {
                 bail!("{}: {reason}", self.failed());
@@ -269,8 +286,8 @@ impl Connection {
                 Answer::Refused(reason) => return Err(reason),
                 Answer::Open(len) => answer.split_off(len),
             };
+            on(now, Seen::Opened(answer));
             self.stage = Stage::Open;
-            on(now, Seen::Opened);
             return self.cut(door, &rest, now, on);
         }
         self.cut(door, bytes, now, on)

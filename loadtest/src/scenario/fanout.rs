@@ -261,7 +261,7 @@ impl<D: Door> Run<D> {
                 ledger.faults.closed += 1;
                 samples.add(reason);
             }
-            Seen::Opened => {}
+            Seen::Opened(_) => {}
         })?;
         Ok(count)
     }

@@ -100,7 +100,7 @@ impl Hold {
                 faults.closed += 1;
                 samples.add(reason);
             }
-            Seen::Opened => {}
+            Seen::Opened(_) => {}
         })?;
         Ok(())
     }

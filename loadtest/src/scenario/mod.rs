@@ -6,6 +6,7 @@ pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod ramp;
 pub(crate) mod slow;
+pub(crate) mod storm;
 
 use crate::fault::Faults;
 

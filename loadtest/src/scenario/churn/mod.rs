@@ -243,7 +243,7 @@ impl Churn {
                         faults.closed += 1;
                         samples.add(format!("the publisher: {reason}"));
                     }
-                    Seen::Opened => {}
+                    Seen::Opened(_) => {}
                 }
                 return;
             };
@@ -253,7 +253,7 @@ impl Churn {
                     *received += 1;
                     member.receive(payload, filler, published, faults);
                 }
-                Seen::Opened => {
+                Seen::Opened(_) => {
                     *member = Member::open(published);
                     *joined += 1;
                     present.push_back(index);
