@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Churn(scenario::churn::Options),
     /// Connect all at once, cut all at once, and let all come back for what they missed
     Storm(scenario::storm::Options),
+    /// Chat in many small rooms: every member sends, all of its room receive
+    Rooms(scenario::rooms::Options),
     /// Serve a bare `send` loop: the price of the kernel, to divide others by
     Bare(bare::Options),
     /// Measure servers against each other in interleaved rounds, and print a table

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Slow(options) => scenario::slow::run(&options),
         Command::Churn(options) => scenario::churn::run(&options),
         Command::Storm(options) => scenario::storm::run(&options),
+        Command::Rooms(options) => scenario::rooms::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Compare(options) => scenario::compare::run(&options),
     };

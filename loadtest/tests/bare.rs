@@ -171,6 +171,19 @@ fn a_storm_brings_all_back_and_finds_what_is_lost() {
 }
 
 #[test]
+fn rooms_hear_all_their_members_and_what_they_do_not_hear_is_found() {
+    let shape = "rooms --rooms 5 --members 4 --interval 50ms --duration 500ms --drain 1s";
+    let (output, report) = Bare::start(&[]).tester(shape);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    let messages = report["messages"].as_u64().expect("a count");
+    assert!(messages > 20, "{report:#}");
+    assert_eq!(report["deliveries"], 4 * messages);
+    let (output, report) = Bare::start(&["--fault", "misroute=97"]).tester(shape);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(report["faults"]["misrouted"].as_u64().expect("a count") > 0, "{report:#}");
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     let output = Command::new(PROGRAM).args(["fanout", "--window", "0"]).output();
     assert_eq!(output.expect("the tester starts").status.code(), Some(2));

@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod ramp;
+pub(crate) mod rooms;
 pub(crate) mod slow;
 pub(crate) mod storm;
 
