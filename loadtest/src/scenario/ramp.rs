@@ -21,7 +21,7 @@ use crate::{
 /// The search ends when the highest rate that passed and the lowest that failed are so close.
 const PRECISION_PERCENT: u64 = 4;
 /// A step that fails is run again: one hiccup of the machine is not the server's limit.
-const TRIES: usize = 2;
+const TRIES: usize = 3;
 /// Less of the offered deliveries within the window means that the rate was not reached.
 const REACHED_SHARE: f64 = 0.97;
 const RATE_MAX: u64 = 10_000_000;
@@ -32,8 +32,8 @@ const RATE_MAX: u64 = 10_000_000;
 Doubles the rate until a step fails, then halves the interval between the highest rate that \
 passed and the lowest that failed until they are 4 % apart. A step fails when a publication is \
 lost or a connection closed, when p99 is over the bound, or when less than 97 % of the offered \
-deliveries come in time; it is then run once more, and only counts as failed if it fails again. \
-If the tester had no time left in a failed step, the result says that the tester is the limit.")]
+deliveries come in time; a rate counts as failed after three failed steps. If the tester \
+had no time left in the last failed step, the result says that the tester is the limit.")]
 pub(crate) struct Options {
     #[command(flatten)]
     server: Server,
@@ -100,6 +100,7 @@ fn step(options: &Options, rate: u64) -> anyhow::Result<Step> {
         faults: fanout.faults.total(),
         failure,
         tester_full: fanout.tester_was_full(),
+        disturbed: fanout.tester_was_disturbed() || fanout.server_was_disturbed(),
         server: fanout.server,
     })
 }
@@ -200,6 +201,8 @@ struct Step {
     faults: u64,
     failure: Option<Failure>,
     tester_full: bool,
+    /// Whether other processes ran on the tester's or the server's core.
+    disturbed: bool,
     server: Option<report::ServerCost>,
 }
 
@@ -232,6 +235,8 @@ struct Report {
     limit: Option<Failure>,
     /// Whether the tester, and not the server, may be what was measured.
     tester_is_limit: bool,
+    /// Whether other processes may have stopped the search.
+    disturbed: bool,
     steps: Vec<Step>,
 }
 
@@ -255,6 +260,7 @@ impl Report {
             server: best.and_then(|step| step.server),
             limit: stop.and_then(|step| step.failure),
             tester_is_limit: stop.is_some_and(|step| step.tester_full),
+            disturbed: stop.is_some_and(|step| step.disturbed),
             steps,
         }
     }
@@ -276,6 +282,12 @@ impl Report {
             table.row(
                 "note",
                 "the tester is the limit: it had no time left, the server may do more",
+            );
+        }
+        if self.disturbed {
+            table.row(
+                "note",
+                "other processes took the cores of the step that failed: run it again",
             );
         }
         table
