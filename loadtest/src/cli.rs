@@ -31,6 +31,16 @@ pub(crate) enum Command {
     Fanout(Fanout),
     /// Hold subscribed connections that do nothing, and weigh them
     Idle(Idle),
+    /// Find the highest rate of publications that the server keeps up with
+    Ramp(scenario::ramp::Options),
+    /// Let some subscribers read too slowly, and see what that costs the others
+    Slow(scenario::slow::Options),
+    /// Let connections join and leave around a constant population
+    Churn(scenario::churn::Options),
+    /// Connect all at once, cut all at once, and let all come back for what they missed
+    Storm(scenario::storm::Options),
+    /// Chat in many small rooms: every member sends, all of its room receive
+    Rooms(scenario::rooms::Options),
     /// Serve a bare `send` loop: the price of the kernel, to divide others by
     Bare(bare::Options),
     /// Stand between clients and a server as a bad network: late, slow, in pieces, broken off
@@ -42,7 +52,7 @@ pub(crate) enum Command {
 }
 
 /// Which server to measure, and what to tell about it.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
     /// The server
     #[arg(long, default_value = "http://127.0.0.1:8080")]
@@ -70,6 +80,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Refuses another door, for scenarios that speak only the plain one.
+    ///
+    /// # Errors
+    /// Another door was asked for.
+    pub(crate) fn require_plain(&self) -> anyhow::Result<()> {
+        if self.door != door::Name::Plain {
+            bail!("this scenario speaks the plain door only: leave out --door");
+        }
+        Ok(())
+    }
+
     /// Where the server is.
     ///
     /// # Errors
@@ -120,6 +141,21 @@ pub(crate) struct Fanout {
 }
 
 impl Fanout {
+    /// An open loop over `shape`.
+    pub(crate) fn open_loop(server: &Server, shape: &Shape, rate: u64, duration: Duration) -> Self {
+        Self {
+            server: server.clone(),
+            topics: shape.topics,
+            subscribers: shape.subscribers,
+            payload: shape.payload,
+            window: 1,
+            rate: Some(rate),
+            duration,
+            warmup: Duration::from_millis(300),
+            drain: Duration::from_secs(10),
+        }
+    }
+
     /// Checks what single options cannot tell, and returns the number of connections.
     ///
     /// # Errors
@@ -145,6 +181,20 @@ pub(crate) struct Report {
     pub(crate) html: Option<String>,
 }
 
+/// What is published, and to how many.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Shape {
+    /// Topics, each with a publisher of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) topics: u32,
+    /// Subscribers of each topic
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) subscribers: u32,
+    /// Bytes of each payload
+    #[arg(long, default_value_t = 128, value_parser = payload_len)]
+    pub(crate) payload: usize,
+}
+
 /// Options of `idle`.
 #[derive(Debug, Args)]
 pub(crate) struct Idle {
@@ -164,7 +214,8 @@ pub(crate) struct Idle {
     pub(crate) message: bool,
 }
 
-fn payload_len(text: &str) -> Result<usize, String> {
+/// Bytes of a payload that has room for its stamp.
+pub(crate) fn payload_len(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(len @ STAMP_LEN..=16_777_216) => Ok(len),
         _ => Err(format!("{STAMP_LEN} to 16777216 bytes: each carries a stamp")),

@@ -53,7 +53,12 @@ pub(crate) struct Order {
 
 impl Order {
     pub(crate) fn new() -> Self {
-        Self { next: 1, gaps: None }
+        Self::starting(1)
+    }
+
+    /// One that is to receive `seq` first.
+    pub(crate) fn starting(seq: u32) -> Self {
+        Self { next: seq, gaps: None }
     }
 
     /// Takes note of `seq` and returns the sequences that it settles: the first reception of one,

@@ -140,6 +140,11 @@ pub(crate) fn accepted() -> Vec<u8> {
     .into_bytes()
 }
 
+/// The value of a field in an answer's head.
+pub(crate) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
+    Head::read(head)?.field(name)
+}
+
 struct Head<'a> {
     first_line: &'a str,
     fields: &'a str,

@@ -29,6 +29,11 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fanout(options) => scenario::fanout::run(&options),
         Command::Idle(options) => scenario::idle::run(&options),
+        Command::Ramp(options) => scenario::ramp::run(&options),
+        Command::Slow(options) => scenario::slow::run(&options),
+        Command::Churn(options) => scenario::churn::run(&options),
+        Command::Storm(options) => scenario::storm::run(&options),
+        Command::Rooms(options) => scenario::rooms::run(&options),
         Command::Bare(options) => bare::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::Compare(options) => scenario::compare::run(&options),

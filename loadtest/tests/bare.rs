@@ -128,6 +128,82 @@ fn idle_connections_are_held_and_each_gets_the_message() {
 }
 
 #[test]
+fn a_ramp_keeps_to_its_bound_and_tells_every_step() {
+    let (output, report) = Bare::start(&[])
+        .tester("ramp --subscribers 3 --start 50 --rate-max 200 --step 500ms --p99 10s");
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    // A busy machine may not reach the bound.
+    assert!((1..=200).contains(&report["rate"].as_u64().expect("a rate")), "{report:#}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.lines().count(), report["steps"].as_array().expect("steps").len());
+}
+
+#[test]
+fn a_ramp_over_a_server_that_loses_finds_no_rate() {
+    let (output, report) = Bare::start(&["--fault", "drop=2"])
+        .tester("ramp --subscribers 2 --start 2 --step 300ms --p99 10s");
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!(report["limit"], "fault");
+}
+
+#[test]
+fn slow_subscribers_are_findings_and_what_the_others_lose_is_a_fault() {
+    let shape = "slow --subscribers 10 --slow 20% --rate 200 --duration 500ms";
+    let (output, report) = Bare::start(&[]).tester(&format!("{shape} --slow-rate 2KB/s"));
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!((&report["slow"]["count"], &report["slow"]["closed"]), (&2.into(), &0.into()));
+    assert!(report["with_slow"]["latency_ms"]["p99"].as_f64().expect("a figure") > 0.0);
+    let (output, report) = Bare::start(&["--fault", "drop=97"]).tester(shape);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(report["faults"]["lost"].as_u64().expect("a count") > 0, "{report:#}");
+}
+
+#[test]
+fn a_stopped_subscriber_is_closed_and_the_time_is_told() {
+    let (output, report) = Bare::start(&[])
+        .tester("slow --subscribers 2 --stopped --rate 200 --payload 500000 --duration 2s");
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["slow"]["closed"], 1);
+    assert!(report["slow"]["closed_after_seconds_max"].as_f64().is_some_and(|time| time < 2.0));
+}
+
+#[test]
+fn who_joins_and_leaves_gets_all_in_between() {
+    let shape = "churn --population 20 --rate 100 --publish-rate 200 --duration 800ms --rest 100ms";
+    let (output, report) = Bare::start(&[]).tester(shape);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert!(report["joined"].as_u64().expect("a count") > 20, "{report:#}");
+    assert!(report["left"].as_u64().expect("a count") > 20, "{report:#}");
+    let (output, report) = Bare::start(&["--fault", "drop=97"]).tester(shape);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(report["faults"]["lost"].as_u64().expect("a count") > 0, "{report:#}");
+}
+
+#[test]
+fn a_storm_brings_all_back_and_finds_what_is_lost() {
+    let shape = "storm --topics 3 --subscribers 20 --drain 1s";
+    let (output, report) = Bare::start(&[]).tester(shape);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["deliveries"], 3 * 20 * (5 + 1), "the bare loop keeps no history");
+    assert!(report["note"].as_str().expect("a note").contains("positions"), "{report:#}");
+    let (output, report) = Bare::start(&["--fault", "drop=97"]).tester(shape);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+}
+
+#[test]
+fn rooms_hear_all_their_members_and_what_they_do_not_hear_is_found() {
+    let shape = "rooms --rooms 5 --members 4 --interval 50ms --duration 500ms --drain 1s";
+    let (output, report) = Bare::start(&[]).tester(shape);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    let messages = report["messages"].as_u64().expect("a count");
+    assert!(messages > 20, "{report:#}");
+    assert_eq!(report["deliveries"], 4 * messages);
+    let (output, report) = Bare::start(&["--fault", "misroute=97"]).tester(shape);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(report["faults"]["misrouted"].as_u64().expect("a count") > 0, "{report:#}");
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     for arguments in [["--window", "0"], ["--slo", "p95=5ms"]] {
         let output = Command::new(PROGRAM).arg("fanout").args(arguments).output();

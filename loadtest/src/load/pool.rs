@@ -31,7 +31,8 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// What a turn reports of a connection.
 #[derive(Debug)]
 pub(crate) enum Seen<'a> {
-    Opened,
+    /// With the head of the server's answer.
+    Opened(&'a [u8]),
     Publication(&'a [u8]),
     /// The connection is gone, and why.
     Ended(String),
@@ -100,7 +101,7 @@ impl<D: Door> Pool<D> {
         wanted: impl ExactSizeIterator<Item = String>,
         role: Role,
     ) -> anyhow::Result<Duration> {
-        self.open_watched(wanted, role, |_| {})
+        self.open_observed(wanted, role, |_, _, _| (), |_| ())
     }
 
     /// The same, and tells `watch` after every turn how many connections of the pool are open.
@@ -111,6 +112,29 @@ impl<D: Door> Pool<D> {
         &mut self,
         wanted: impl ExactSizeIterator<Item = String>,
         role: Role,
+        watch: impl FnMut(usize),
+    ) -> anyhow::Result<Duration> {
+        self.open_observed(wanted, role, |_, _, _| (), watch)
+    }
+
+    /// As [`Pool::open`], and passes what comes meanwhile to `on`, as a turn does.
+    ///
+    /// # Errors
+    /// One was refused, or none opened for 10 s.
+    pub(crate) fn open_with(
+        &mut self,
+        wanted: impl ExactSizeIterator<Item = String>,
+        role: Role,
+        on: impl FnMut(usize, u64, Seen<'_>),
+    ) -> anyhow::Result<Duration> {
+        self.open_observed(wanted, role, on, |_| ())
+    }
+
+    fn open_observed(
+        &mut self,
+        wanted: impl ExactSizeIterator<Item = String>,
+        role: Role,
+        mut on: impl FnMut(usize, u64, Seen<'_>),
         mut watch: impl FnMut(usize),
     ) -> anyhow::Result<Duration> {
         let begun = Instant::now();
@@ -125,10 +149,13 @@ impl<D: Door> Pool<D> {
             }
             let mut ended = None;
             let before = opened;
-            self.turn(Wait::Spin, |_, _, seen| match seen {
-                Seen::Opened => opened += 1,
-                Seen::Publication(_) => {}
-                Seen::Ended(reason) => ended = Some(reason),
+            self.turn(Wait::Spin, |index, now, seen| {
+                match &seen {
+                    Seen::Opened(_) => opened += 1,
+                    Seen::Publication(_) => {}
+                    Seen::Ended(reason) => ended = Some(reason.clone()),
+                }
+                on(index, now, seen);
             })?;
             watch(opened);
             if let Some(reason) = ended {
@@ -148,14 +175,22 @@ impl<D: Door> Pool<D> {
     }
 
     fn start(&mut self, topic: &str, role: Role) -> io::Result<()> {
-        let index = self.connections.len();
+        self.start_at(self.connections.len(), topic, role)
+    }
+
+    /// Begins to open connection `index`: the next one, or in place of one that has ended.
+    pub(crate) fn start_at(&mut self, index: usize, topic: &str, role: Role) -> io::Result<()> {
         let mut stream = connect(self.target.address, index)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
         let mut unsent = Unsent::default();
         unsent.push(&self.door.open(&self.target.authority, topic, role));
         let stage = Stage::Opening(Vec::new());
-        self.connections.push(Connection { stream, stage, cutter: Cutter::default(), unsent });
+        let connection = Connection { stream, stage, cutter: Cutter::default(), unsent };
+        match self.connections.get_mut(index) {
+            Some(ended) => *ended = connection,
+            None => self.connections.push(connection),
+        }
         Ok(())
     }
 
@@ -276,8 +311,8 @@ impl Connection {
                 Answer::Open(len) => answer.split_off(len),
             };
             self.cutter = Cutter::new(door.coding(answer));
+            on(now, Seen::Opened(answer));
             self.stage = Stage::Open;
-            on(now, Seen::Opened);
             return self.cut(door, &rest, now, on);
         }
         self.cut(door, bytes, now, on)

@@ -209,7 +209,8 @@ impl Idle {
     }
 }
 
-fn begin(origin: &Origin, shape: &str) -> Table {
+/// A table that says where, how and what.
+pub(crate) fn begin(origin: &Origin, shape: &str) -> Table {
     let mut table = Table::default();
     table.row("machine", &origin.machine);
     table.row("command", &origin.command);
@@ -218,7 +219,8 @@ fn begin(origin: &Origin, shape: &str) -> Table {
     table
 }
 
-fn end(table: &mut Table, faults: &Faults, samples: &[String]) {
+/// Closes `table` with the faults.
+pub(crate) fn end(table: &mut Table, faults: &Faults, samples: &[String]) {
     let named = faults.named().map(|(name, count)| format!("{} {name}", grouped(count)));
     table.row("faults", if faults.total() == 0 { "none".to_owned() } else { named.join(", ") });
     for sample in samples {
@@ -226,7 +228,7 @@ fn end(table: &mut Table, faults: &Faults, samples: &[String]) {
     }
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", float(bytes) / 1_048_576.0)
 }
 

@@ -1,6 +1,6 @@
 //! `fanout`: publishers send, every subscriber must get all of it; what did it cost?
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use anyhow::Context as _;
 
@@ -9,6 +9,7 @@ use crate::{
     cli,
     clock::{Clock, nanos},
     door::{self, Door, Plain, Role, Sse},
+    fault::Faults,
     figure::{float, grouped, per},
     load::{
         ledger::Ledger,
@@ -39,13 +40,22 @@ const UNSENT_LEN_MAX: usize = 4 << 20;
 /// # Errors
 /// It could not be run at all.
 pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
+    let report = measured(options)?;
+    conclude((&report.table(), &report), &report.faults, &options.server)
+}
+
+/// Runs the scenario on connections of its own.
+///
+/// # Errors
+/// It could not be run at all.
+pub(super) fn measured(options: &cli::Fanout) -> anyhow::Result<report::Fanout> {
     match options.server.door {
-        door::Name::Plain => run_through(Plain, options),
-        door::Name::Sse => run_through(Sse, options),
+        door::Name::Plain => measured_through(Plain, options),
+        door::Name::Sse => measured_through(Sse, options),
     }
 }
 
-fn run_through<D: Door>(door: D, options: &cli::Fanout) -> anyhow::Result<Verdict> {
+fn measured_through<D: Door>(door: D, options: &cli::Fanout) -> anyhow::Result<report::Fanout> {
     let origin = Origin::here();
     let target = options.server.target()?;
     Usage::of(&options.server.pid)?;
@@ -59,11 +69,11 @@ fn run_through<D: Door>(door: D, options: &cli::Fanout) -> anyhow::Result<Verdic
     let report = report::Fanout { series, ..report(&run, options, origin, edges, backlog) };
     // Its line goes before the report comes.
     drop(run);
-    conclude((&report.table(), &report), &report.faults, &options.server)
+    Ok(report)
 }
 
 /// Publishers are the first connections of the pool, one per topic; subscribers follow.
-struct Run<D> {
+pub(super) struct Run<D> {
     pool: Pool<D>,
     clock: Clock,
     ledger: Ledger,
@@ -94,17 +104,21 @@ struct Watch {
 
 /// The state at an edge of the measured window.
 #[derive(Debug, Clone, Copy)]
-struct Edge {
-    time: u64,
+pub(super) struct Edge {
+    pub(super) time: u64,
     published: u64,
-    received: u64,
+    pub(super) received: u64,
     idle: u64,
-    server: Option<Usage>,
+    pub(super) server: Option<Usage>,
     own: Usage,
 }
 
 impl<D: Door> Run<D> {
-    fn new(mut pool: Pool<D>, clock: Clock, options: &cli::Fanout) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        mut pool: Pool<D>,
+        clock: Clock,
+        options: &cli::Fanout,
+    ) -> anyhow::Result<Self> {
         let topics = options.topics;
         let mut live = Live::new();
         let publishers = (0..topics as usize).map(|index| name(index, topics));
@@ -183,7 +197,36 @@ impl<D: Door> Run<D> {
         }
     }
 
-    fn edge(&self, options: &cli::Fanout) -> anyhow::Result<Edge> {
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// Begins a phase of an open loop: nothing is overdue, no latency taken.
+    pub(super) fn restart(&mut self, options: &cli::Fanout) {
+        self.schedule = options.rate.map(|rate| Schedule::new(self.clock.now(), rate));
+        self.ledger.latency.reset();
+    }
+
+    /// Takes the latency of publications stamped within `window`.
+    pub(super) fn measure_within(&mut self, window: Range<u64>) {
+        self.ledger.measured = window;
+    }
+
+    /// Closes the books of a run with phases: what has not come by now is lost.
+    pub(super) fn finish_phases(&mut self) {
+        self.ledger.finish();
+    }
+
+    pub(super) fn latency(&self) -> Latency {
+        Latency::of(&self.ledger.latency)
+    }
+
+    /// The faults, and examples of lost connections.
+    pub(super) fn found(&self) -> (Faults, &[String]) {
+        (self.ledger.faults, &self.samples.0)
+    }
+
+    pub(super) fn edge(&self, options: &cli::Fanout) -> anyhow::Result<Edge> {
         let server = Usage::of(&options.server.pid).context("the server is gone")?;
         Ok(Edge {
             time: self.clock.now(),
@@ -195,7 +238,7 @@ impl<D: Door> Run<D> {
         })
     }
 
-    fn publish_until(&mut self, until: u64) -> anyhow::Result<()> {
+    pub(super) fn publish_until(&mut self, until: u64) -> anyhow::Result<()> {
         let mut now = self.clock.now();
         let (mut progress, mut received) = (now, self.ledger.received);
         while now < until && !self.stalled {
@@ -293,13 +336,13 @@ impl<D: Door> Run<D> {
                 ledger.faults.closed += 1;
                 samples.add(reason);
             }
-            Seen::Opened => {}
+            Seen::Opened(_) => {}
         })?;
         Ok(count)
     }
 
     /// Waits for what is still to come, and a little longer for what should not come.
-    fn drain(&mut self, patience: Duration) -> anyhow::Result<()> {
+    pub(super) fn drain(&mut self, patience: Duration) -> anyhow::Result<()> {
         let deadline = self.clock.now() + nanos(patience);
         let mut last = self.clock.now();
         let (mut progress, mut received) = (last, self.ledger.received);

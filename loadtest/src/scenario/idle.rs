@@ -126,7 +126,7 @@ impl<D: Door> Hold<D> {
                 faults.closed += 1;
                 samples.add(reason);
             }
-            Seen::Opened => {}
+            Seen::Opened(_) => {}
         })?;
         Ok(())
     }

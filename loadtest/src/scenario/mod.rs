@@ -1,8 +1,13 @@
 //! The scenarios: what is opened, published and held, and what is reported of it.
 
+pub(crate) mod churn;
 pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod ramp;
+pub(crate) mod rooms;
+pub(crate) mod slow;
+pub(crate) mod storm;
 
 use serde::Serialize;
 
