@@ -30,7 +30,7 @@ pub enum Entrance {
     /// Be told why not.
     Refused(Permit, Refusal),
     /// Nothing: too many are being told already.
-    Shut,
+    Shut(Refusal),
 }
 
 /// The place of one open connection; dropped, it is free again.
@@ -52,7 +52,7 @@ impl Admission {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let mut permit = Permit { admission: Arc::clone(self), address: None };
         if before >= self.count_max + REFUSED_CONNECTIONS_MAX {
-            return Entrance::Shut;
+            return Entrance::Shut(Refusal::ConnectionsLimit);
         }
         if before >= self.count_max {
             return Entrance::Refused(permit, Refusal::ConnectionsLimit);
@@ -62,7 +62,7 @@ impl Admission {
             let mut count = self.addresses.entry(address).or_insert(0);
             *count += 1;
             if *count > self.per_address_max + REFUSED_CONNECTIONS_MAX {
-                return Entrance::Shut;
+                return Entrance::Shut(Refusal::AddressLimit);
             }
             if *count > self.per_address_max {
                 return Entrance::Refused(permit, Refusal::AddressLimit);
@@ -102,7 +102,7 @@ mod tests {
             (0..3 + REFUSED_CONNECTIONS_MAX).map(|_| admission.enter(HERE)).collect();
         assert!(matches!(entrances[1], Entrance::Admitted(_)));
         assert!(matches!(entrances[2], Entrance::Refused(_, Refusal::ConnectionsLimit)));
-        assert!(matches!(entrances.last(), Some(Entrance::Shut)));
+        assert!(matches!(entrances.last(), Some(Entrance::Shut(Refusal::ConnectionsLimit))));
         drop(entrances);
         assert!(matches!(admission.enter(HERE), Entrance::Admitted(_)));
     }

@@ -13,7 +13,6 @@ use crate::admission::{Admission, Entrance};
 use crate::http::connection::{Accepted, spawn};
 use crate::http::service::Service;
 use crate::limits::Limits;
-use crate::reason::Refusal;
 use crate::worker::Stage;
 
 /// Connections that the kernel may hold for us; it cuts this to `net.core.somaxconn`.
@@ -98,8 +97,8 @@ fn admit(service: &Rc<Service>, admission: &Arc<Admission>, socket: TcpStream, p
     let (permit, refused) = match admission.enter(peer.ip()) {
         Entrance::Admitted(permit) => (permit, None),
         Entrance::Refused(permit, refusal) => (permit, Some(refusal)),
-        Entrance::Shut => {
-            service.worker.metrics().count_refused(Refusal::ConnectionsLimit);
+        Entrance::Shut(refusal) => {
+            service.worker.metrics().count_refused(refusal);
             return;
         }
     };

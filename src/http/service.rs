@@ -136,6 +136,9 @@ impl Service {
         if !is_post && parts.method != Method::GET {
             return Err(Refusal::MethodNotAllowed.into());
         }
+        if matches!(route, Route::Index) && !self.access.is_loopback_effective() {
+            return Err(Refusal::NotFound.into());
+        }
         let query = Query::parse(parts.uri.query())?;
         let identified = self.access.identify(&parts)?;
         let checked = Checked { parts, body, upgrade, query, identified };
@@ -153,18 +156,8 @@ impl Service {
             (Route::Topic(topic), None) => self.stream(connection, &topic, &checked),
             (Route::History(topic), None) => self.history(&topic, &checked),
             (Route::Presence(topic), None) => match presence(&topic, &checked)? {},
-            (Route::Index, None) => self.index(),
+            (Route::Index, None) => Ok(index()),
         }
-    }
-
-    fn index(&self) -> Answer {
-        if !self.access.is_loopback_effective() {
-            return Err(Refusal::NotFound.into());
-        }
-        let mut response = Response::new(Content::Whole(Bytes::from_static(INDEX.as_bytes())));
-        let value = HeaderValue::from_static("text/html; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, value);
-        Ok(response)
     }
 
     fn history(&self, topic: &TopicName, checked: &Checked) -> Answer {
@@ -189,4 +182,12 @@ impl Service {
 fn presence(topic: &TopicName, checked: &Checked) -> Result<Infallible, Fault> {
     checked.identified.identity.require(Right::Presence, topic)?;
     Err(Refusal::PresenceOff.into())
+}
+
+/// The page to try topics with.
+fn index() -> Response<Content> {
+    let mut response = Response::new(Content::Whole(Bytes::from_static(INDEX.as_bytes())));
+    let value = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, value);
+    response
 }

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::num::NonZero;
+use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Descriptors that are not connections: listeners, pollers, logs, the admin door.
 const DESCRIPTORS_RESERVED: usize = 128;
+
+/// Descriptors of a worker itself: pollers, wakers, listener.
+const DESCRIPTORS_PER_WORKER: usize = 8;
 
 /// Most workers that a configuration can ask for.
 const WORKERS_MAX: usize = 1024;
@@ -30,14 +34,16 @@ pub(super) fn worker_count(configured: usize) -> usize {
     count.min(WORKERS_MAX)
 }
 
-/// Connections to let in: as configured, or what `tables` descriptor tables hold.
-pub(super) fn connection_limit(configured: usize, tables: usize) -> usize {
+/// Connections to let in: as configured, or what the descriptor tables of `workers` hold, one for
+/// all or one each.
+pub(super) fn connection_limit(configured: usize, workers: usize, tables: usize) -> usize {
     if configured > 0 {
         return configured;
     }
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let per_table = usize::try_from(soft).unwrap_or(usize::MAX);
-    per_table.saturating_sub(DESCRIPTORS_RESERVED).max(1).saturating_mul(tables)
+    let reserved = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers;
+    per_table.saturating_sub(reserved).max(1).saturating_mul(tables)
 }
 
 /// Bytes that the memory account may hold: as configured, or 80 % of the machine or cgroup.
@@ -45,11 +51,22 @@ pub(super) fn memory_limit(configured: u64) -> u64 {
     if configured > 0 {
         return configured;
     }
-    let cgroup = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let cgroup = cgroup.and_then(|text| text.trim().parse::<u64>().ok());
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
-    let total = [cgroup, machine].into_iter().flatten().min().unwrap_or(u64::MAX);
-    total / 5 * 4
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let total = [cgroup_memory(Path::new("/sys/fs/cgroup"), &own), machine];
+    total.into_iter().flatten().min().unwrap_or(u64::MAX) / 5 * 4
+}
+
+/// The smallest `memory.max` from the process's cgroup up to `root` (cgroup v2). `own` is the text
+/// of /proc/self/cgroup.
+fn cgroup_memory(root: &Path, own: &str) -> Option<u64> {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let groups = root.join(path);
+    let groups = groups.ancestors().take_while(|group| group.starts_with(root));
+    let limits = groups.filter_map(|group| {
+        fs::read_to_string(group.join("memory.max")).ok()?.trim().parse::<u64>().ok()
+    });
+    limits.min()
 }
 
 /// `MemTotal` of /proc/meminfo, in bytes.
@@ -61,21 +78,38 @@ fn total_memory(meminfo: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{connection_limit, memory_limit, total_memory, worker_count};
+    use super::{cgroup_memory, connection_limit, memory_limit, total_memory, worker_count};
 
     #[test]
     fn what_is_configured_counts() {
         assert_eq!(worker_count(3), 3);
-        assert_eq!(connection_limit(7, 2), 7);
+        assert_eq!(connection_limit(7, 1, 2), 7);
         assert_eq!(memory_limit(9), 9);
     }
 
     #[test]
     fn the_machine_fills_in_what_is_not() {
         assert!(worker_count(0) > 0);
-        assert!(connection_limit(0, 1) > 0);
+        assert!(connection_limit(0, 1, 1) > 0);
         assert!(memory_limit(0) > 1 << 20);
         assert_eq!(total_memory("MemTotal:     16 kB\nMemFree: 1 kB\n"), Some(16_384));
         assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn the_tightest_cgroup_above_the_process_counts() {
+        let root = tempfile::tempdir().expect("a folder");
+        let own = root.path().join("a/b/c");
+        std::fs::create_dir_all(&own).expect("folders");
+        let set =
+            |group: &str, text| std::fs::write(root.path().join(group).join("memory.max"), text);
+        set("a", "4096\n").expect("a file");
+        set("a/b", "1024\n").expect("a file");
+        set("a/b/c", "max\n").expect("a file");
+        let limit = |own| cgroup_memory(root.path(), own);
+        assert_eq!(limit("1:name=x:/y\n0::/a/b/c\n"), Some(1024));
+        assert_eq!(limit("0::/a\n"), Some(4096));
+        assert_eq!(limit("0::/\n"), None);
+        assert_eq!(limit(""), None);
     }
 }

@@ -124,7 +124,7 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
     let count = host::worker_count(config.workers);
     let memory = Arc::new(Memory::new(host::memory_limit(config.limits.memory_bytes_max)));
     let tables = if config.private_fd_tables { count } else { 1 };
-    let count_max = host::connection_limit(config.limits.connections_max, tables);
+    let count_max = host::connection_limit(config.limits.connections_max, count, tables);
     let (mut polls, mut inboxes) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let poll = mio::Poll::new().map_err(ServeError::Start)?;

@@ -150,11 +150,12 @@ pub(super) struct Connection {
     pub(super) generation: u32,
     /// Last byte received (or, on a stream, sent).
     pub(super) seen: Tick,
-    /// Last ping sent, or last progress of the outbox.
+    /// Last ping sent.
     pub(super) pinged: Tick,
-    /// Last time that the peer took something, while the outbox waits; then when our side was shut.
+    /// Last time that the peer took something, as far as it was looked at; then when our side was
+    /// shut.
     pub(super) progress: Tick,
-    /// Bytes that the kernel held for the peer at the last look, while the outbox waits.
+    /// Bytes that the kernel held for the peer at the last look.
     pub(super) unacknowledged: u32,
     /// Tick of the wheel's entry that counts; others are stale.
     pub(super) deadline: Tick,

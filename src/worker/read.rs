@@ -56,7 +56,8 @@ impl Worker {
             self.pause(key);
             return More::No;
         }
-        if connection.inflow.is_paused || connection.inflow.end == InflowEnd::Reached {
+        let is_paused = connection.inflow.is_paused && connection.phase == Phase::Open;
+        if is_paused || connection.inflow.end == InflowEnd::Reached {
             return More::No;
         }
         let Transport::Socket(socket) = &mut connection.transport else { return More::No };
@@ -84,7 +85,8 @@ impl Worker {
         if len == buf.len() || is_over { More::Perhaps } else { More::No }
     }
 
-    /// The client sends no more. What it is still to get goes out first.
+    /// The client sends no more. Without a close frame it is gone (1006); after one, what it is
+    /// still to get goes out first.
     fn on_end(&mut self, key: ConnectionKey) -> More {
         let Some(connection) = self.get(key) else { return More::No };
         connection.inflow.end = InflowEnd::Reached;
@@ -230,10 +232,14 @@ impl Worker {
         if self.paused.is_empty() || !self.hub.has_room() {
             return;
         }
+        let now = self.output.now;
         self.inbox.set_publishers_wait(false);
         for key in std::mem::take(&mut self.paused) {
             if let Some(connection) = self.get(key) {
                 connection.inflow.is_paused = false;
+                // It was not heard because we did not listen.
+                connection.seen = now;
+                connection.awaits_pong = false;
                 self.mark_ready(key);
             }
         }

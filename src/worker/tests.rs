@@ -227,6 +227,11 @@ fn silence_is_answered_by_kind_of_connection() {
     assert_eq!(judged(25, |_| {}), Verdict::Ping);
     assert_eq!(judged(34, |one| one.awaits_pong = true), Verdict::End(CloseReason::PongTimeout));
     assert_eq!(judged(9, |one| one.awaits_pong = true), Verdict::Later(at(10)));
+    let still_taking = |one: &mut Connection| {
+        one.awaits_pong = true;
+        one.progress = Tick::default().plus(30);
+    };
+    assert_eq!(judged(34, still_taking), Verdict::Later(at(40)), "it has not seen the ping yet");
     assert_eq!(judged(99, |one| one.inflow.is_paused = true), Verdict::Later(at(124)));
     assert_eq!(judged(99, |one| one.transport = Transport::Pending), Verdict::Later(at(124)));
     assert_eq!(judged(9, |one| one.outbox = Some(Box::default())), Verdict::Later(at(10)));

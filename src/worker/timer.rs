@@ -70,7 +70,7 @@ impl Worker {
         let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
         connection.deadline = Tick::NEVER;
-        if connection.outbox.is_some() {
+        if connection.outbox.is_some() || connection.awaits_pong {
             connection.note_progress(now);
         }
         let next = match judge(connection, now, deadlines) {
@@ -83,11 +83,12 @@ impl Worker {
                     now.plus(deadlines.stream)
                 } else {
                     connection.awaits_pong = true;
+                    connection.note_progress(now);
                     output.send_own(key.index, connection, ws::ping_frame(&[]).into());
                     now.plus(deadlines.pong)
                 }
             }
-            Verdict::End(_) if connection.phase != Phase::Open => return self.remove(key.index),
+            Verdict::End(_) if connection.phase == Phase::Leaving => return self.remove(key.index),
             Verdict::End(reason) => {
                 output.end(key.index, connection, reason);
                 now.plus(deadlines.write)
@@ -119,10 +120,12 @@ pub(super) fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) ->
         return Verdict::Later(now.plus(deadlines.ping));
     }
     if connection.awaits_pong {
-        if now.since(connection.pinged) >= deadlines.pong {
+        // Whoever is still taking what came before the ping has not seen it yet.
+        let since = connection.pinged.max(connection.progress);
+        if now.since(since) >= deadlines.pong {
             return Verdict::End(CloseReason::PongTimeout);
         }
-        return Verdict::Later(connection.pinged.plus(deadlines.pong));
+        return Verdict::Later(since.plus(deadlines.pong));
     }
     let patience = match connection.transport {
         Transport::Stream(_) => deadlines.stream,
