@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::admission::{Admission, Entrance};
@@ -119,14 +119,4 @@ async fn pause_on(service: &Service, error: &io::Error) {
 fn is_momentary(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
-}
-
-/// Options that accepted sockets are to have inherited, for tests: no delay, write deadline, bytes
-/// taken ahead.
-///
-/// # Errors
-/// When the socket is gone.
-pub fn inherited(socket: &TcpStream) -> io::Result<(bool, Option<Duration>, u32)> {
-    let socket = SockRef::from(socket);
-    Ok((socket.tcp_nodelay()?, socket.tcp_user_timeout()?, socket.tcp_notsent_lowat()?))
 }

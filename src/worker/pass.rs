@@ -143,7 +143,7 @@ impl Worker {
                 continue;
             };
             if arrival.publication.sequence <= topic.arrived {
-                // Meant for members who left before the first of today's joined.
+                // Meant for members who had left when the first of the present ones joined.
                 self.release(&arrival.publication);
                 continue;
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fanwire::limits::Limits;
 use fanwire::listen;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
@@ -15,11 +16,14 @@ fn accepted_sockets_inherit_the_options_of_their_listener() {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = listen::bind(any_port, &limits).expect("a free port");
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let inherited = runtime.block_on(async {
+    let accepted = runtime.block_on(async {
         let listener = TcpListener::from_std(listener).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        listen::inherited(&socket)
+        socket.into_std().unwrap()
     });
-    assert_eq!(inherited.unwrap(), (true, Some(write_timeout), 128 * 1024));
+    let accepted = SockRef::from(&accepted);
+    assert!(accepted.tcp_nodelay().unwrap());
+    assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(write_timeout));
+    assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 128 * 1024);
 }
