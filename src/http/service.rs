@@ -106,8 +106,10 @@ impl Service {
             }
         };
         origin::cors_headers(response.headers_mut(), allow_origin);
-        let is_leaving = self.drain.is_draining() || connection.refused.is_some();
-        if is_leaving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // An answer under way when the drain began leaves the connection open: its client is told
+        // by the next one.
+        let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+        if is_refused && self.drain.is_draining() || connection.refused.is_some() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|content| AnswerBody::new(content, busy)))
