@@ -73,14 +73,12 @@ impl Service {
             admission: Admission::IfRoom,
             idempotency_key: idempotency_key(headers)?,
         };
-        if self.drain.is_draining() {
-            // It began while the body came: sessions may have left that would miss this.
-            return Err(Refusal::Draining.into());
-        }
         let published = self.worker.hub().publish(topic, draft, options);
         let published = published.map_err(|error| match error {
             PublishError::Overrun => Refusal::PublisherOverrun,
             PublishError::Memory => Refusal::MemoryLimit,
+            // It began while the body came.
+            PublishError::Draining => Refusal::Draining,
         })?;
         let acceptance = if published.duplicate {
             Acceptance::Duplicate

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use directory::{Directory, Known};
+use topic::Surroundings;
 
 pub use directory::FORGOTTEN_COUNT_MAX;
 pub use idempotency::{IDEMPOTENCY_KEY_LEN_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
@@ -34,6 +35,7 @@ pub use topic::{
 };
 pub use variant::{Variant, VariantId, Variants};
 
+use crate::drain::Drain;
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::Memory;
@@ -45,6 +47,7 @@ pub struct Hub {
     inboxes: Vec<Arc<Inbox>>,
     variants: Arc<Variants>,
     memory: Arc<Memory>,
+    drain: Arc<Drain>,
 }
 
 /// What a hub is made of.
@@ -67,7 +70,7 @@ impl Hub {
     pub fn new(parts: HubParts) -> Self {
         let HubParts { rules, meta_ttl, inboxes, variants, memory } = parts;
         let directory = Directory::new(rules, meta_ttl, Arc::clone(&memory));
-        Self { directory, inboxes, variants, memory }
+        Self { directory, inboxes, variants, memory, drain: Arc::default() }
     }
 
     /// Publishes to a topic by name, which is made if there is none.
@@ -86,7 +89,7 @@ impl Hub {
         }
         loop {
             let topic = self.directory.get_or_create(name);
-            match topic.publish(&self.inboxes, draft.clone(), options) {
+            match topic.publish(self.surroundings(), draft.clone(), options) {
                 Ok(result) => return result,
                 Err(topic::Closed) => std::thread::yield_now(),
             }
@@ -106,8 +109,12 @@ impl Hub {
         draft: Draft,
         options: Publish<'_>,
     ) -> Result<Published, PublishError> {
-        let result = topic.publish(&self.inboxes, draft, options);
+        let result = topic.publish(self.surroundings(), draft, options);
         result.expect("a topic with subscribers is not closed")
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings { inboxes: &self.inboxes, drain: &self.drain }
     }
 
     /// Counts a subscriber of `worker` in; `number` gives the worker's number for a new topic.
@@ -169,6 +176,11 @@ impl Hub {
     /// The encodings.
     pub fn variants(&self) -> &Arc<Variants> {
         &self.variants
+    }
+
+    /// The way out; once it is begun, requests publish no more.
+    pub fn drain(&self) -> &Arc<Drain> {
+        &self.drain
     }
 
     /// The memory account.

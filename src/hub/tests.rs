@@ -257,3 +257,18 @@ fn at_the_memory_limit_nothing_is_published_and_no_topic_is_made() {
     let refused = hub.publish_to(&topic, draft(b"x"), options);
     assert_eq!(refused, Err(PublishError::Memory), "however it was received");
 }
+
+#[test]
+fn once_the_server_drains_requests_are_refused_under_the_topics_lock() {
+    let hub = hub(TopicRule::default(), 1);
+    let (topic, _) = hub.subscribe(&name("a"), WORKER, Start::Live, |_| 0);
+    publish_with(&hub, "a", 1, Some("key")).expect("it serves");
+    hub.drain().begin(Instant::now(), Duration::from_secs(1));
+    assert_eq!(publish_with(&hub, "a", 1, None), Err(PublishError::Draining));
+    let repeat = publish_with(&hub, "a", 1, Some("key")).expect("an old answer is given again");
+    assert!(repeat.duplicate);
+    assert_eq!(topic.top(), 1, "who left since then has everything");
+    let (now, admission) = (Stamp::now(), Admission::Always);
+    let options = Publish { now, admission, idempotency_key: None };
+    hub.publish_to(&topic, draft(b"x"), options).expect("a session is served until it leaves");
+}

@@ -14,6 +14,7 @@ use super::inbox::{Arrival, Inbox};
 use super::name::TopicName;
 use super::position::{Epoch, Position, Since, Start};
 use super::publication::{Draft, Publication};
+use crate::drain::Drain;
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::{Memory, MemoryKind};
@@ -62,7 +63,7 @@ struct Interest {
 /// Whether a publisher can be held back by refusing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Refuse when a concerned inbox is over its budget (HTTP).
+    /// Refuse when a concerned inbox is over its budget, or the server drains (HTTP).
     IfRoom,
     /// Accept what was read already and tell the caller to read no more (WebSocket).
     Always,
@@ -99,6 +100,17 @@ pub enum PublishError {
     /// The memory account is at its budget.
     #[error("the server is at its memory limit")]
     Memory,
+    /// The server is going away, and sessions that would miss it may have left.
+    #[error("the server drains")]
+    Draining,
+}
+
+/// What stands around all topics when one of them publishes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// Of all workers, in their order.
+    pub(super) inboxes: &'a [Arc<Inbox>],
+    pub(super) drain: &'a Drain,
 }
 
 /// The topic left the directory; look it up again.
@@ -201,7 +213,7 @@ impl Topic {
     /// Gives `draft` its place in the order and hands it to every concerned worker.
     pub(super) fn publish(
         &self,
-        inboxes: &[Arc<Inbox>],
+        Surroundings { inboxes, drain }: Surroundings<'_>,
         draft: Draft,
         options: Publish<'_>,
     ) -> Result<Result<Published, PublishError>, Closed> {
@@ -216,6 +228,11 @@ impl Topic {
                 let position = self.shown(sequence);
                 return Ok(Ok(Published { position, duplicate: true, overrun: false }));
             }
+        }
+        // Under the lock: a session that has left looked at the top after the drain began, so what
+        // it would miss finds the drain begun.
+        if options.admission == Admission::IfRoom && drain.is_draining() {
+            return Ok(Err(PublishError::Draining));
         }
         let overrun =
             state.interest.iter().any(|entry| inboxes[usize::from(entry.worker.0)].is_over());

@@ -147,9 +147,9 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
     let origins = OriginPolicy::new(config.websocket.allowed_origins.clone());
     let shared = Shared {
         limits: Arc::new(config.limits.clone()),
+        drain: Arc::clone(hub.drain()),
         hub: Arc::new(hub),
         metrics: (0..count).map(|_| Arc::default()).collect(),
-        drain: Arc::default(),
         admission: Arc::new(Admission::new(count_max, config.limits.connections_per_address_max)),
         access: Arc::new(Access::new(config.auth.clone(), &[address])),
         origins: Arc::new(origins.map_err(ServeError::Origins)?),

@@ -203,7 +203,10 @@ impl Worker {
                     self.pause(key);
                 }
             }
-            Err(PublishError::Overrun) => self.end(key, CloseReason::Internal),
+            // Both are refusals of requests only.
+            Err(PublishError::Overrun | PublishError::Draining) => {
+                self.end(key, CloseReason::Internal);
+            }
             Err(PublishError::Memory) => self.end(key, CloseReason::MemoryLimit),
         }
     }
