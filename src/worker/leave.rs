@@ -55,7 +55,7 @@ impl Worker {
             let next = connection.extra.as_ref().map_or(u64::MAX, |extra| extra.next);
             return ending.reason != CloseReason::Draining || next > until;
         }
-        local.served_to(index, connection.member) >= until
+        local.served_to(connection.member) >= until
     }
 
     fn leave(&mut self, key: ConnectionKey, reason: CloseReason) {

@@ -113,7 +113,7 @@ impl Model {
 
     fn leave(&mut self, at: usize) {
         let Some(index) = self.got.keys().copied().nth(at % self.got.len().max(1)) else { return };
-        while self.topic.served_to(index, self.connections[index as usize].member) < self.top {
+        while self.topic.served_to(self.connections[index as usize].member) < self.top {
             self.serve(1);
         }
         self.check_complete(index);
