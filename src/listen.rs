@@ -9,10 +9,11 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::admission::{Admission, Entrance};
+use crate::admission::{Admission, Entrance, REFUSED_CONNECTIONS_MAX};
 use crate::http::connection::{Accepted, spawn};
 use crate::http::service::Service;
 use crate::limits::Limits;
+use crate::reason::Refusal;
 use crate::worker::Stage;
 
 /// Connections that the kernel may hold for us; it cuts this to `net.core.somaxconn`.
@@ -57,17 +58,18 @@ pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<std::net::TcpLis
 pub async fn accept(service: Rc<Service>, listener: TcpListener, admission: Arc<Admission>) {
     let _counted = service.worker.enter_task();
     let mut stage = service.worker.stage();
+    let told = Rc::default();
     loop {
         // Both arms are cancel safe.
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => admit(&service, &admission, socket, peer),
+                Ok((socket, peer)) => admit(&service, (&admission, &told), socket, peer),
                 Err(error) => pause_on(&service, &error).await,
             },
             _ = stage.wait_for(|stage| *stage != Stage::Serving) => break,
         }
     }
-    if let Err(error) = accept_rest(&service, &admission, listener) {
+    if let Err(error) = accept_rest(&service, (&admission, &told), listener) {
         tracing::warn!(%error, "connections that waited to be accepted are reset");
     }
 }
@@ -75,7 +77,7 @@ pub async fn accept(service: Rc<Service>, listener: TcpListener, admission: Arc<
 /// Accepts until the kernel has no more, and closes: whoever connected is told that we are leaving.
 fn accept_rest(
     service: &Rc<Service>,
-    admission: &Arc<Admission>,
+    entry: (&Arc<Admission>, &Rc<()>),
     listener: TcpListener,
 ) -> io::Result<()> {
     // The kernel is asked itself: tokio's notion of readiness may lag behind.
@@ -84,7 +86,7 @@ fn accept_rest(
         match listener.accept() {
             Ok((socket, peer)) => {
                 socket.set_nonblocking(true)?;
-                admit(service, admission, TcpStream::from_std(socket)?, peer);
+                admit(service, entry, TcpStream::from_std(socket)?, peer);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if is_momentary(&error) => {}
@@ -93,15 +95,24 @@ fn accept_rest(
     }
 }
 
-fn admit(service: &Rc<Service>, admission: &Arc<Admission>, socket: TcpStream, peer: SocketAddr) {
-    let (permit, refused) = match admission.enter(peer.ip()) {
-        Entrance::Admitted(permit) => (permit, None),
-        Entrance::Refused(permit, refusal) => (permit, Some(refusal)),
-        Entrance::Shut(refusal) => {
-            service.worker.metrics().count_refused(refusal);
-            return;
+/// Lets a connection in, to be served or to be told why not. Each connection that is being told
+/// holds a reference to `told`: when memory is scarce, only so many are told at a time.
+fn admit(
+    service: &Rc<Service>,
+    (admission, told): (&Arc<Admission>, &Rc<()>),
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let is_scarce = service.worker.hub().memory().is_scarce();
+    let (permit, refusal) = match admission.enter(peer.ip()) {
+        Entrance::Admitted(_) if is_scarce && Rc::strong_count(told) > REFUSED_CONNECTIONS_MAX => {
+            return service.worker.metrics().count_refused(Refusal::MemoryLimit);
         }
+        Entrance::Admitted(permit) => (permit, is_scarce.then_some(Refusal::MemoryLimit)),
+        Entrance::Refused(permit, refusal) => (permit, Some(refusal)),
+        Entrance::Shut(refusal) => return service.worker.metrics().count_refused(refusal),
     };
+    let refused = refusal.map(|refusal| (refusal, Rc::clone(told)));
     spawn(Rc::clone(service), Accepted { socket, permit, refused });
 }
 

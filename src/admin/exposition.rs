@@ -181,6 +181,17 @@ fn memory(page: &mut Page, state: &State) {
         "kind",
         state.memory_held(),
     );
+    page.plain(
+        "fanwire_memory_limit_bytes",
+        "Budget of what is held on behalf of peers.",
+        state.memory.limit(),
+    );
+    page.labelled(
+        "fanwire_memory_shed_total",
+        "What was let go because memory was short.",
+        "what",
+        state.memory_shed(),
+    );
 }
 
 fn kernel(page: &mut Page, process: &Process) {

@@ -17,6 +17,7 @@
 //! | `encodings` | by variant |
 //! | `outbox_bytes`, `outbox_overflows` | queued now; times full, by delivery class |
 //! | `memory_bytes`, `memory_bytes_max` | by kind; the budget of their sum |
+//! | `memory_shed` | what was let go because memory was short |
 //! | `recoveries` | `recovered`, `not_recovered` |
 //! | `refusals`, `protocol_errors` | by word |
 //! | `closes` | list of `code`, `reason`, `count` |
@@ -57,6 +58,7 @@ pub(super) struct Stats {
     outbox_overflows: Named,
     memory_bytes: Named,
     memory_bytes_max: u64,
+    memory_shed: Named,
     recoveries: Named,
     refusals: Named,
     protocol_errors: Named,
@@ -97,6 +99,7 @@ impl Stats {
             outbox_overflows: state.overflows().into(),
             memory_bytes: state.memory_held().into(),
             memory_bytes_max: state.memory.limit(),
+            memory_shed: state.memory_shed().into(),
             recoveries: state.recoveries().into(),
             refusals: happened(state.refused()).collect(),
             protocol_errors: happened(state.protocol_errors()).collect(),

@@ -21,7 +21,7 @@ use crate::metrics::{Memory, MemoryKind, WorkerMetrics};
 use crate::reason::{CloseReason, ProtocolFault, Refusal};
 
 /// Every name of the contract that this build has, and the number of its series.
-const FAMILIES: [(&str, &str, usize); 27] = [
+const FAMILIES: [(&str, &str, usize); 29] = [
     ("fanwire_build_info", "gauge", 1),
     ("fanwire_connections", "gauge", 4),
     ("fanwire_connections_total", "counter", 4),
@@ -42,6 +42,8 @@ const FAMILIES: [(&str, &str, usize); 27] = [
     ("fanwire_outbox_overflows_total", "counter", 3),
     ("fanwire_recoveries_total", "counter", 2),
     ("fanwire_memory_bytes", "gauge", 5),
+    ("fanwire_memory_limit_bytes", "gauge", 1),
+    ("fanwire_memory_shed_total", "counter", 3),
     ("process_cpu_seconds_total", "counter", 1),
     ("process_resident_memory_bytes", "gauge", 1),
     ("process_virtual_memory_bytes", "gauge", 1),

@@ -3,7 +3,7 @@
 use super::State;
 use crate::id::Door;
 use crate::limits::Delivery;
-use crate::metrics::{Counter, MemoryKind, WorkerMetrics};
+use crate::metrics::{Counter, MemoryKind, Shed, WorkerMetrics};
 use crate::reason::{CloseReason, ProtocolFault, Refusal};
 
 /// A count under its word.
@@ -57,6 +57,10 @@ impl State {
             ("recovered", self.total(|worker| &worker.recovered)),
             ("not_recovered", self.total(|worker| &worker.not_recovered)),
         ]
+    }
+
+    pub(super) fn memory_shed(&self) -> [Count; Shed::ALL.len()] {
+        Shed::ALL.map(|what| (what.word(), self.memory.shed(what)))
     }
 
     pub(super) fn memory_held(&self) -> [Count; MemoryKind::ALL.len()] {

@@ -27,8 +27,9 @@ use crate::worker::{Carrier, Pending};
 /// What one connection's task and its requests share.
 #[derive(Debug)]
 pub struct Connection {
-    /// Given to every request instead of an answer, if the connection came over a limit.
-    pub refused: Option<Refusal>,
+    /// Given to every request instead of an answer, if the connection came over a limit; with what
+    /// counts those who are being told.
+    pub refused: Option<(Refusal, Rc<()>)>,
     /// Ends the task that serves the connection; set right after it is spawned.
     abort: Rc<OnceCell<AbortHandle>>,
     /// A handshake that was answered: the socket goes on as this subscription.
@@ -116,8 +117,8 @@ pub struct Accepted {
     pub socket: tokio::net::TcpStream,
     /// Its place among the open connections.
     pub permit: Permit,
-    /// Why it is served nothing, if it came over a limit.
-    pub refused: Option<Refusal>,
+    /// Why it is served nothing, if it came over a limit; with what counts those who are told.
+    pub refused: Option<(Refusal, Rc<()>)>,
 }
 
 /// Spawns the task that serves HTTP on a socket until it closes, times out, drains or is upgraded.

@@ -1,6 +1,5 @@
 //! POST on a topic: a body becomes a publication.
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -15,11 +14,18 @@ use crate::auth::header::Field;
 use crate::auth::{Identified, Right};
 use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, TopicName};
 use crate::id::Door;
+use crate::metrics::{Charge, MemoryKind};
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
 use crate::time::Stamp;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Why a body was not collected.
+enum Collecting {
+    Refused(Refusal),
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
 
 impl Service {
     /// Publishes the request's body to `topic`.
@@ -46,7 +52,7 @@ impl Service {
         self.accept(topic, &draft, &parts.headers)
     }
 
-    async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Fault> {
+    async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Vec<u8>, Fault> {
         let limit = self.limits.message_bytes_max;
         let too_large = || {
             let message = format!("a message has at most {limit} bytes (limits.message_bytes_max)");
@@ -57,13 +63,32 @@ impl Service {
         if announced.is_some_and(|len| len > limit as u64) {
             return Err(too_large().into());
         }
-        let patience = self.limits.http_idle_timeout;
-        match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
-            Ok(Err(error)) => Err(Fault::Body(std::io::Error::other(error))),
+        let body = self.collect(Limited::new(body, limit));
+        match tokio::time::timeout(self.limits.http_idle_timeout, body).await {
+            Ok(Err(Collecting::Failed(error))) if error.is::<LengthLimitError>() => {
+                Err(too_large().into())
+            }
+            Ok(Err(Collecting::Failed(error))) => Err(Fault::Body(std::io::Error::other(error))),
+            Ok(Err(Collecting::Refused(refusal))) => Err(refusal.into()),
+            Ok(Ok(data)) => Ok(data),
             Err(_) => Err(Fault::Body(std::io::ErrorKind::TimedOut.into())),
         }
+    }
+
+    /// Collects a body, on the memory account until it is whole.
+    async fn collect(&self, mut body: Limited<Incoming>) -> Result<Vec<u8>, Collecting> {
+        let memory = self.worker.hub().memory();
+        let mut charge = Charge::new(memory, MemoryKind::Reading, 0);
+        let mut data = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(bytes) = frame.map_err(Collecting::Failed)?.into_data() else { continue };
+            data.extend_from_slice(&bytes);
+            charge.set(data.capacity());
+            if memory.is_exhausted() {
+                return Err(Collecting::Refused(Refusal::MemoryLimit));
+            }
+        }
+        Ok(data)
     }
 
     fn accept(&self, topic: &TopicName, draft: &Draft, headers: &HeaderMap) -> Answer {
@@ -87,7 +112,7 @@ impl Service {
             Acceptance::New
         };
         let body = answer::published_body(topic, published.position, acceptance);
-        Ok(answer::json(body).map(Content::Whole))
+        Ok(answer::json(body).map(Content::short))
     }
 }
 

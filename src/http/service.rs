@@ -102,7 +102,7 @@ impl Service {
                 self.worker.metrics().count_refused(refused.refusal);
                 let (code, message) = (refused.refusal.code(), &refused.message);
                 tracing::debug!(code, %message, "refused");
-                answer::refused(&refused, methods).map(Content::Whole)
+                answer::refused(&refused, methods).map(Content::short)
             }
         };
         origin::cors_headers(response.headers_mut(), allow_origin);
@@ -121,8 +121,8 @@ impl Service {
         route: Result<Route, Refused>,
         mut request: Request<Incoming>,
     ) -> Answer {
-        if let Some(refusal) = connection.refused {
-            return Err(refusal.into());
+        if let Some((refusal, _)) = &connection.refused {
+            return Err((*refusal).into());
         }
         if self.drain.is_draining() {
             return Err(Refusal::Draining.into());
@@ -132,7 +132,7 @@ impl Service {
         let (parts, body) = request.into_parts();
         let handshake = Handshake::check(&parts)?;
         if handshake.is_none() && parts.method == Method::OPTIONS {
-            return Ok(origin::preflight(None).map(Content::Whole));
+            return Ok(origin::preflight(None).map(Content::short));
         }
         let is_post = parts.method == Method::POST && matches!(route, Route::Topic(_));
         if !is_post && parts.method != Method::GET {
@@ -168,6 +168,9 @@ impl Service {
         if !hub.has_history(topic) {
             return Err(Refusal::HistoryOff.into());
         }
+        if hub.memory().is_exhausted() {
+            return Err(Refusal::MemoryLimit.into());
+        }
         let (since, limit) = (checked.query.since(), checked.query.limit);
         let page = hub.page(topic, since, limit);
         let body = if let Some(page) = &page {
@@ -176,7 +179,7 @@ impl Service {
             let recovered = since.map(|since| since.epoch.is_none() && since.offset == 0);
             answer::history_body(topic, None, recovered, &[])
         };
-        Ok(answer::json(body).map(Content::Whole))
+        Ok(answer::json(body).map(|body| Content::long(body, hub.memory())))
     }
 }
 
@@ -188,7 +191,7 @@ fn presence(topic: &TopicName, checked: &Checked) -> Result<Infallible, Fault> {
 
 /// The page to try topics with.
 fn index() -> Response<Content> {
-    let mut response = Response::new(Content::Whole(Bytes::from_static(INDEX.as_bytes())));
+    let mut response = Response::new(Content::short(Bytes::from_static(INDEX.as_bytes())));
     let value = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, value);
     response

@@ -44,7 +44,7 @@ impl Service {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
-        let mut response = Response::new(Content::Whole(Bytes::new()));
+        let mut response = Response::new(Content::short(Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -93,7 +93,7 @@ impl Service {
     ) -> Result<Opening, Refused> {
         let identity = checked.identified.identity;
         identity.require(Right::Subscribe, &topic)?;
-        if self.worker.hub().memory().is_exhausted() {
+        if self.worker.hub().memory().is_scarce() {
             return Err(Refusal::MemoryLimit.into());
         }
         // A stream publishes nothing that it could leave out.

@@ -10,6 +10,7 @@ mod inbox;
 mod name;
 mod position;
 mod publication;
+mod shed;
 mod topic;
 mod variant;
 
@@ -19,9 +20,11 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use directory::{Directory, Known};
+use shed::Shedding;
 use topic::Surroundings;
 
 pub use directory::FORGOTTEN_COUNT_MAX;
@@ -48,6 +51,8 @@ pub struct Hub {
     variants: Arc<Variants>,
     memory: Arc<Memory>,
     drain: Arc<Drain>,
+    /// Only the thread that sweeps takes it.
+    shedding: Mutex<Shedding>,
 }
 
 /// What a hub is made of.
@@ -70,7 +75,14 @@ impl Hub {
     pub fn new(parts: HubParts) -> Self {
         let HubParts { rules, meta_ttl, inboxes, variants, memory } = parts;
         let directory = Directory::new(rules, meta_ttl, Arc::clone(&memory));
-        Self { directory, inboxes, variants, memory, drain: Arc::default() }
+        Self {
+            directory,
+            inboxes,
+            variants,
+            memory,
+            drain: Arc::default(),
+            shedding: Mutex::default(),
+        }
     }
 
     /// Publishes to a topic by name, which is made if there is none.
@@ -193,8 +205,12 @@ impl Hub {
         self.directory.count()
     }
 
-    /// Drops old history and forgets idle topics; to be called a few times a second.
+    /// Drops old history, forgets idle topics, and when memory is short lets go of what the account
+    /// is short of; to be called many times a second, by one thread.
     pub fn sweep(&self, now: Instant) {
         self.directory.sweep(now);
+        if self.shedding.lock().look(&self.directory, &self.memory, now) {
+            self.inboxes.iter().for_each(|inbox| inbox.wake());
+        }
     }
 }

@@ -13,10 +13,13 @@ use super::{
 };
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
-use crate::metrics::{Memory, MemoryKind};
+use crate::metrics::{Memory, MemoryKind, Shed};
 use crate::time::Stamp;
 
 const WORKER: WorkerId = WorkerId(0);
+
+/// What a topic costs beside what it keeps: more than any of these tests' names need.
+const TOPIC_COST: usize = 1000;
 
 fn hub(rule: TopicRule, workers: usize) -> Hub {
     hub_with_memory(rule, workers, Memory::new(u64::MAX))
@@ -271,4 +274,100 @@ fn once_the_server_drains_requests_are_refused_under_the_topics_lock() {
     let (now, admission) = (Stamp::now(), Admission::Always);
     let options = Publish { now, admission, idempotency_key: None };
     hub.publish_to(&topic, draft(b"x"), options).expect("a session is served until it leaves");
+}
+
+/// Offsets that are kept of a topic.
+fn kept(hub: &Hub, topic: &str) -> Vec<u64> {
+    let page = hub.page(&name(topic), None, 1000);
+    page.map_or(Vec::new(), |page| page.publications.iter().map(|one| one.sequence).collect())
+}
+
+#[test]
+fn when_memory_is_short_the_oldest_of_all_topics_go_first() {
+    // An eighth has to be free in the end: room for 7 of 8 publications and the topics.
+    let len = 100_000;
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(8 * len as u64));
+    for topic in ["a", "b", "a", "c", "b", "a", "c"] {
+        publish(&hub, topic, len);
+    }
+    hub.sweep(Instant::now());
+    let all = |hub: &Hub| [kept(hub, "a"), kept(hub, "b"), kept(hub, "c")];
+    assert_eq!(all(&hub), [vec![1, 2, 3], vec![1, 2], vec![1, 2]], "not scarce yet");
+    publish(&hub, "c", len - 3 * TOPIC_COST);
+    assert!(hub.memory().is_scarce());
+    hub.sweep(Instant::now());
+    assert_eq!(all(&hub), [vec![2, 3], vec![2], vec![1, 2, 3]], "the first two went");
+    assert!(hub.memory().excess().is_none());
+    // What was unknown at the last look at all topics is younger than what was known.
+    publish(&hub, "d", len);
+    publish(&hub, "a", len);
+    hub.sweep(Instant::now());
+    assert_eq!(all(&hub), [vec![3, 4], vec![2], vec![2, 3]]);
+    assert_eq!(kept(&hub, "d"), [1]);
+    assert_eq!(hub.memory().shed(Shed::Publications), 4);
+    assert_eq!(hub.memory().asked_sessions().0, 0, "history was enough");
+}
+
+#[test]
+fn a_topic_trimmed_to_nothing_is_forgotten_and_then_its_position() {
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(1_000_000));
+    for topic in 0..3000 {
+        if publish_with(&hub, &format!("t{topic}"), 1, None) == Err(PublishError::Memory) {
+            break;
+        }
+    }
+    let topics = hub.topic_count();
+    for _ in 0..20 {
+        hub.sweep(Instant::now());
+    }
+    assert!(hub.topic_count() < topics * 9 / 10, "{} of {topics}", hub.topic_count());
+    assert_eq!(kept(&hub, "t0"), [0_u64; 0]);
+    let page = hub.page(&name("t0"), None, 0).expect("its position is remembered");
+    assert_eq!(page.top.offset, 1);
+    // What can neither be trimmed nor closed takes nearly all.
+    hub.memory().charge(MemoryKind::Connections, 860_000);
+    for _ in 0..20 {
+        hub.sweep(Instant::now());
+    }
+    assert!(hub.page(&name("t0"), None, 0).is_none(), "forgotten for good");
+    assert!(hub.memory().shed(Shed::Positions) > 0);
+}
+
+#[test]
+fn keys_go_with_the_publications_of_their_time() {
+    let rule = TopicRule { history_size: 1, ..TopicRule::default() };
+    let hub = hub_with_memory(rule, 1, Memory::new(100_000));
+    for number in 0..300 {
+        publish_with(&hub, "a", 1, Some(&format!("{number:0100}"))).expect("there is room");
+    }
+    hub.memory().charge(MemoryKind::Connections, 50_000);
+    hub.sweep(Instant::now());
+    let is_new = |number: usize| {
+        let key = format!("{number:0100}");
+        !publish_with(&hub, "a", 1, Some(&key)).expect("there is room").duplicate
+    };
+    assert!(!is_new(299), "a young key is remembered");
+    assert!(is_new(0), "an old one is not");
+}
+
+#[test]
+fn sessions_are_asked_when_history_is_used_up_the_largest_first() {
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(1_600_000));
+    publish(&hub, "a", 100_000);
+    hub.memory().charge(MemoryKind::Outbox, 1_500_000);
+    let now = Instant::now();
+    hub.sweep(now);
+    assert_eq!(kept(&hub, "a"), [0_u64; 0]);
+    let mut asked = vec![hub.memory().asked_sessions()];
+    for _ in 0..9 {
+        hub.sweep(now);
+        asked.push(hub.memory().asked_sessions());
+    }
+    asked.dedup();
+    assert_eq!(asked, [(1, 100_000), (2, 25_000), (3, 6250), (4, 1562), (5, 1024)]);
+    hub.sweep(now + Duration::from_secs(1));
+    assert_eq!(hub.memory().asked_sessions(), (6, 1024), "after a pause, again");
+    hub.memory().release(MemoryKind::Outbox, 1_500_000);
+    hub.sweep(now + Duration::from_secs(2));
+    assert_eq!(hub.memory().asked_sessions().0, 6, "there is enough");
 }

@@ -1,7 +1,7 @@
 //! Puts the parts together: threads, listeners, signals, and the order of their ends.
 
 mod heap;
-mod host;
+pub(crate) mod host;
 mod thread;
 
 use std::io::{self, Write};

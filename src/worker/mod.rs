@@ -12,6 +12,7 @@ mod pass;
 mod poller;
 mod read;
 mod run;
+mod shed;
 mod timer;
 mod topic;
 mod unacknowledged;
@@ -120,6 +121,8 @@ pub struct Worker {
     /// Answers to the pings of the read that is handled.
     pongs: Vec<u8>,
     due: Vec<(Tick, ConnectionKey)>,
+    /// The last round in which it gave sessions for memory.
+    shed_round: u32,
 }
 
 impl Worker {
@@ -163,6 +166,7 @@ impl Worker {
             read_buf: vec![0; read::READ_LEN].into(),
             pongs: Vec::new(),
             due: Vec::new(),
+            shed_round: 0,
         }
     }
 

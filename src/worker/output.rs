@@ -97,6 +97,10 @@ impl Output {
             outbox.push_replay(slice, &memory);
             self.account(before, connection);
             wake(connection);
+            if memory.is_exhausted() {
+                // It was let in when there was enough; others who catch up may have been, too.
+                self.cut(index, connection, CloseReason::MemoryLimit);
+            }
         }
     }
 
@@ -250,6 +254,27 @@ impl Output {
             self.end(index, connection, CloseReason::Abnormal);
         }
         connection.outbox.is_none()
+    }
+
+    /// Ends a connection for which nothing more may be held: of what waits, only a begun frame is
+    /// finished. Returns whether it was still open.
+    pub(super) fn cut(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        reason: CloseReason,
+    ) -> bool {
+        if let Some(outbox) = &mut connection.outbox {
+            let before = outbox.len();
+            outbox.clear();
+            self.account(before, connection);
+        }
+        let is_open = matches!(connection.phase, Phase::Open | Phase::Closing);
+        if is_open {
+            connection.phase = Phase::Cut;
+            self.ending.push(Ending { key: connection.key(index), reason, until: None });
+        }
+        is_open
     }
 
     /// Notes that the connection ends when this turn's fan-out is done. The first reason counts,

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Worker;
@@ -29,6 +30,9 @@ const LARGE_BATCH_LEN_MAX: usize = 256 * 1024;
 
 /// Buffers above this capacity are not kept for the next batch.
 const SPARE_LEN_MAX: usize = 2 * LARGE_BATCH_LEN_MAX;
+
+/// A buffer up to this capacity serves any batch; a longer one only those that fill a quarter of it.
+const SPARE_LEN_FREE: usize = 16 * 1024;
 
 /// A batch on its way to the members of a topic.
 ///
@@ -127,8 +131,15 @@ impl Encoding<'_> {
             return Batch::single(one.encoded(variant, self.topic, self.variants).clone());
         }
         let encoded =
-            publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
-        Batch::join(std::mem::take(self.spare), encoded)
+            || publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
+        let len = encoded().map(Bytes::len).sum::<usize>();
+        // Whoever queues the batch holds the whole buffer.
+        let buf = if self.spare.capacity() <= SPARE_LEN_FREE.max(4 * len) {
+            std::mem::take(self.spare)
+        } else {
+            Vec::with_capacity(len)
+        };
+        Batch::join(buf, encoded())
     }
 }
 
@@ -254,7 +265,7 @@ impl Worker {
         for (_, batch) in pass.batches {
             // Nobody queued it: its buffer serves the next batch.
             if let Some(buf) = Rc::into_inner(batch).and_then(Batch::into_buf)
-                && buf.capacity() <= SPARE_LEN_MAX
+                && (self.output.spare.capacity()..=SPARE_LEN_MAX).contains(&buf.capacity())
             {
                 self.output.spare = buf;
             }

@@ -116,12 +116,16 @@ impl Worker {
             let mut reading = std::mem::take(&mut connection.reading);
             let before = reading.held_len();
             let event = decoder.next_event(&mut reading, &mut input);
-            self.charge_reading(before, reading.held_len());
+            let after = reading.held_len();
+            self.charge_reading(before, after);
             if let Some(connection) = self.get(key) {
                 connection.reading = reading;
             }
             match event {
                 Ok(Some(event)) => self.on_event(key, event),
+                Ok(None) if after > before && self.output.memory.is_exhausted() => {
+                    return self.end(key, CloseReason::MemoryLimit);
+                }
                 Ok(None) => return,
                 Err(error) => return self.on_fault(key, error),
             }

@@ -106,7 +106,8 @@ impl Worker {
         // What wakes it beside arrivals is looked at behind the announcement, too.
         self.inbox.try_sleep(|| {
             let can_resume = !self.paused.is_empty() && self.hub.has_room();
-            can_resume || (self.leaving.is_none() && self.drain.is_draining())
+            let is_asked = self.is_asked_for_sessions();
+            can_resume || is_asked || (self.leaving.is_none() && self.drain.is_draining())
         })
     }
 
@@ -119,6 +120,9 @@ impl Worker {
         self.flush_topics();
         self.catch_up();
         self.run_deadlines();
+        if self.is_asked_for_sessions() {
+            self.shed();
+        }
         let drained_at = self.leave_evenly();
         self.end_sessions();
         self.resume_paused();

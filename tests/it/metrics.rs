@@ -14,6 +14,8 @@ const NAMES: &[&str] = &[
     "fanwire_fanout_seconds_count",
     "fanwire_fanout_seconds_sum",
     "fanwire_memory_bytes",
+    "fanwire_memory_limit_bytes",
+    "fanwire_memory_shed_total",
     "fanwire_outbox_bytes",
     "fanwire_outbox_overflows_total",
     "fanwire_protocol_errors_total",
