@@ -75,20 +75,21 @@ impl Service {
         }
     }
 
-    /// Collects a body, on the memory account until it is whole.
+    /// Collects a body, on the memory account until it is whole. When memory is used up it is read to
+    /// its end all the same, so that the connection can go on, but not kept.
     async fn collect(&self, mut body: Limited<Incoming>) -> Result<Vec<u8>, Collecting> {
         let memory = self.worker.hub().memory();
         let mut charge = Charge::new(memory, MemoryKind::Reading, 0);
-        let mut data = Vec::new();
+        let mut data = Some(Vec::new());
         while let Some(frame) = body.frame().await {
-            let Ok(bytes) = frame.map_err(Collecting::Failed)?.into_data() else { continue };
-            data.extend_from_slice(&bytes);
-            charge.set(data.capacity());
-            if memory.is_exhausted() {
-                return Err(Collecting::Refused(Refusal::MemoryLimit));
+            let bytes = frame.map_err(Collecting::Failed)?.into_data().unwrap_or_default();
+            data = data.filter(|_| !memory.is_exhausted());
+            if let Some(data) = &mut data {
+                data.extend_from_slice(&bytes);
             }
+            charge.set(data.as_ref().map_or(0, Vec::capacity));
         }
-        Ok(data)
+        data.ok_or(Collecting::Refused(Refusal::MemoryLimit))
     }
 
     fn accept(&self, topic: &TopicName, draft: &Draft, headers: &HeaderMap) -> Answer {

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -20,6 +20,7 @@ use super::handshake::Handshake;
 use super::origin::{self, OriginPolicy};
 use super::query::Query;
 use super::route::Route;
+use crate::auth::header::Field;
 use crate::auth::{Access, Identified, Right};
 use crate::drain::Drain;
 use crate::hub::TopicName;
@@ -91,7 +92,11 @@ impl Service {
             Ok(allow_origin) => (allow_origin, None),
             Err(refused) => (None, Some(refused)),
         };
+        let is_framed = is_framed_plainly(request.headers());
         let result = match origin_fault {
+            _ if !is_framed => Err(Refusal::ContentEncodingUnsupported
+                .because("Transfer-Encoding is `chunked` and nothing else")
+                .into()),
             Some(refused) => Err(refused.into()),
             None => self.handle(&connection, route, request).await,
         };
@@ -109,7 +114,8 @@ impl Service {
         // An answer under way when the drain began leaves the connection open: its client is told
         // by the next one.
         let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;
-        if is_refused && self.drain.is_draining() || connection.refused.is_some() {
+        let is_leaving = is_refused && self.drain.is_draining();
+        if is_leaving || !is_framed || connection.refused.is_some() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|content| AnswerBody::new(content, busy)))
@@ -180,6 +186,16 @@ impl Service {
             answer::history_body(topic, None, recovered, &[])
         };
         Ok(answer::json(body).map(|body| Content::long(body, hub.memory())))
+    }
+}
+
+/// Whether everybody on the way sees the request end at the same byte: hyper takes any list of
+/// transfer codings that ends in `chunked`, others may not (RFC 9112 section 6.1).
+fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    match Field::of(headers, TRANSFER_ENCODING) {
+        Field::Absent => true,
+        Field::One(coding) => coding.eq_ignore_ascii_case("chunked"),
+        Field::Faulty => false,
     }
 }
 

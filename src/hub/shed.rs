@@ -109,8 +109,9 @@ impl Ages {
                 continue;
             }
             let Some(topic) = topic.upgrade() else { continue };
-            // Up to where the next topic's oldest is.
-            let until = self.topics.first_key_value().map_or(now, |((at, _), _)| *at);
+            // Up to where the next topic's oldest is; at least its own oldest, which may have come
+            // since `now`.
+            let until = self.topics.first_key_value().map_or(now, |((at, _), _)| *at).max(at);
             let trimmed = topic.trim(until, len - freed);
             freed += trimmed.len;
             count += trimmed.count;

@@ -309,6 +309,15 @@ fn when_memory_is_short_the_oldest_of_all_topics_go_first() {
 }
 
 #[test]
+fn what_came_during_the_sweep_may_go_too() {
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(100_000));
+    let before = Instant::now();
+    publish(&hub, "a", 95_000);
+    hub.sweep(before);
+    assert_eq!(kept(&hub, "a"), [0_u64; 0]);
+}
+
+#[test]
 fn a_topic_trimmed_to_nothing_is_forgotten_and_then_its_position() {
     let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(1_000_000));
     for topic in 0..3000 {

@@ -6,18 +6,17 @@
 
 mod harness;
 
+mod attack;
 mod auth;
 mod churn;
 mod cli;
 mod drain;
 mod frames;
-mod handshake;
 mod history;
 mod limits;
 mod listen;
 mod memory;
 mod metrics;
-mod origin;
 mod peer;
 mod plain;
 mod post;

@@ -1,4 +1,4 @@
-//! Who may ask from where: Origin, Host, forwarded requests, CORS.
+//! S9: who may ask from where. Origin, Host, forwarded requests, CORS.
 
 use crate::harness::{Request, Response, Server};
 

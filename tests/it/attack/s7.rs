@@ -1,6 +1,6 @@
-//! What is a handshake, and what is refused (RFC 6455 section 4.2.1): never 101, never a stream.
+//! S7: handshakes that are none (RFC 6455 section 4.2.1): never 101, never a stream.
 
-use crate::harness::{Request, Response, Server, WebSocket};
+use crate::harness::{FIN, Request, Response, Server, TEXT, WebSocket, frame};
 
 fn handshake() -> Request {
     Request::handshake("/topics/a")
@@ -114,4 +114,22 @@ fn a_connection_still_serves_after_a_refused_handshake() {
     let mut socket = WebSocket::open(wire, &handshake());
     socket.text("still here");
     assert_eq!(socket.next_text(), "still here");
+}
+
+#[test]
+fn bytes_that_came_with_the_handshake_are_the_first_frames() {
+    let server = Server::start("");
+    let mut wire = server.wire();
+    let mut bytes = Request::handshake("/topics/a").to_bytes();
+    for text in ["one", "two", "three"] {
+        bytes.extend(frame(FIN | TEXT, text.as_bytes()));
+    }
+    // The last frame is cut: its end comes after the 101.
+    let end = bytes.split_off(bytes.len() - 2);
+    wire.send(&bytes);
+    let mut socket = WebSocket::after_request(wire);
+    socket.wire.send(&end);
+    for text in ["one", "two", "three"] {
+        assert_eq!(socket.next_text(), text);
+    }
 }
