@@ -41,7 +41,7 @@ const FAMILIES: [(&str, &str, usize); 29] = [
     ("fanwire_outbox_bytes", "gauge", 1),
     ("fanwire_outbox_overflows_total", "counter", 3),
     ("fanwire_recoveries_total", "counter", 2),
-    ("fanwire_memory_bytes", "gauge", 5),
+    ("fanwire_memory_bytes", "gauge", 6),
     ("fanwire_memory_limit_bytes", "gauge", 1),
     ("fanwire_memory_shed_total", "counter", 3),
     ("process_cpu_seconds_total", "counter", 1),

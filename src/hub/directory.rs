@@ -56,6 +56,8 @@ enum Place {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Positions {
     pub(super) count: usize,
+    /// Bytes.
+    pub(super) len: usize,
     /// Enough went, or as many as go at a time.
     pub(super) is_enough: bool,
 }
@@ -210,7 +212,7 @@ impl Directory {
     pub(super) fn trim_positions(&self, len: usize) -> Positions {
         let wanted = len.div_ceil(FORGOTTEN_COST).min(POSITIONS_PER_TRIM);
         let count = (0..wanted).take_while(|_| self.forget_position(|_, _| true)).count();
-        Positions { count, is_enough: count == wanted }
+        Positions { count, len: count * FORGOTTEN_COST, is_enough: count == wanted }
     }
 
     /// Forgets the oldest position if `is_due`, asked with its end and the number remembered, says

@@ -57,7 +57,7 @@ impl Shedding {
         self.pause_until = None;
         let Some(rest) = self.ages.trim(directory, memory, (excess, now)) else { return false };
         let positions = directory.trim_positions(rest);
-        memory.count_shed(Shed::Positions, positions.count);
+        memory.count_shed(Shed::Positions, positions.count, positions.len);
         if positions.is_enough || memory.excess().is_none() {
             return false;
         }
@@ -124,7 +124,7 @@ impl Ages {
                 }
             }
         }
-        memory.count_shed(Shed::Publications, count);
+        memory.count_shed(Shed::Publications, count, freed);
         (freed < len && count < TRIM_COUNT_MAX).then(|| len - freed)
     }
 

@@ -17,12 +17,14 @@ pub enum MemoryKind {
     Outbox,
     /// Publications kept for recovery.
     History,
+    /// What the process takes above four fifths of what the machine has, whatever it is for.
+    Slack,
 }
 
 impl MemoryKind {
     /// Every kind, by index.
-    pub const ALL: [Self; 5] =
-        [Self::Connections, Self::Reading, Self::Inbox, Self::Outbox, Self::History];
+    pub const ALL: [Self; 6] =
+        [Self::Connections, Self::Reading, Self::Inbox, Self::Outbox, Self::History, Self::Slack];
 
     /// Metric label.
     pub fn word(self) -> &'static str {
@@ -32,6 +34,7 @@ impl MemoryKind {
             Self::Inbox => "inbox",
             Self::Outbox => "outbox",
             Self::History => "history",
+            Self::Slack => "slack",
         }
     }
 }
@@ -69,6 +72,7 @@ pub struct Memory {
     /// Scarce at some time, and since then not yet down to where that ends.
     is_shedding: AtomicBool,
     shed: [AtomicU64; Shed::ALL.len()],
+    shed_len: AtomicU64,
     round: AtomicU32,
     floor: AtomicUsize,
 }
@@ -81,6 +85,7 @@ impl Memory {
             limit: i64::try_from(limit).unwrap_or(i64::MAX),
             is_shedding: AtomicBool::new(false),
             shed: Default::default(),
+            shed_len: AtomicU64::new(0),
             round: AtomicU32::new(0),
             floor: AtomicUsize::new(0),
         }
@@ -104,6 +109,11 @@ impl Memory {
     /// The budget in bytes.
     pub fn limit(&self) -> u64 {
         self.limit.unsigned_abs()
+    }
+
+    /// Bytes held of all kinds.
+    pub fn held_in_all(&self) -> u64 {
+        u64::try_from(self.total()).unwrap_or(0)
     }
 
     fn total(&self) -> i64 {
@@ -146,9 +156,15 @@ impl Memory {
         (self.round.load(Ordering::Acquire), self.floor.load(Ordering::Relaxed))
     }
 
-    /// Counts what was let go.
-    pub fn count_shed(&self, what: Shed, count: usize) {
+    /// Counts what was let go, and the bytes that it held.
+    pub fn count_shed(&self, what: Shed, count: usize, len: usize) {
         self.shed[what as usize].fetch_add(count as u64, Ordering::Relaxed);
+        self.shed_len.fetch_add(len as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that were let go since the start, in all.
+    pub fn shed_len(&self) -> u64 {
+        self.shed_len.load(Ordering::Relaxed)
     }
 
     /// How many were let go since the start.

@@ -56,9 +56,16 @@ pub(super) fn memory_limit(configured: u64) -> u64 {
 
 /// Bytes of the machine or of our cgroup, whichever is less; `None` = the kernel does not say.
 pub(crate) fn memory() -> Option<u64> {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+    let machine =
+        fs::read_to_string("/proc/meminfo").ok().and_then(|text| kibibytes(&text, "MemTotal:"));
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     [cgroup_memory(Path::new("/sys/fs/cgroup"), &own), machine].into_iter().flatten().min()
+}
+
+/// Bytes of this process that are in RAM; `None` = the kernel does not say.
+pub(super) fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    kibibytes(&status, "VmRSS:")
 }
 
 /// The smallest limit from the process's cgroup up to the root of its hierarchy, of version 2 or of
@@ -86,16 +93,16 @@ fn smallest(root: &Path, path: &str, file: &str) -> Option<u64> {
     groups.filter_map(|group| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()).min()
 }
 
-/// `MemTotal` of /proc/meminfo, in bytes.
-fn total_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
-    Some(kibibytes * 1024)
+/// The bytes behind `key` in a text of lines like `MemTotal: 1 kB`.
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let count = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+    Some(count * 1024)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{cgroup_memory, connection_limit, memory_limit, total_memory, worker_count};
+    use super::{cgroup_memory, connection_limit, kibibytes, memory_limit, resident, worker_count};
 
     #[test]
     fn what_is_configured_counts() {
@@ -109,8 +116,9 @@ mod tests {
         assert!(worker_count(0) > 0);
         assert!(connection_limit(0, 1, 1) > 0);
         assert!(memory_limit(0) > 1 << 20);
-        assert_eq!(total_memory("MemTotal:     16 kB\nMemFree: 1 kB\n"), Some(16_384));
-        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+        assert!(resident() > Some(1 << 20));
+        assert_eq!(kibibytes("MemTotal:     16 kB\nMemFree: 1 kB\n", "MemTotal:"), Some(16_384));
+        assert_eq!(kibibytes("MemFree: 1 kB\n", "MemTotal:"), None);
     }
 
     #[test]

@@ -96,6 +96,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     // Signal handlers write to a pipe by its number: it must exist before a worker takes a copy of
     // the descriptor table.
     let mut signals = Signals::new().map_err(ServeError::Start)?;
+    heap::set_up();
     let started = admin::Started::now();
     host::raise_descriptor_limit();
     let listen_error = |source| ServeError::Listen { address: config.listen, source };
@@ -246,7 +247,8 @@ async fn watch(
 ) -> Result<(), ServeError> {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut heap = Heap::new(Instant::now());
+    let memory = shared.hub.memory();
+    let mut heap = Heap::new(Instant::now(), memory);
     while threads.iter().any(|thread| !thread.is_finished()) {
         if !shared.drain.is_draining()
             && let Some(index) = threads.iter().position(Thread::is_finished)
@@ -264,10 +266,12 @@ async fn watch(
                 shared.hub.inboxes().iter().for_each(|inbox| inbox.wake());
             }
             now = ticks.tick() => {
+                heap.look_at_resident(memory);
                 shared.hub.sweep(now);
                 let accepted = shared.metrics.iter();
                 let accepted = accepted.map(|one| one.connections_total[Door::Http.index()].get());
                 heap.look(accepted.sum(), now);
+                heap.look_at_shed(memory);
             }
         }
     }

@@ -24,21 +24,21 @@ impl Worker {
         let mut large: Vec<_> = held.filter(|(len, _)| *len >= floor.max(1)).collect();
         large.sort_unstable();
         while self.output.memory.rest() > 0
-            && let Some((_, index)) = large.pop()
+            && let Some((len, index)) = large.pop()
         {
-            self.let_go(index);
+            self.let_go(index, len);
         }
     }
 
-    /// Drops what a connection holds, but for a frame that is begun, and ends its session.
-    fn let_go(&mut self, index: usize) {
+    /// Drops the `len` bytes that a connection holds, but for a frame that is begun, and ends its session.
+    fn let_go(&mut self, index: usize, len: usize) {
         let Self { connections, output, .. } = self;
         let connection = &mut connections[index];
         let reading = std::mem::take(&mut connection.reading);
         output.memory.release(MemoryKind::Reading, reading.held_len());
         let index = u32::try_from(index).expect("indices are u32");
         if output.cut(index, connection, CloseReason::MemoryLimit) {
-            output.memory.count_shed(Shed::Sessions, 1);
+            output.memory.count_shed(Shed::Sessions, 1, len);
         }
     }
 }
