@@ -20,7 +20,7 @@ fn a_large_fan_out_lets_small_topics_pass() {
     let (stop, round_trips) = (Stop::default(), AtomicUsize::new(0));
     let (mut between, mut times) = (0, Vec::new());
     let mut small = thread::scope(|scope| {
-        let _stop = stop.on_drop();
+        let stopping = stop.on_drop();
         let small = scope.spawn(|| {
             let mut times = Vec::new();
             while !stop.is_set() {
@@ -43,7 +43,7 @@ fn a_large_fan_out_lets_small_topics_pass() {
             between += round_trips.load(Ordering::Relaxed) - before;
             times.push(begun.elapsed());
         }
-        drop(_stop);
+        drop(stopping);
         small.join().unwrap()
     });
     for socket in &mut crowd[1..SUBSCRIBERS - 1] {

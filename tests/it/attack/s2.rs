@@ -47,8 +47,8 @@ fn what_fragments_hold_is_bounded_by_what_was_sent() {
 fn an_endless_message_in_large_fragments_is_cut_at_the_limit() {
     let server = Server::start("");
     let mut socket = server.websocket("/topics/a");
-    socket.wire.send(&frame(BINARY, &[1; 60_000]));
-    let fragment = frame(CONTINUATION, &[1; 60_000]);
+    socket.wire.send(&frame(BINARY, &vec![1; 60_000]));
+    let fragment = frame(CONTINUATION, &vec![1; 60_000]);
     // What comes after the fault is read, so that the close frame arrives, and thrown away.
     (0..100).for_each(|_| socket.wire.send(&fragment));
     socket.assert_closed(1009, "message_too_large");

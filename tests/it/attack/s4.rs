@@ -95,5 +95,7 @@ fn an_address_that_uses_up_its_share_leaves_the_others_theirs() {
     });
     let mut good: Vec<_> = (0..5).map(|_| server.websocket("/topics/a")).collect();
     good[0].text("unaffected");
-    good.iter_mut().for_each(|socket| assert_eq!(socket.next_text(), "unaffected"));
+    for socket in &mut good {
+        assert_eq!(socket.next_text(), "unaffected");
+    }
 }
