@@ -3,7 +3,7 @@
 //! The host drives it like a decoder: it gives a frame, performs the actions one by one and tells
 //! what came of them, until there is none left:
 //!
-//! ```ignore
+//! ```text
 //! let mut commands = Commands::new(session.wire().codec(), frame);
 //! while let Some(action) = session.next_action(&mut commands, &mut context) {
 //!     match action {
@@ -236,6 +236,9 @@ impl Session {
         commands: &mut Commands<'_>,
         context: &mut Context<'_>,
     ) -> Option<Action> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
         loop {
             if let Some(action) = self.actions.pop_front() {
                 return Some(action);
