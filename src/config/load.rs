@@ -306,6 +306,12 @@ impl Loader {
             let origins = ["limits.outbox_bytes_max", "limits.message_bytes_max"];
             self.problem(self.last_origin(origins), text);
         }
+        let auth = &self.config.auth;
+        if auth.jwt_public_key_file.is_some() && !auth.jwks_url.is_empty() {
+            let text = "auth.jwks_url and auth.jwt_public_key_file exclude each other: keep one";
+            let origins = ["auth.jwks_url", "auth.jwt_public_key_file"];
+            self.problem(self.last_origin(origins), text.to_owned());
+        }
         let Some(admin) = self.config.admin_listen else { return };
         if !is_loopback(admin) && self.config.admin_password.is_empty() {
             let text = format!(
@@ -325,10 +331,14 @@ impl Loader {
         if auth.anonymous == Anonymous::Loopback
             && !is_loopback(*listen)
             && auth.api_keys.is_empty()
+            && auth.jwt_hmac_secret.is_empty()
+            && auth.jwt_public_key_file.is_none()
+            && auth.jwks_url.is_empty()
         {
             let text = format!(
                 "auth.anonymous = \"loopback\" allows nothing while listening on {listen}, and \
-                 there is no API key: set auth.api_keys, or auth.anonymous to \"subscribe\" or \"all\""
+                 there is no API key and no key for tokens: set auth.api_keys or \
+                 auth.jwt_hmac_secret, or auth.anonymous to \"subscribe\" or \"all\""
             );
             self.warning(self.last_origin(["listen", "auth.anonymous"]), text);
         }
@@ -349,6 +359,9 @@ fn redacted_key(config: &Config) -> Option<&'static str> {
     let is_redacted = |secret: &Secret| secret.expose() == REDACTED;
     if is_redacted(&config.admin_password) {
         return Some("admin_password");
+    }
+    if is_redacted(&config.auth.jwt_hmac_secret) {
+        return Some("auth.jwt_hmac_secret");
     }
     let mut keys = config.auth.api_keys.iter();
     keys.any(is_redacted).then_some("auth.api_keys")

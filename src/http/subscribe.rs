@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::accept::Stream;
 use super::answer;
 use super::body::Content;
-use super::connection::Connection;
+use super::connection::{Connection, Upgrade};
 use super::handshake::Handshake;
 use super::query::{Echo, Format};
 use super::service::{Answer, Checked, Service};
@@ -55,7 +55,9 @@ impl Service {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         self.finish_joined(headers, &joined);
-        *connection.upgrade.borrow_mut() = Some((pending, checked.upgrade));
+        let address = connection.address.take();
+        *connection.upgrade.borrow_mut() =
+            Some(Upgrade { pending, socket: checked.upgrade, address });
         Ok(response)
     }
 
@@ -91,8 +93,8 @@ impl Service {
         checked: &Checked,
         (variant, door): (VariantId, Door),
     ) -> Result<Opening, Refused> {
-        let identity = checked.identified.identity;
-        identity.require(Right::Subscribe, &topic)?;
+        let rights = self.require(Right::Subscribe, &topic, checked)?;
+        let grant = checked.identified.identity.grant().cloned();
         if self.worker.hub().memory().is_exhausted() {
             return Err(Refusal::MemoryLimit.into());
         }
@@ -102,7 +104,7 @@ impl Service {
             Echo::On | Echo::Off => Pick::All,
         };
         let start = checked.query.start(&checked.parts.headers);
-        Ok(Opening { topic, start, variant, pick, identity, door })
+        Ok(Opening { topic, start, variant, pick, rights, grant, door })
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::admin;
 use crate::admission::Admission;
-use crate::auth::Access;
+use crate::auth::{Access, KeySet, Proxies, UrlError};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::http::origin::{OriginError, OriginPolicy};
@@ -32,6 +32,9 @@ use thread::{Thread, WorkerThread};
 
 /// Time between two looks at what only the clock brings about: old history, threads that ended.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time between two looks at which client addresses can be forgotten.
+const ADDRESS_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,9 @@ pub enum ServeError {
     /// `websocket.allowed_origins` has an entry that is none.
     #[error("websocket.allowed_origins is not usable")]
     Origins(#[source] OriginError),
+    /// `auth.jwks_url` is no address of keys.
+    #[error("auth.jwks_url is not usable")]
+    KeysUrl(#[source] UrlError),
     /// The system refused a thread, a poller, a signal handler or standard output.
     #[error("cannot start")]
     Start(#[source] io::Error),
@@ -77,6 +83,9 @@ struct Shared {
     drain: Arc<Drain>,
     admission: Arc<Admission>,
     access: Arc<Access>,
+    /// The key set of `auth.jwks_url`, where there is one.
+    keys: Option<Arc<KeySet>>,
+    proxies: Arc<Proxies>,
     origins: Arc<OriginPolicy>,
     /// The address that clients connect to, with the real port.
     address: SocketAddr,
@@ -105,6 +114,11 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     let shared = Arc::new(shared);
     let threads = start_workers(&shared, polls)?;
     announce(&shared, admin.as_ref()).map_err(ServeError::Start)?;
+    if let Some(keys) = &shared.keys {
+        let keys = Arc::clone(keys);
+        // Ends with the runtime.
+        tokio::spawn(async move { keys.run().await });
+    }
     if let Some(listener) = admin {
         let state = Arc::new(admin_state(&shared, started));
         tokio::spawn(admin::serve(listener, state));
@@ -145,13 +159,19 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
         memory,
     });
     let origins = OriginPolicy::new(config.websocket.allowed_origins.clone());
+    let keys = match config.auth.jwks_url.as_str() {
+        "" => None,
+        url => Some(Arc::new(KeySet::new(url).map_err(ServeError::KeysUrl)?)),
+    };
     let shared = Shared {
         limits: Arc::new(config.limits.clone()),
         hub: Arc::new(hub),
         metrics: (0..count).map(|_| Arc::default()).collect(),
         drain: Arc::default(),
-        admission: Arc::new(Admission::new(count_max, config.limits.connections_per_address_max)),
-        access: Arc::new(Access::new(config.auth.clone(), &[address])),
+        admission: Arc::new(Admission::new(count_max, &config.limits)),
+        access: Arc::new(Access::new(&config.auth, keys.clone(), &[address])),
+        keys,
+        proxies: Arc::new(Proxies::new(config.trusted_proxies.iter().copied())),
         origins: Arc::new(origins.map_err(ServeError::Origins)?),
         address,
         config,
@@ -242,6 +262,7 @@ async fn watch(
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heap = Heap::new(Instant::now());
+    let mut addresses_swept = Instant::now();
     while threads.iter().any(|thread| !thread.is_finished()) {
         if !shared.drain.is_draining()
             && let Some(index) = threads.iter().position(Thread::is_finished)
@@ -260,6 +281,10 @@ async fn watch(
             }
             now = ticks.tick() => {
                 shared.hub.sweep(now);
+                if now.saturating_duration_since(addresses_swept) >= ADDRESS_SWEEP_INTERVAL {
+                    addresses_swept = now;
+                    shared.admission.sweep(now);
+                }
                 let accepted = shared.metrics.iter();
                 let accepted = accepted.map(|one| one.connections_total[Door::Http.index()].get());
                 heap.look(accepted.sum(), now);

@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -9,6 +10,7 @@ use super::handle::Carrier;
 use super::unacknowledged::unacknowledged_len;
 use super::wheel::Tick;
 use crate::admission::Permit;
+use crate::auth::{Expiry, Grant};
 use crate::hub::VariantId;
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
@@ -162,6 +164,8 @@ pub(super) struct Connection {
     pub(super) member: Member,
     pub(super) transport: Transport,
     pub(super) session: Session,
+    /// What the client's token gave it, where it has one.
+    pub(super) grant: Option<Arc<Grant>>,
     pub(super) reading: Reading,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) extra: Option<Box<Extra>>,
@@ -198,6 +202,16 @@ impl Connection {
         if has_taken {
             self.progress = now;
         }
+    }
+
+    /// Bytes of the slot, and of what the client's token gave it.
+    pub(super) fn held_len(&self) -> usize {
+        size_of::<Self>() + self.grant.as_ref().map_or(0, |grant| grant.held_len())
+    }
+
+    /// When its token's end ends it.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        self.grant.as_ref()?.expiry
     }
 
     /// Whether it stands in its local topic.

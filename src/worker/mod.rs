@@ -41,7 +41,7 @@ pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, Work
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
-use crate::auth::Identity;
+use crate::auth::{Grant, Rights};
 use crate::drain::Drain;
 use crate::hub::{Hub, Inbox, Joined, Start, TopicName, VariantId, Variants};
 use crate::id::{Door, WorkerId};
@@ -80,8 +80,10 @@ pub struct Opening {
     pub variant: VariantId,
     /// Which publications it gets.
     pub pick: Pick,
-    /// Its rights.
-    pub identity: Identity,
+    /// What the client may do on it.
+    pub rights: Rights,
+    /// What its token gave it, where it has one.
+    pub grant: Option<Arc<Grant>>,
     /// The front door, for the metrics.
     pub door: Door,
 }
@@ -179,7 +181,7 @@ impl Worker {
 
     /// Subscribes a connection that is not there yet: until it is, everything waits for it.
     fn open(&mut self, opening: Opening) -> (ConnectionKey, Joined) {
-        let Opening { topic, start, variant, pick, identity, door } = opening;
+        let Opening { topic, start, variant, pick, rights, grant, door } = opening;
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
         let topics = &mut self.topics;
@@ -209,7 +211,8 @@ impl Worker {
             deadline: Tick::NEVER,
             member,
             transport: Transport::Pending,
-            session: Session::new(identity),
+            session: Session::new(rights),
+            grant,
             reading: Reading::default(),
             outbox: None,
             extra,
@@ -221,17 +224,20 @@ impl Worker {
         });
         let Self { connections, output, .. } = self;
         let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
-        output.expect_by(index, &mut connections[index as usize], first_look);
-        self.count_opened(door);
+        let connection = &mut connections[index as usize];
+        let first_look = first_look.min(output.expiry_tick(connection, self.clock));
+        output.expect_by(index, connection, first_look);
+        let held_len = connection.held_len();
+        self.count_opened(door, held_len);
         (ConnectionKey::new(index, self.generation), joined)
     }
 
-    fn count_opened(&mut self, door: Door) {
+    fn count_opened(&mut self, door: Door, held_len: usize) {
         self.subscribed += 1;
         self.metrics.subscriptions.add(1);
         self.metrics.connections[door.index()].add(1);
         self.metrics.connections_total[door.index()].add(1);
-        self.output.memory.charge(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.charge(MemoryKind::Connections, held_len);
     }
 
     /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
@@ -333,7 +339,7 @@ impl Worker {
         self.metrics.connections[connection.door.index()].sub(1);
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.metrics.outbox_bytes.sub(waiting as u64);
-        self.output.memory.release(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.release(MemoryKind::Connections, connection.held_len());
         self.output.memory.release(MemoryKind::Reading, connection.reading.held_len());
         match &connection.transport {
             Transport::Pending => {}

@@ -14,7 +14,7 @@ use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
 use super::{Opening, Pending, WorkerHandle, WorkerParts};
-use crate::auth::Identity;
+use crate::auth::Rights;
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
     Start, TopicName, VariantId, Variants,
@@ -77,7 +77,8 @@ fn connection(member: Member) -> Connection {
         deadline: Tick::default(),
         member,
         transport: Transport::Pending,
-        session: Session::new(Identity::with(&[])),
+        session: Session::new(Rights::NONE),
+        grant: None,
         reading: Reading::default(),
         outbox: None,
         extra: None,
@@ -279,7 +280,8 @@ fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
         start: Start::Live,
         variant: VariantId::NATIVE,
         pick: Pick::All,
-        identity: Identity::ALL,
+        rights: Rights::ALL,
+        grant: None,
         door: Door::Plain,
     };
     handle.open(opening, |_| None)
@@ -334,9 +336,9 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();
     socket.set_nonblocking(true).expect("a socket");
-    let admission = Arc::new(crate::admission::Admission::new(9, 0));
-    let here = std::net::Ipv4Addr::LOCALHOST.into();
-    let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
+    let limits = crate::limits::Limits::default();
+    let admission = Arc::new(crate::admission::Admission::new(9, &limits));
+    let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
         panic!("there is room");
     };
     pending.activate(socket, Vec::new(), permit);
