@@ -162,9 +162,17 @@ impl Identity {
     /// The holder of an API key: may do everything, whatever the topics' rules say.
     pub const SERVER: Self = Self(Kind::Server);
 
+    /// Nobody in particular, with every right.
+    pub const ALL: Self = Self(Kind::Anonymous(Rights::ALL));
+
     /// Nobody in particular, with these rights.
     pub fn anonymous(rights: Rights) -> Self {
         Self(Kind::Anonymous(rights))
+    }
+
+    /// As [`Identity::anonymous`].
+    pub fn with(rights: &[Right]) -> Self {
+        Self::anonymous(rights.iter().copied().collect())
     }
 
     /// The holder of a token.
@@ -191,7 +199,7 @@ impl Identity {
     }
 
     /// Its own rights on the topic called `name`, before the topic's rule is asked.
-    pub(super) fn own_rights(&self, name: &str) -> Rights {
+    pub(crate) fn own_rights(&self, name: &str) -> Rights {
         match &self.0 {
             Kind::Anonymous(rights) => *rights,
             Kind::Server => Rights::ALL,

@@ -7,8 +7,8 @@ use toml::de::DeValue;
 use super::Config;
 use super::value::{
     ANONYMOUS, AUDIENCE, DELIVERY, LOG_FORMAT, LOG_LEVEL, Refused, Show as _, address,
-    address_or_off, boolean, duration, integer, key_file, keys_url, networks, origins, pattern,
-    secret, secrets, string, word,
+    address_or_off, boolean, duration, integer, key_file, keys_url, networks, origins, path,
+    pattern, secret, secrets, string, word,
 };
 use crate::limits::TopicRule;
 
@@ -292,8 +292,13 @@ pub(super) const KEYS: &[Key<Config>] = &[
         duration(YEAR),
         "A forgotten topic keeps its position this long, 1,000,000 topics at most."
     ),
-    lacking!("tls.cert_file", lacks("TLS"), None, ""),
-    lacking!("tls.key_file", lacks("TLS"), None, ""),
+    key!(
+        "tls.cert_file",
+        tls.cert_file,
+        path(),
+        "Certificate chain in PEM: with it and its key, `listen` speaks https and wss."
+    ),
+    key!("tls.key_file", tls.key_file, path(), "Private key in PEM."),
     lacking!(
         "engine.kind",
         lacks_unless_memory("an engine other than \"memory\""),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -168,6 +169,11 @@ pub(super) fn origins(value: &DeValue<'_>) -> Result<Vec<String>, Refused> {
     list(value, origin)
 }
 
+/// A path, relative to where the server is started; empty = none.
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Refused> {
+    text(value).map(PathBuf::from)
+}
+
 /// A pattern over topic names.
 pub(super) fn pattern(value: &DeValue<'_>) -> Result<String, Refused> {
     match text(value)? {
@@ -281,6 +287,12 @@ show_word!(
 impl Show for String {
     fn show(&self) -> String {
         quote(self)
+    }
+}
+
+impl Show for PathBuf {
+    fn show(&self) -> String {
+        quote(&self.to_string_lossy())
     }
 }
 

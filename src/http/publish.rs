@@ -157,6 +157,7 @@ mod tests {
             admission: Arc::new(Admission::new(9, &Limits::default())),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
             drain: Arc::default(),
+            tls: None,
         }
     }
 

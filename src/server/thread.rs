@@ -70,6 +70,7 @@ impl WorkerThread {
                 admission: Arc::clone(&shared.admission),
                 origins: Arc::clone(&shared.origins),
                 drain: Arc::clone(&shared.drain),
+                tls: shared.tls.clone(),
             });
             let listener = TcpListener::from_std(listener)?;
             let accept = listen::accept(service, listener);

@@ -1,7 +1,6 @@
 //! One GET of a key set, over http or https, bounded in time and length.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,16 +10,15 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::FetchResult;
 use crate::auth::header;
+use crate::tls;
 
 /// From the look-up of the name to the last byte.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,14 +46,9 @@ pub enum FetchError {
     /// No connection.
     #[error("cannot connect")]
     Connect(#[source] io::Error),
-    /// No certificate to trust, or none that is trusted.
+    /// No certificate to trust, or one that is not trusted.
     #[error("cannot agree on TLS")]
     Tls(#[source] io::Error),
-    /// The host trusts nobody.
-    #[error(
-        "this host has no certificates to trust: install ca-certificates, or set SSL_CERT_FILE"
-    )]
-    NoCertificates,
     /// The connection broke.
     #[error("the connection broke")]
     Broken(#[source] hyper::Error),
@@ -80,11 +73,9 @@ impl FetchError {
     /// How it is counted.
     pub(super) fn result(&self) -> FetchResult {
         match self {
-            Self::Connect(_)
-            | Self::Tls(_)
-            | Self::NoCertificates
-            | Self::Broken(_)
-            | Self::Silent => FetchResult::Unreachable,
+            Self::Connect(_) | Self::Tls(_) | Self::Broken(_) | Self::Silent => {
+                FetchResult::Unreachable
+            }
             Self::Status(_) => FetchResult::Status,
             Self::TooLong | Self::NotAKeySet | Self::NoKey => FetchResult::Invalid,
         }
@@ -146,8 +137,9 @@ impl Source {
         }
         let name = ServerName::try_from(self.address().to_owned());
         let name = name.map_err(|error| FetchError::Tls(io::Error::other(error)))?;
-        let stream = connector()?.connect(name, socket).await.map_err(FetchError::Tls)?;
-        self.ask(stream).await
+        let config = tls::client_config().map_err(FetchError::Tls)?;
+        let stream = TlsConnector::from(config).connect(name, socket).await;
+        self.ask(stream.map_err(FetchError::Tls)?).await
     }
 
     async fn ask(
@@ -189,19 +181,4 @@ impl Source {
             },
         }
     }
-}
-
-/// A TLS client that trusts whom the host trusts.
-fn connector() -> Result<TlsConnector, FetchError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(FetchError::NoCertificates);
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| FetchError::Tls(io::Error::other(error)))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }

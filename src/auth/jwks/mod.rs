@@ -210,9 +210,9 @@ impl KeySet {
         self.set.lock().as_ref().map_or(0, |set| set.count())
     }
 
-    /// Fetches by what they came to.
-    pub fn results(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.results.iter().map(|count| count.load(Ordering::Relaxed));
-        FetchResult::ALL.map(FetchResult::word).into_iter().zip(counts)
+    /// How many fetches came to that.
+    pub fn result_count(&self, result: FetchResult) -> u64 {
+        let count = self.results.get(result as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }

@@ -41,12 +41,12 @@ pub enum SignError {
     )]
     NoKey,
     /// The key file cannot be used.
-    #[error("auth.jwt_private_key_file ({path}) {source}")]
+    #[error("auth.jwt_private_key_file ({path}) {error}")]
     File {
         /// Its path.
         path: String,
         /// What is wrong with it.
-        source: KeyError,
+        error: KeyError,
     },
     /// The key file has no key that we can sign with.
     #[error(
@@ -114,7 +114,7 @@ impl Signer {
 }
 
 fn read(path: &str) -> Result<(EncodingKey, Algorithm), SignError> {
-    let file = |source| SignError::File { path: path.to_owned(), source };
+    let file = |error| SignError::File { path: path.to_owned(), error };
     let pem = key::read(path.as_ref()).map_err(file)?;
     let pem = pem.as_bytes();
     let ec = |algorithm| {
