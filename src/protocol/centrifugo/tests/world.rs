@@ -280,7 +280,8 @@ impl World {
             Action::Unsubscribe(topic) => self.leave(client, &topic),
             Action::Publish(publish) => {
                 let user = self.clients[client].session.user().into();
-                let draft = Draft { payload: publish.payload, session: None, user: Some(user) };
+                let publisher = Some(Publisher::user(user));
+                let draft = Draft { payload: publish.payload, session: None, publisher };
                 self.publish_draft(publish.topic.as_str(), &draft);
                 self.clients[client].session.on_published(publish.command, Ok(()));
             }
@@ -379,7 +380,7 @@ impl World {
     /// Publishes as a plain client does.
     pub(super) fn publish(&mut self, topic: &str, data: &str) {
         let payload = plain::payload(PayloadKind::Text, data.as_bytes());
-        self.publish_draft(topic, &Draft { payload, session: None, user: None });
+        self.publish_draft(topic, &Draft { payload, session: None, publisher: None });
         self.deliver();
     }
 
