@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::accept::Stream;
 use super::answer;
 use super::body::Content;
-use super::connection::Connection;
+use super::connection::{Connection, Upgrade};
 use super::handshake::Handshake;
 use super::query::{Echo, Format};
 use super::service::{Answer, Checked, Service};
@@ -55,7 +55,9 @@ impl Service {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         self.finish_joined(headers, &joined);
-        *connection.upgrade.borrow_mut() = Some((pending, checked.upgrade));
+        let address = connection.address.take();
+        *connection.upgrade.borrow_mut() =
+            Some(Upgrade { pending, socket: checked.upgrade, address });
         Ok(response)
     }
 
@@ -91,8 +93,8 @@ impl Service {
         checked: &Checked,
         (variant, door): (VariantId, Door),
     ) -> Result<(Opening, Subscription), Refused> {
-        let identity = checked.identified.identity;
-        identity.require(Right::Subscribe, topic)?;
+        let rights = self.require(Right::Subscribe, topic, checked)?;
+        let grant = checked.identified.identity.grant().cloned();
         if self.worker.hub().memory().is_exhausted() {
             return Err(Refusal::MemoryLimit.into());
         }
@@ -103,7 +105,7 @@ impl Service {
         };
         let start = checked.query.start(&checked.parts.headers);
         let topic = topic.clone();
-        Ok((Opening { identity, door }, Subscription { topic, start, variant, pick }))
+        Ok((Opening { rights, grant, door }, Subscription { topic, start, variant, pick }))
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {

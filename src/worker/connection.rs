@@ -1,6 +1,7 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -9,6 +10,7 @@ use super::member::{Members, Replay};
 use super::unacknowledged::unacknowledged_len;
 use super::wheel::Tick;
 use crate::admission::Permit;
+use crate::auth::{Expiry, Grant};
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
 use crate::rate::Bucket;
@@ -132,6 +134,8 @@ pub(super) struct Connection {
     pub(super) members: Members,
     pub(super) transport: Transport,
     pub(super) session: Session,
+    /// What the client's token gave it, where it has one.
+    pub(super) grant: Option<Arc<Grant>>,
     pub(super) reading: Reading,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) extra: Option<Box<Extra>>,
@@ -163,6 +167,16 @@ impl Connection {
         if has_taken {
             self.progress = now;
         }
+    }
+
+    /// Bytes of the slot, and of what the client's token gave it.
+    pub(super) fn held_len(&self) -> usize {
+        size_of::<Self>() + self.grant.as_ref().map_or(0, |grant| grant.held_len())
+    }
+
+    /// When its token's end ends it.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        self.grant.as_ref()?.expiry
     }
 
     /// Whether its session goes on, with the subscriptions that it has.

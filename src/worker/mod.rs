@@ -43,7 +43,7 @@ pub use member::Pick;
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
-use crate::auth::Identity;
+use crate::auth::{Grant, Rights};
 use crate::drain::Drain;
 use crate::hub::{Hub, Inbox, Joined, Start, TopicName, VariantId, Variants};
 use crate::id::{Door, WorkerId};
@@ -75,8 +75,10 @@ pub struct WorkerParts {
 /// A session that a client asks for.
 #[derive(Debug)]
 pub struct Opening {
-    /// Its rights.
-    pub identity: Identity,
+    /// What the client may do on its topic.
+    pub rights: Rights,
+    /// What its token gave it, where it has one.
+    pub grant: Option<Arc<Grant>>,
     /// The front door, for the metrics.
     pub door: Door,
 }
@@ -187,7 +189,7 @@ impl Worker {
 
     /// Begins the session of a connection that is not there yet: until it is, everything waits for
     /// it.
-    fn open(&mut self, Opening { identity, door }: Opening) -> ConnectionKey {
+    fn open(&mut self, Opening { rights, grant, door }: Opening) -> ConnectionKey {
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
         let now = self.output.now;
@@ -200,7 +202,8 @@ impl Worker {
             deadline: Tick::NEVER,
             members: Members::default(),
             transport: Transport::Pending,
-            session: Session::new(identity),
+            session: Session::new(rights),
+            grant,
             reading: Reading::default(),
             outbox: None,
             extra: None,
@@ -212,8 +215,11 @@ impl Worker {
         });
         let Self { connections, output, .. } = self;
         let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
-        output.expect_by(index, &mut connections[index as usize], first_look);
-        self.count_opened(door);
+        let connection = &mut connections[index as usize];
+        let first_look = first_look.min(output.expiry_tick(connection, self.clock));
+        output.expect_by(index, connection, first_look);
+        let held_len = connection.held_len();
+        self.count_opened(door, held_len);
         ConnectionKey::new(index, self.generation)
     }
 
@@ -244,11 +250,11 @@ impl Worker {
         joined
     }
 
-    fn count_opened(&mut self, door: Door) {
+    fn count_opened(&mut self, door: Door, held_len: usize) {
         self.present += 1;
         self.metrics.connections[door.index()].add(1);
         self.metrics.connections_total[door.index()].add(1);
-        self.output.memory.charge(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.charge(MemoryKind::Connections, held_len);
     }
 
     /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
@@ -364,7 +370,7 @@ impl Worker {
         self.metrics.connections[connection.door.index()].sub(1);
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.metrics.outbox_bytes.sub(waiting as u64);
-        self.output.memory.release(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.release(MemoryKind::Connections, connection.held_len());
         self.output.memory.release(MemoryKind::Reading, connection.reading.held_len());
         match &connection.transport {
             Transport::Pending => {}

@@ -82,9 +82,10 @@ impl Output {
     pub(super) fn encoding<'a>(
         &'a mut self,
         topic: &'a Topic,
+        local: u32,
         variants: &'a Variants,
     ) -> Encoding<'a> {
-        Encoding { topic: topic.name(), variants, spare: &mut self.spare }
+        Encoding { topic: topic.name(), local, variants, spare: &mut self.spare }
     }
 
     /// Hands live publications to a connection.

@@ -191,7 +191,7 @@ impl Worker {
         let connection = &self.connections[key.index as usize];
         let Some((_, member)) = connection.members.iter().next() else { return };
         let topic = &self.topics[member.topic as usize].topic;
-        if let Action::Close(reason) = connection.session.on_message(topic.name()) {
+        if let Action::Close(reason) = connection.session.on_message() {
             return self.end(key, reason);
         }
         let kind = match kind {
@@ -201,7 +201,7 @@ impl Worker {
         let draft = Draft {
             payload: protocol::plain::payload(kind, data),
             session: Some(key.session(self.output.worker)),
-            user: connection.session.identity().user(),
+            user: connection.grant.as_ref().and_then(|grant| grant.user.clone()),
         };
         let options =
             Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };

@@ -15,7 +15,7 @@ use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
 use super::{Opening, Pending, Subscription, WorkerHandle, WorkerParts};
-use crate::auth::Identity;
+use crate::auth::Rights;
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
     Start, TopicName, VariantId, Variants,
@@ -79,7 +79,8 @@ fn connection() -> Connection {
         deadline: Tick::default(),
         members: Members::default(),
         transport: Transport::Pending,
-        session: Session::new(Identity::with(&[])),
+        session: Session::new(Rights::NONE),
+        grant: None,
         reading: Reading::default(),
         outbox: None,
         extra: None,
@@ -291,7 +292,7 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
 }
 
 fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
-    let opening = Opening { identity: Identity::ALL, door: Door::Plain };
+    let opening = Opening { rights: Rights::ALL, grant: None, door: Door::Plain };
     let (topic, start) = (name.clone(), Start::Live);
     let subscription = Subscription { topic, start, variant: VariantId::NATIVE, pick: Pick::All };
     handle.open(opening, subscription, |_| None)
@@ -346,9 +347,9 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();
     socket.set_nonblocking(true).expect("a socket");
-    let admission = Arc::new(crate::admission::Admission::new(9, 0));
-    let here = std::net::Ipv4Addr::LOCALHOST.into();
-    let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
+    let limits = crate::limits::Limits::default();
+    let admission = Arc::new(crate::admission::Admission::new(9, &limits));
+    let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
         panic!("there is room");
     };
     pending.activate(Socket::Plain(socket), Vec::new(), permit);
