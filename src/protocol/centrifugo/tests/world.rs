@@ -288,7 +288,8 @@ impl World {
             Action::History(history) => {
                 let page = self.page(&history);
                 let session = &mut self.clients[client].session;
-                session.on_history(&history, Ok(page), context!(self));
+                let context = context!(self);
+                session.on_history(&history, Ok(page), context);
             }
             Action::Presence(command, topic) => {
                 let members = self.members(&topic);
@@ -302,7 +303,9 @@ impl World {
             Action::Close(disconnect) => {
                 self.clients[client].closed = Some(disconnect);
                 let members = std::mem::take(&mut self.clients[client].members);
-                members.iter().for_each(|member| self.unsubscribe(&member.topic));
+                for member in &members {
+                    self.unsubscribe(&member.topic);
+                }
             }
         }
     }
