@@ -73,8 +73,8 @@ pub(crate) struct Server {
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<String>,
     /// Fail unless these bounds hold, such as `p99=50ms,lost=0,rate=1000`: p50, p90, p99, p999, max
-    /// (durations), lost, duplicated, reordered, corrupted, misrouted, closed (counts), rate (least
-    /// deliveries per second)
+    /// (durations), lost, duplicated, reordered, corrupted, misrouted, closed, unacknowledged
+    /// (counts), rate (least deliveries per second)
     #[arg(long, value_name = "BOUNDS")]
     pub(crate) slo: Option<Slo>,
 }

@@ -22,11 +22,14 @@ pub(crate) struct Faults {
     pub(crate) corrupted: u64,
     /// Connections that the server ended, or had to lose for breaking the protocol.
     pub(crate) closed: u64,
+    /// Published without an answer, at a door that answers each publication.
+    #[serde(default)]
+    pub(crate) unacknowledged: u64,
 }
 
 impl Faults {
     /// Name and count of each kind.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("lost", self.lost),
             ("duplicated", self.duplicated),
@@ -34,6 +37,7 @@ impl Faults {
             ("misrouted", self.misrouted),
             ("corrupted", self.corrupted),
             ("closed", self.closed),
+            ("unacknowledged", self.unacknowledged),
         ]
     }
 

@@ -51,11 +51,15 @@ pub(crate) enum Answer {
     Refused(String),
 }
 
-/// A client's request for a WebSocket.
-pub(crate) fn handshake(authority: &str, path: &str) -> Vec<u8> {
+/// A client's request for a WebSocket that speaks `protocol`.
+pub(crate) fn handshake(authority: &str, path: &str, protocol: Option<&str>) -> Vec<u8> {
+    let protocol = match protocol {
+        Some(name) => format!("Sec-WebSocket-Protocol: {name}\r\n"),
+        None => String::new(),
+    };
     format!(
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{protocol}\r\n"
     )
     .into_bytes()
 }
@@ -175,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_two_sides_understand_each_other() {
-        let sent = handshake("127.0.0.1:8080", "/topics/bench-7?echo=false");
+        let sent = handshake("127.0.0.1:8080", "/topics/bench-7?echo=false", None);
         let expected = Request::Handshake("/topics/bench-7?echo=false", sent.len());
         assert_eq!(request(&sent), expected);
         for cut in 0..sent.len() {

@@ -1,6 +1,6 @@
 //! The plain door: a WebSocket on `/topics/{topic}`, one frame per publication.
 
-use super::{Door, Next, Role};
+use super::{Door, Found, Next, Opening, Role, Topic};
 use crate::{
     frame::{self, BINARY, CLOSE, PING, PONG, Scan, Sender, TEXT, push_head, scan},
     http::{self, Answer},
@@ -11,26 +11,32 @@ use crate::{
 pub(crate) struct Plain;
 
 impl Door for Plain {
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Vec<u8> {
+    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
         let query = match role {
             Role::Publisher => "?echo=false",
             Role::Subscriber => "",
         };
-        http::handshake(authority, &format!("/topics/{topic}{query}"))
+        Opening::single(http::handshake(authority, &format!("/topics/{topic}{query}"), None))
     }
 
     fn answer(&self, received: &[u8]) -> Answer {
         http::answer(received)
     }
 
-    fn encode(&self, out: &mut Vec<u8>, payload_len: usize, push: impl FnOnce(&mut Vec<u8>)) {
+    fn encode(
+        &self,
+        out: &mut Vec<u8>,
+        _topic: Topic,
+        payload_len: usize,
+        push: impl FnOnce(&mut Vec<u8>),
+    ) {
         push_head(out, TEXT, payload_len, Sender::Client);
         // The mask key is zero: the payload goes out as it is.
         push(out);
     }
 
     #[inline]
-    fn next<'a>(&self, received: &'a [u8]) -> Next<'a> {
+    fn next(&self, received: &[u8], on: &mut impl FnMut(Found<'_>)) -> Next {
         let head = match scan(received, Sender::Server) {
             Scan::Head(head) => head,
             Scan::Short(needed) => return Next::Short(needed),
@@ -41,29 +47,38 @@ impl Door for Plain {
             return Next::Short(len);
         };
         match head.opcode {
-            TEXT | BINARY => Next::Publication { payload, len },
-            opcode => control(opcode, payload, len),
+            TEXT | BINARY => on(Found::Publication(payload)),
+            opcode => match control(opcode, payload) {
+                Ok(Some(reply)) => on(Found::Reply(reply)),
+                Ok(None) => {}
+                Err(reason) => return Next::End(reason),
+            },
         }
+        Next::Taken(len)
     }
 }
 
+/// What a control frame asks to be sent back.
+///
+/// # Errors
+/// Tells why when it ends the connection.
 #[cold]
-fn control<'a>(opcode: u8, payload: &[u8], len: usize) -> Next<'a> {
+pub(super) fn control(opcode: u8, payload: &[u8]) -> Result<Option<Vec<u8>>, String> {
     match opcode {
         PING => {
             let mut reply = Vec::with_capacity(frame::CONTROL_LEN_MAX);
             push_head(&mut reply, PONG, payload.len(), Sender::Client);
             reply.extend_from_slice(payload);
-            Next::Control { reply: Some(reply), len }
+            Ok(Some(reply))
         }
-        PONG => Next::Control { reply: None, len },
-        CLOSE => Next::End(match payload {
+        PONG => Ok(None),
+        CLOSE => Err(match payload {
             [a, b, reason @ ..] => {
                 let code = u16::from_be_bytes([*a, *b]);
                 format!("closed with {code} {}", String::from_utf8_lossy(reason))
             }
             _ => "closed without a code".to_owned(),
         }),
-        _ => Next::End(format!("reserved opcode {opcode}")),
+        _ => Err(format!("reserved opcode {opcode}")),
     }
 }

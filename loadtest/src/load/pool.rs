@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read as _},
+    mem,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     time::{Duration, Instant},
 };
@@ -46,10 +47,21 @@ pub(crate) enum Wait {
     Sleep(Duration),
 }
 
+/// An opening's commands that are still to be sent.
+type Commands = std::vec::IntoIter<Vec<u8>>;
+
 #[derive(Debug)]
 enum Stage {
-    /// The answer as far as it has come.
-    Opening(Vec<u8>),
+    /// The answer as far as it has come, and what to send after it.
+    Opening {
+        answer: Vec<u8>,
+        commands: Commands,
+    },
+    /// Behind the whole answer: one command waits to be accepted, these come after it.
+    Entering {
+        answer: Vec<u8>,
+        commands: Commands,
+    },
     Open,
     Ended,
 }
@@ -72,6 +84,8 @@ pub(crate) struct Pool<D> {
     events: Events,
     connections: Vec<Connection>,
     buf: Box<[u8]>,
+    /// Answers to publications.
+    acknowledged: u64,
 }
 
 impl<D: Door> Pool<D> {
@@ -89,6 +103,7 @@ impl<D: Door> Pool<D> {
             events: Events::with_capacity(EVENTS_MAX),
             connections: Vec::with_capacity(count),
             buf: vec![0; READ_LEN].into_boxed_slice(),
+            acknowledged: 0,
         })
     }
 
@@ -184,8 +199,10 @@ impl<D: Door> Pool<D> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
         let mut unsent = Unsent::default();
-        unsent.push(&self.door.open(&self.target.authority, topic, role));
-        let stage = Stage::Opening(Vec::new());
+        let opening = self.door.open(&self.target.authority, topic, role);
+        unsent.push(&opening.request);
+        let commands = opening.commands.into_iter();
+        let stage = Stage::Opening { answer: Vec::new(), commands };
         let connection = Connection { stream, stage, cutter: Cutter::default(), unsent };
         match self.connections.get_mut(index) {
             Some(ended) => *ended = connection,
@@ -216,7 +233,12 @@ impl<D: Door> Pool<D> {
             let index = event.token().0;
             let connection = &mut self.connections[index];
             let mut seen = |now, seen: Seen<'_>| on(index, now, seen);
-            let with = With { door: &self.door, clock: self.clock, buf: &mut self.buf };
+            let with = With {
+                door: &self.door,
+                clock: self.clock,
+                buf: &mut self.buf,
+                acknowledged: &mut self.acknowledged,
+            };
             if let Err(reason) = connection.ready(event, with, &mut seen) {
                 connection.stage = Stage::Ended;
                 seen(self.clock.now(), Seen::Ended(reason));
@@ -240,6 +262,11 @@ impl<D: Door> Pool<D> {
         self.connections[index].unsent.len()
     }
 
+    /// Publications that the server said yes to.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
     pub(crate) fn door(&self) -> &D {
         &self.door
     }
@@ -259,6 +286,7 @@ struct With<'a, D> {
     door: &'a D,
     clock: Clock,
     buf: &'a mut [u8],
+    acknowledged: &'a mut u64,
 }
 
 impl Connection {
@@ -278,7 +306,7 @@ impl Connection {
         if !event.is_readable() && !event.is_read_closed() {
             return Ok(());
         }
-        let With { door, clock, buf } = with;
+        let With { door, clock, buf, acknowledged } = with;
         loop {
             let len = match self.stream.read(buf) {
                 Ok(0) => return Err("ended by the server without a close frame".to_owned()),
@@ -287,7 +315,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.to_string()),
             };
-            self.received(door, &buf[..len], clock.now(), on)?;
+            *acknowledged += self.received(door, &buf[..len], clock.now(), on)?;
             // A short read has emptied the socket; only an end that came with it would be missed.
             if len < buf.len() && !event.is_read_closed() {
                 return Ok(());
@@ -295,6 +323,7 @@ impl Connection {
         }
     }
 
+    /// Returns how many publications the server acknowledged in `bytes`.
     #[inline]
     fn received<D: Door>(
         &mut self,
@@ -302,20 +331,36 @@ impl Connection {
         bytes: &[u8],
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
-    ) -> Result<(), String> {
-        if let Stage::Opening(answer) = &mut self.stage {
-            answer.extend_from_slice(bytes);
-            let rest = match door.answer(answer) {
-                Answer::Partial => return Ok(()),
-                Answer::Refused(reason) => return Err(reason),
-                Answer::Open(len) => answer.split_off(len),
-            };
-            self.cutter = Cutter::new(door.coding(answer));
-            on(now, Seen::Opened(answer));
-            self.stage = Stage::Open;
-            return self.cut(door, &rest, now, on);
+    ) -> Result<u64, String> {
+        if matches!(self.stage, Stage::Opening { .. }) {
+            return self.answered(door, bytes, now, on);
         }
         self.cut(door, bytes, now, on)
+    }
+
+    /// Reads more of the answer to the opening's request.
+    #[cold]
+    fn answered<D: Door>(
+        &mut self,
+        door: &D,
+        bytes: &[u8],
+        now: u64,
+        on: &mut impl FnMut(u64, Seen<'_>),
+    ) -> Result<u64, String> {
+        let Stage::Opening { answer, commands } = &mut self.stage else {
+            return Ok(0);
+        };
+        answer.extend_from_slice(bytes);
+        let rest = match door.answer(answer) {
+            Answer::Partial => return Ok(0),
+            Answer::Refused(reason) => return Err(reason),
+            Answer::Open(len) => answer.split_off(len),
+        };
+        self.cutter = Cutter::new(door.coding(answer));
+        let (answer, commands) = (mem::take(answer), mem::take(commands));
+        self.stage = Stage::Entering { answer, commands };
+        self.stage.enter(&mut self.unsent, &mut self.stream, |seen| on(now, seen));
+        self.cut(door, &rest, now, on)
     }
 
     #[inline]
@@ -325,13 +370,34 @@ impl Connection {
         bytes: &[u8],
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
-    ) -> Result<(), String> {
-        let Self { stream, cutter, unsent, .. } = self;
+    ) -> Result<u64, String> {
+        let Self { stream, stage, cutter, unsent } = self;
+        let mut acknowledged = 0;
         cutter.feed(door, bytes, |found| match found {
             Found::Publication(payload) => on(now, Seen::Publication(payload)),
+            Found::Accepted if matches!(stage, Stage::Open) => acknowledged += 1,
+            Found::Accepted => stage.enter(unsent, stream, |seen| on(now, seen)),
             // A failed reply shows again when the socket is read.
             Found::Reply(reply) => unsent.write(stream, &reply).unwrap_or_default(),
-        })
+        })?;
+        Ok(acknowledged)
+    }
+}
+
+impl Stage {
+    /// Sends the next command of one that is entering; behind the last one it is open.
+    #[cold]
+    fn enter(&mut self, unsent: &mut Unsent, stream: &mut TcpStream, on: impl FnOnce(Seen<'_>)) {
+        let Self::Entering { answer, commands } = self else {
+            return;
+        };
+        if let Some(command) = commands.next() {
+            // A failed write shows again when the socket is read.
+            unsent.write(stream, &command).unwrap_or_default();
+        } else {
+            on(Seen::Opened(answer));
+            *self = Self::Open;
+        }
     }
 }
 

@@ -52,7 +52,7 @@ impl Named {
 type Show = fn(f64) -> String;
 
 /// Where a record may have a figure, what people call it, how it is written.
-const FIGURES: [(&str, &str, Show); 33] = [
+const FIGURES: [(&str, &str, Show); 34] = [
     ("/publications", "publications", rounded),
     ("/deliveries", "deliveries", rounded),
     ("/deliveries_per_second", "deliveries/s, wall", rounded),
@@ -83,6 +83,7 @@ const FIGURES: [(&str, &str, Show); 33] = [
     ("/faults/misrouted", "misrouted", rounded),
     ("/faults/corrupted", "corrupted", rounded),
     ("/faults/closed", "closed", rounded),
+    ("/faults/unacknowledged", "unacknowledged", rounded),
     ("/tester/idle", "tester idle, %", percent),
     ("/tester/cpu", "tester on its core, %", percent),
     ("/seconds", "measured, s", hundredths),

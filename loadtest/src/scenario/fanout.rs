@@ -8,7 +8,7 @@ use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli,
     clock::{Clock, nanos},
-    door::{self, Door, Plain, Role, Sse},
+    door::{Door, Role, through},
     fault::Faults,
     figure::{float, grouped, per},
     load::{
@@ -49,10 +49,7 @@ pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
 /// # Errors
 /// It could not be run at all.
 pub(super) fn measured(options: &cli::Fanout) -> anyhow::Result<report::Fanout> {
-    match options.server.door {
-        door::Name::Plain => measured_through(Plain, options),
-        door::Name::Sse => measured_through(Sse, options),
-    }
+    through!(options.server.door, door => measured_through(door, options))
 }
 
 fn measured_through<D: Door>(door: D, options: &cli::Fanout) -> anyhow::Result<report::Fanout> {
@@ -312,6 +309,10 @@ impl<D: Door> Run<D> {
     /// Closes the books: what has not come is lost, unless it was only cut off.
     fn finish(&mut self) {
         if !self.flowing {
+            if D::ACKNOWLEDGES {
+                let unanswered = self.ledger.published.saturating_sub(self.pool.acknowledged());
+                self.ledger.faults.unacknowledged = unanswered;
+            }
             self.ledger.finish();
         } else if let Some(schedule) = &self.schedule {
             let topics = self.topics;

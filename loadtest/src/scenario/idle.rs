@@ -6,7 +6,7 @@ use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli,
     clock::Clock,
-    door::{self, Door, Plain, Role, Sse},
+    door::{Door, Role, Topic, through},
     fault::Faults,
     figure::{float, per},
     load::pool::{Pool, Seen, Wait},
@@ -25,10 +25,7 @@ const MESSAGE: &[u8] = b"hello";
 /// # Errors
 /// It could not be run at all.
 pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
-    match options.server.door {
-        door::Name::Plain => run_through(Plain, options),
-        door::Name::Sse => run_through(Sse, options),
-    }
+    through!(options.server.door, door => run_through(door, options))
 }
 
 fn run_through<D: Door>(door: D, options: &cli::Idle) -> anyhow::Result<Verdict> {
@@ -135,12 +132,12 @@ impl<D: Door> Hold<D> {
     /// got it.
     fn message(&mut self, options: &cli::Idle) -> anyhow::Result<u64> {
         let mut out = Vec::new();
-        self.pool.door().encode(&mut out, MESSAGE.len(), |out| {
-            out.extend_from_slice(MESSAGE);
-        });
-        let used = options.topics.min(options.connections) as usize;
-        for index in 0..used {
-            self.pool.send(index, &out);
+        for topic in 0..options.topics.min(options.connections) {
+            self.pool.door().encode(&mut out, Topic(topic), MESSAGE.len(), |out| {
+                out.extend_from_slice(MESSAGE);
+            });
+            self.pool.send(topic as usize, &out);
+            out.clear();
         }
         let begun = Instant::now();
         while self.received.contains(&0) && begun.elapsed() < MESSAGE_TIMEOUT {

@@ -12,7 +12,7 @@ use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli::{Server, duration, payload_len},
     clock::{Clock, nanos},
-    door::{Door as _, Plain, Role},
+    door::{Door as _, Plain, Role, Topic},
     fault::{Faults, Order},
     figure::{Table, float, grouped, per, rounded},
     load::pool::{Pool, Seen, Wait},
@@ -133,7 +133,8 @@ fn talk(
             let Some((due, member)) = agenda.next(now) else { break };
             let stamp = books.send(member, due);
             out.clear();
-            pool.door().encode(&mut out, books.filler.payload_len(), |out| {
+            let room = Topic(member / options.members);
+            pool.door().encode(&mut out, room, books.filler.payload_len(), |out| {
                 books.filler.push(stamp, out);
             });
             pool.send(member as usize, &out);

@@ -12,7 +12,7 @@ use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli::{Server, duration, payload_len},
     clock::{Clock, nanos},
-    door::{Door as _, Plain, Role},
+    door::{Door as _, Plain, Role, Topic},
     fault::Faults,
     figure::{Table, float, grouped, per, rounded},
     load::pool::{Pool, Seen, Wait},
@@ -212,7 +212,7 @@ impl Churn {
         let stamp = Stamp { topic: TOPIC, seq: self.published, time: now };
         let Self { pool, filler, out, .. } = self;
         out.clear();
-        pool.door().encode(out, filler.payload_len(), |out| filler.push(stamp, out));
+        pool.door().encode(out, Topic(TOPIC), filler.payload_len(), |out| filler.push(stamp, out));
         pool.send(PUBLISHER, out);
     }
 
