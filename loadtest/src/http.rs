@@ -119,18 +119,21 @@ pub(crate) enum Request<'a> {
     Partial,
     /// The path with its query, and the length of the request.
     Handshake(&'a str, usize),
+    /// The same, for an event stream.
+    Stream(&'a str, usize),
     Invalid,
 }
 
-/// Reads a request made by [`handshake`]; nobody else's key is understood.
+/// Reads a request made by [`handshake`] or [`event_stream`]; nobody else's key is understood.
 pub(crate) fn request(received: &[u8]) -> Request<'_> {
     let Some(head) = Head::read(received) else {
         let over = received.len() > HEAD_LEN_MAX;
         return if over { Request::Invalid } else { Request::Partial };
     };
     let path = head.first_line.strip_prefix("GET ").and_then(|line| line.split(' ').next());
-    match (path, head.field("sec-websocket-key")) {
-        (Some(path), Some(KEY)) => Request::Handshake(path, head.len),
+    match (path, head.field("sec-websocket-key"), head.field("accept")) {
+        (Some(path), Some(KEY), _) => Request::Handshake(path, head.len),
+        (Some(path), None, Some("text/event-stream")) => Request::Stream(path, head.len),
         _ => Request::Invalid,
     }
 }
@@ -185,6 +188,8 @@ mod tests {
         for cut in 0..sent.len() {
             assert_eq!(request(&sent[..cut]), Request::Partial);
         }
+        let stream = event_stream("127.0.0.1:8080", "/topics/a");
+        assert_eq!(request(&stream), Request::Stream("/topics/a", stream.len()));
         let mut back = accepted();
         let len = back.len();
         back.extend_from_slice(b"\x81\x00");

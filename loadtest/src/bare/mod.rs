@@ -1,10 +1,12 @@
 //! The bare loop: what it costs to hand every subscriber its bytes, and nothing else.
 //!
 //! One thread, one `send` per publication and subscriber; with `--join` one per turn and
-//! subscriber. It knows no history, no limits and only the load tester's own handshake: it is the
-//! denominator that makes figures of noisy machines comparable, not a server to use.
+//! subscriber. It knows no history, no limits and only what the load tester sends, through any of
+//! its doors: it is the denominator that makes figures of noisy machines comparable, not a server
+//! to use.
 
 mod connection;
+mod door;
 mod sabotage;
 mod server;
 
