@@ -209,9 +209,13 @@ pub(crate) struct Idle {
     /// How long to hold them
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub(crate) hold: Duration,
-    /// Then publish one message on each topic
-    #[arg(long)]
-    pub(crate) message: bool,
+    /// Then publish so many messages on each topic, one after the other
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) messages: u32,
+    /// Spread the connections over so many threads, each with a descriptor table of its own: for
+    /// more connections than the hard limit of open files
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) tables: u32,
 }
 
 /// Bytes of a payload that has room for its stamp.

@@ -1,6 +1,6 @@
 //! Whether every subscriber got every publication once, in order: the faults, counted.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,18 @@ pub(crate) struct Faults {
     /// Published without an answer, at a door that answers each publication.
     #[serde(default)]
     pub(crate) unacknowledged: u64,
+}
+
+impl AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.misrouted += other.misrouted;
+        self.corrupted += other.corrupted;
+        self.closed += other.closed;
+        self.unacknowledged += other.unacknowledged;
+    }
 }
 
 impl Faults {

@@ -26,7 +26,7 @@ const DATA: &[u8] = br#","pub":{"data":""#;
 const PONG: &str = "{}";
 
 /// The Centrifugo door. Publishers connect and do not subscribe.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Centrifugo {
     /// Whether the server, in its answers to `connect`, asked for pongs: it ends a connection
     /// that sends one unasked.

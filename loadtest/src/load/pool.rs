@@ -4,6 +4,7 @@ use std::{
     io::{self, ErrorKind, Read as _},
     mem,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    ops::AddAssign,
     time::{Duration, Instant},
 };
 
@@ -84,8 +85,25 @@ pub(crate) struct Pool<D> {
     events: Events,
     connections: Vec<Connection>,
     buf: Box<[u8]>,
-    /// Answers to publications.
+    tally: Tally,
+    /// Number in the run of the first connection.
+    first: usize,
+}
+
+/// What was counted over all connections.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    /// Publications that the server said yes to.
     acknowledged: u64,
+    /// Pings and the like that were answered.
+    replies: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.replies += other.replies;
+    }
 }
 
 impl<D: Door> Pool<D> {
@@ -103,8 +121,21 @@ impl<D: Door> Pool<D> {
             events: Events::with_capacity(EVENTS_MAX),
             connections: Vec::with_capacity(count),
             buf: vec![0; READ_LEN].into_boxed_slice(),
-            acknowledged: 0,
+            tally: Tally::default(),
+            first: 0,
         })
+    }
+
+    /// The same as one of several pools of a run: its first connection is that run's `first`, so
+    /// that all of them spread their source addresses.
+    pub(crate) fn numbered_from(mut self, first: usize) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// Connections that were begun to open.
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len()
     }
 
     /// Opens one connection for each topic of `wanted`, and returns how long all took.
@@ -195,7 +226,7 @@ impl<D: Door> Pool<D> {
 
     /// Begins to open connection `index`: the next one, or in place of one that has ended.
     pub(crate) fn start_at(&mut self, index: usize, topic: &str, role: Role) -> io::Result<()> {
-        let mut stream = connect(self.target.address, index)?;
+        let mut stream = connect(self.target.address, self.first + index)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
         let mut unsent = Unsent::default();
@@ -237,7 +268,7 @@ impl<D: Door> Pool<D> {
                 door: &self.door,
                 clock: self.clock,
                 buf: &mut self.buf,
-                acknowledged: &mut self.acknowledged,
+                tally: &mut self.tally,
             };
             if let Err(reason) = connection.ready(event, with, &mut seen) {
                 connection.stage = Stage::Ended;
@@ -264,7 +295,12 @@ impl<D: Door> Pool<D> {
 
     /// Publications that the server said yes to.
     pub(crate) fn acknowledged(&self) -> u64 {
-        self.acknowledged
+        self.tally.acknowledged
+    }
+
+    /// Pings and the like that were answered.
+    pub(crate) fn replies(&self) -> u64 {
+        self.tally.replies
     }
 
     pub(crate) fn door(&self) -> &D {
@@ -286,7 +322,7 @@ struct With<'a, D> {
     door: &'a D,
     clock: Clock,
     buf: &'a mut [u8],
-    acknowledged: &'a mut u64,
+    tally: &'a mut Tally,
 }
 
 impl Connection {
@@ -306,7 +342,7 @@ impl Connection {
         if !event.is_readable() && !event.is_read_closed() {
             return Ok(());
         }
-        let With { door, clock, buf, acknowledged } = with;
+        let With { door, clock, buf, tally } = with;
         loop {
             let len = match self.stream.read(buf) {
                 Ok(0) => return Err("ended by the server without a close frame".to_owned()),
@@ -315,7 +351,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.to_string()),
             };
-            *acknowledged += self.received(door, &buf[..len], clock.now(), on)?;
+            *tally += self.received(door, &buf[..len], clock.now(), on)?;
             // A short read has emptied the socket; only an end that came with it would be missed.
             if len < buf.len() && !event.is_read_closed() {
                 return Ok(());
@@ -323,7 +359,7 @@ impl Connection {
         }
     }
 
-    /// Returns how many publications the server acknowledged in `bytes`.
+    /// Returns what there was to count in `bytes`.
     #[inline]
     fn received<D: Door>(
         &mut self,
@@ -331,7 +367,7 @@ impl Connection {
         bytes: &[u8],
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
-    ) -> Result<u64, String> {
+    ) -> Result<Tally, String> {
         if matches!(self.stage, Stage::Opening { .. }) {
             return self.answered(door, bytes, now, on);
         }
@@ -346,13 +382,13 @@ impl Connection {
         bytes: &[u8],
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
-    ) -> Result<u64, String> {
+    ) -> Result<Tally, String> {
         let Stage::Opening { answer, commands } = &mut self.stage else {
-            return Ok(0);
+            return Ok(Tally::default());
         };
         answer.extend_from_slice(bytes);
         let rest = match door.answer(answer) {
-            Answer::Partial => return Ok(0),
+            Answer::Partial => return Ok(Tally::default()),
             Answer::Refused(reason) => return Err(reason),
             Answer::Open(len) => answer.split_off(len),
         };
@@ -370,17 +406,20 @@ impl Connection {
         bytes: &[u8],
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
-    ) -> Result<u64, String> {
+    ) -> Result<Tally, String> {
         let Self { stream, stage, cutter, unsent } = self;
-        let mut acknowledged = 0;
+        let mut tally = Tally::default();
         cutter.feed(door, bytes, |found| match found {
             Found::Publication(payload) => on(now, Seen::Publication(payload)),
-            Found::Accepted if matches!(stage, Stage::Open) => acknowledged += 1,
+            Found::Accepted if matches!(stage, Stage::Open) => tally.acknowledged += 1,
             Found::Accepted => stage.enter(unsent, stream, |seen| on(now, seen)),
             // A failed reply shows again when the socket is read.
-            Found::Reply(reply) => unsent.write(stream, &reply).unwrap_or_default(),
+            Found::Reply(reply) => {
+                tally.replies += 1;
+                unsent.write(stream, &reply).unwrap_or_default();
+            }
         })?;
-        Ok(acknowledged)
+        Ok(tally)
     }
 }
 

@@ -20,6 +20,7 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Connecting,
+    Holding,
     WarmingUp,
     Measuring,
     Draining,
@@ -29,6 +30,7 @@ impl Phase {
     fn label(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
+            Self::Holding => "holding",
             Self::WarmingUp => "warming up",
             Self::Measuring => "measuring",
             Self::Draining => "draining",

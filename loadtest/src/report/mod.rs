@@ -108,9 +108,14 @@ pub(crate) struct Idle {
     pub(crate) origin: Origin,
     pub(crate) shape: String,
     pub(crate) connections_per_second: f64,
+    pub(crate) opening_seconds: f64,
     pub(crate) server: Option<IdleCost>,
-    /// Connections that got the one message, if it was asked for.
+    /// Pings and the like that were answered.
+    pub(crate) replies: u64,
+    /// Connections that got all messages, if any were asked for.
     pub(crate) messaged: Option<u64>,
+    /// Of those messages.
+    pub(crate) deliveries_per_second: f64,
     pub(crate) faults: Faults,
     pub(crate) fault_samples: Vec<String>,
 }
@@ -124,7 +129,10 @@ pub(crate) struct IdleCost {
     pub(crate) rss_per_connection: f64,
     /// Without pages backed by files, such as code run for the first time.
     pub(crate) anonymous_per_connection: f64,
+    /// By the share of each page that is the server's own.
+    pub(crate) pss_per_connection: f64,
     pub(crate) rss_per_connection_after_message: Option<f64>,
+    pub(crate) cpu_us_per_delivery: Option<f64>,
     /// Share of a core during the hold.
     pub(crate) busy_while_held: f64,
 }
@@ -186,13 +194,21 @@ impl Fanout {
 impl Idle {
     pub(crate) fn table(&self) -> Table {
         let mut table = begin(&self.origin, &self.shape);
-        table.row("connections/s", rounded(self.connections_per_second));
+        table.row(
+            "connections/s",
+            format!(
+                "{} ({:.1} s for all)",
+                rounded(self.connections_per_second),
+                self.opening_seconds
+            ),
+        );
         if let Some(server) = &self.server {
             table.row("server CPU/handshake", format!("{:.1} us", server.cpu_us_per_handshake));
             table.row("server RSS before", mebibytes(server.rss_before_bytes));
             table.row("server RSS after", mebibytes(server.rss_after_bytes));
             table.row("RSS/connection", format!("{} B", rounded(server.rss_per_connection)));
             table.row("of it anonymous", format!("{} B", rounded(server.anonymous_per_connection)));
+            table.row("by its share (PSS)", format!("{} B", rounded(server.pss_per_connection)));
             if let Some(after) = server.rss_per_connection_after_message {
                 table.row("RSS/connection, messaged", format!("{} B", rounded(after)));
             }
@@ -200,9 +216,14 @@ impl Idle {
                 "server busy, held",
                 format!("{:.1} % of a core", server.busy_while_held * 100.0),
             );
+            if let Some(cost) = server.cpu_us_per_delivery {
+                table.row("server CPU/delivery", format!("{cost:.3} us"));
+            }
         }
+        table.row("pings answered", grouped(self.replies));
         if let Some(messaged) = self.messaged {
-            table.row("got the message", grouped(messaged));
+            table.row("got all messages", grouped(messaged));
+            table.row("deliveries/s, wall", rounded(self.deliveries_per_second));
         }
         end(&mut table, &self.faults, &self.fault_samples);
         table

@@ -52,7 +52,7 @@ impl Named {
 type Show = fn(f64) -> String;
 
 /// Where a record may have a figure, what people call it, how it is written.
-const FIGURES: [(&str, &str, Show); 34] = [
+const FIGURES: [(&str, &str, Show); 37] = [
     ("/publications", "publications", rounded),
     ("/deliveries", "deliveries", rounded),
     ("/deliveries_per_second", "deliveries/s, wall", rounded),
@@ -75,7 +75,10 @@ const FIGURES: [(&str, &str, Show); 34] = [
     ("/server/anonymous_per_connection", "of it anonymous, B", rounded),
     ("/server/rss_per_connection_after_message", "RSS/connection, messaged, B", rounded),
     ("/server/busy_while_held", "server busy, held, % of a core", percent),
-    ("/messaged", "got the message", rounded),
+    ("/messaged", "got all messages", rounded),
+    ("/replies", "pings answered", rounded),
+    ("/opening_seconds", "all opened in, s", tenths),
+    ("/server/pss_per_connection", "PSS/connection, B", rounded),
     ("/backlog", "backlog at the end", rounded),
     ("/faults/lost", "lost", rounded),
     ("/faults/duplicated", "duplicated", rounded),

@@ -60,7 +60,7 @@ fn a_lost_publication_ends_a_run_that_can_only_wait_for_it() {
 #[test]
 fn idle_connections_are_held_and_each_gets_the_message() {
     let (output, report) =
-        Served::bare(&[]).tester("idle --connections 50 --topics 7 --hold 50ms --message");
+        Served::bare(&[]).tester("idle --connections 50 --topics 7 --hold 50ms --messages 1");
     assert_eq!(output.status.code(), Some(0), "{report:#}");
     assert_eq!(report["messaged"], 50);
     assert!(report["server"]["rss_after_bytes"].as_u64().expect("a size") > 0);

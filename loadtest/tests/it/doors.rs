@@ -36,7 +36,7 @@ fn idle_connections_of_every_door_get_the_message() {
     let served = Served::bare(&[]);
     for door in DOORS {
         let (output, report) = served.tester(&format!(
-            "idle --door {door} --connections 50 --topics 7 --hold 50ms --message"
+            "idle --door {door} --connections 50 --topics 7 --hold 50ms --messages 1"
         ));
         assert_eq!(output.status.code(), Some(0), "{door}: {report:#}");
         assert_eq!(report["messaged"], 50, "{door}");

@@ -109,7 +109,7 @@ fn what_an_event_stream_lacks_is_found() {
 
 #[test]
 fn idle_streams_get_the_message_from_publishers_of_their_own() {
-    let arguments = "idle --connections 20 --topics 7 --hold 50ms --message";
+    let arguments = "idle --connections 20 --topics 7 --hold 50ms --messages 1";
     let (output, report) = tester(Tenth::Deliver, arguments);
     assert_eq!(output.status.code(), Some(0), "{report:#}");
     assert_eq!(report["messaged"], 20);

@@ -68,7 +68,7 @@ impl Shape {
             Yield::Idle => {
                 let topics = options.connections.div_ceil(10);
                 format!(
-                    "idle --connections {} --topics {topics} --hold 3s --message",
+                    "idle --connections {} --topics {topics} --hold 3s --messages 1",
                     options.connections
                 )
             }
