@@ -1,13 +1,11 @@
 //! One connection of the bare loop: its bytes in, its bytes out.
 
-use std::io;
-
-use mio::net::TcpStream;
+use std::io::{self, Write as _};
 
 use super::door::Door;
 use crate::{
     frame::{BINARY, CLOSE, Scan, Sender, TEXT, scan},
-    load::unsent::Unsent,
+    load::{transport::Transport, unsent::Unsent},
 };
 
 /// A subscriber that lets so much wait is cut off.
@@ -28,7 +26,7 @@ pub(super) enum Stage {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    pub(super) transport: Transport,
     pub(super) stage: Stage,
     /// Where it stands in a topic's list of subscribers.
     pub(super) subscribed: Option<(usize, Door)>,
@@ -46,9 +44,9 @@ pub(super) enum Life {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(transport: Transport) -> Self {
         Self {
-            stream,
+            transport,
             stage: Stage::Opening,
             subscribed: None,
             partial: Vec::new(),
@@ -58,12 +56,13 @@ impl Connection {
 
     #[inline]
     pub(super) fn send(&mut self, bytes: &[u8]) -> Life {
-        let sent = self.unsent.write(&mut self.stream, bytes);
+        let sent = self.unsent.write(&mut self.transport, bytes);
         self.life(&sent)
     }
 
     pub(super) fn flush(&mut self) -> Life {
-        let sent = self.unsent.flush(&mut self.stream);
+        let flushed = self.transport.flush();
+        let sent = flushed.and_then(|()| self.unsent.flush(&mut self.transport));
         self.life(&sent)
     }
 

@@ -1,16 +1,9 @@
 //! The bare loop itself.
 
-use std::{
-    collections::HashMap,
-    io::{ErrorKind, Read as _},
-    mem,
-};
+use std::{collections::HashMap, io::ErrorKind, mem, sync::Arc};
 
-use mio::{
-    Events, Interest, Poll, Token,
-    event::Event,
-    net::{TcpListener, TcpStream},
-};
+use mio::{Events, Interest, Poll, Token, event::Event, net::TcpListener};
+use rustls::ServerConfig;
 use slab::Slab;
 
 use super::{
@@ -22,11 +15,11 @@ use super::{
 use crate::{
     frame::TEXT,
     http::{self, Request},
+    load::transport::{Buffers, Received, Transport},
 };
 
 const LISTENER: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 1024;
-const READ_LEN: usize = 256 * 1024;
 
 #[derive(Debug, Default)]
 struct Topic {
@@ -58,14 +51,19 @@ pub(super) struct Server {
     /// Connections whose send failed; they leave after the pass.
     gone: Vec<usize>,
     accepted: Vec<u8>,
-    buf: Vec<u8>,
+    security: Option<Arc<ServerConfig>>,
+    buffers: Buffers,
     /// One publication, and what carries it.
     unit: Vec<u8>,
     wrapped: Vec<u8>,
 }
 
 impl Server {
-    pub(super) fn new(mut listener: TcpListener, mode: Mode) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        mut listener: TcpListener,
+        mode: Mode,
+        security: Option<Arc<ServerConfig>>,
+    ) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok(Self {
@@ -78,7 +76,8 @@ impl Server {
             dirty: Vec::new(),
             gone: Vec::new(),
             accepted: http::accepted(),
-            buf: vec![0; READ_LEN],
+            security,
+            buffers: Buffers::new(),
             unit: Vec::new(),
             wrapped: Vec::new(),
         })
@@ -119,7 +118,8 @@ impl Server {
             let entry = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(entry.key()), interest)?;
-            entry.insert(Connection::new(stream));
+            let transport = Transport::server(stream, self.security.as_ref())?;
+            entry.insert(Connection::new(transport));
         }
     }
 
@@ -131,26 +131,27 @@ impl Server {
         if !event.is_readable() && !event.is_read_closed() {
             return;
         }
-        let mut buf = mem::take(&mut self.buf);
+        let mut buffers = mem::take(&mut self.buffers);
         loop {
-            let len = match self.connections[key].stream.read(&mut buf) {
-                Ok(len @ 1..) => len,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Ok(_) | Err(_) => {
-                    self.gone.push(key);
-                    break;
-                }
-            };
-            if self.received(key, &buf[..len]) == Life::Gone {
+            let Received { bytes, has_more } =
+                match self.connections[key].transport.read(&mut buffers) {
+                    Ok(Some(received)) => received,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Ok(None) | Err(_) => {
+                        self.gone.push(key);
+                        break;
+                    }
+                };
+            if self.received(key, bytes) == Life::Gone {
                 self.gone.push(key);
                 break;
             }
-            if len < buf.len() && !event.is_read_closed() {
+            if !has_more && !event.is_read_closed() {
                 break;
             }
         }
-        self.buf = buf;
+        self.buffers = buffers;
     }
 
     fn received(&mut self, key: usize, received: &[u8]) -> Life {
@@ -315,8 +316,8 @@ impl Server {
                 subscribers.swap_remove(index);
             }
         }
-        let mut stream: TcpStream = connection.stream;
-        self.poll.registry().deregister(&mut stream).ok();
+        let mut transport = connection.transport;
+        self.poll.registry().deregister(transport.stream()).ok();
     }
 }
 

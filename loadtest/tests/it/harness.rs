@@ -40,6 +40,23 @@ impl Served {
     pub(crate) fn tester(&self, arguments: &str) -> (Output, Value) {
         tester(&self.url, &format!("{arguments} --pid {}", self.child.id()))
     }
+
+    /// The same with a `--duration`: a longer one each time until the record is `enough`, because
+    /// a busy machine may do nothing at all in a short time.
+    pub(crate) fn tester_until(
+        &self,
+        arguments: &str,
+        enough: impl Fn(&Value) -> bool,
+    ) -> (Output, Value) {
+        let mut duration_ms = 200;
+        loop {
+            let (output, report) = self.tester(&format!("{arguments} --duration {duration_ms}ms"));
+            if enough(&report) || duration_ms > 10_000 {
+                return (output, report);
+            }
+            duration_ms *= 2;
+        }
+    }
 }
 
 impl Drop for Served {
@@ -59,6 +76,11 @@ pub(crate) fn tester(url: &str, arguments: &str) -> (Output, Value) {
     let errors = String::from_utf8_lossy(&output.stderr);
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"));
     (output, report)
+}
+
+/// Whether anything was delivered in the measured time.
+pub(crate) fn delivers(report: &Value) -> bool {
+    report["deliveries"].as_u64().is_some_and(|count| count > 0)
 }
 
 /// The count of one kind of fault.

@@ -5,3 +5,4 @@ mod doors;
 mod harness;
 mod proxy;
 mod sse;
+mod tls;
