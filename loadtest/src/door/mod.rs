@@ -2,11 +2,14 @@
 //!
 //! A new door is one implementation of [`Door`]; scenarios never ask which one they use.
 
+mod centrifugo;
 mod coding;
 mod cut;
 mod plain;
 mod sse;
+mod websocket;
 
+pub(crate) use centrifugo::Centrifugo;
 pub(crate) use coding::{Chunked, Coding};
 pub(crate) use cut::Cutter;
 pub(crate) use plain::Plain;
@@ -25,6 +28,8 @@ pub(crate) enum Name {
     Plain,
     /// An event stream; publishers stay on the plain door
     Sse,
+    /// The Centrifugo protocol in JSON, as Centrifugo itself speaks it
+    Centrifugo,
 }
 
 impl Name {
@@ -33,6 +38,7 @@ impl Name {
         match self {
             Self::Plain => "",
             Self::Sse => ", SSE",
+            Self::Centrifugo => ", Centrifugo",
         }
     }
 }
@@ -48,6 +54,10 @@ macro_rules! through {
             }
             $crate::door::Name::Sse => {
                 let $door = $crate::door::Sse;
+                $call
+            }
+            $crate::door::Name::Centrifugo => {
+                let $door = $crate::door::Centrifugo::default();
                 $call
             }
         }
@@ -94,7 +104,6 @@ pub(crate) enum Found<'a> {
     /// A publication's payload.
     Publication(&'a [u8]),
     /// The server agrees to the oldest command or publication that it has not answered yet.
-    #[expect(dead_code, reason = "the doors that say it come next")]
     Accepted,
     /// To be sent back.
     Reply(Vec<u8>),
@@ -113,8 +122,8 @@ pub(crate) enum Next {
     End(String),
 }
 
-/// A client protocol. A door has no state: what a connection needs to remember is its opening's
-/// commands and its [`Coding`].
+/// A client protocol. A door has no state of single connections: what one needs to remember is
+/// its opening's commands and its [`Coding`].
 pub(crate) trait Door {
     /// Whether a subscriber's connection can publish, too.
     const SUBSCRIBERS_PUBLISH: bool = true;

@@ -1,7 +1,7 @@
 //! All connections of a run behind one poller.
 
 use std::{
-    io::{self, ErrorKind, Read as _},
+    io::{self, ErrorKind, Write as _},
     mem,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::AddAssign,
@@ -17,10 +17,12 @@ use crate::{
     clock::Clock,
     door::{Cutter, Door, Found, Role},
     http::{Answer, Target},
-    load::unsent::Unsent,
+    load::{
+        transport::{Buffers, Received, Transport},
+        unsent::Unsent,
+    },
 };
 
-const READ_LEN: usize = 256 * 1024;
 /// Few, so that the run looks at its schedule often.
 const EVENTS_MAX: usize = 64;
 const OPENING_MAX: usize = 256;
@@ -69,7 +71,7 @@ enum Stage {
 
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    transport: Transport,
     stage: Stage,
     cutter: Cutter,
     unsent: Unsent,
@@ -84,7 +86,7 @@ pub(crate) struct Pool<D> {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    buf: Box<[u8]>,
+    buffers: Buffers,
     tally: Tally,
     /// Number in the run of the first connection.
     first: usize,
@@ -120,7 +122,7 @@ impl<D: Door> Pool<D> {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
             connections: Vec::with_capacity(count),
-            buf: vec![0; READ_LEN].into_boxed_slice(),
+            buffers: Buffers::new(),
             tally: Tally::default(),
             first: 0,
         })
@@ -234,7 +236,8 @@ impl<D: Door> Pool<D> {
         unsent.push(&opening.request);
         let commands = opening.commands.into_iter();
         let stage = Stage::Opening { answer: Vec::new(), commands };
-        let connection = Connection { stream, stage, cutter: Cutter::default(), unsent };
+        let transport = Transport::client(stream, self.target.security.as_ref())?;
+        let connection = Connection { transport, stage, cutter: Cutter::default(), unsent };
         match self.connections.get_mut(index) {
             Some(ended) => *ended = connection,
             None => self.connections.push(connection),
@@ -267,7 +270,7 @@ impl<D: Door> Pool<D> {
             let with = With {
                 door: &self.door,
                 clock: self.clock,
-                buf: &mut self.buf,
+                buffers: &mut self.buffers,
                 tally: &mut self.tally,
             };
             if let Err(reason) = connection.ready(event, with, &mut seen) {
@@ -281,8 +284,8 @@ impl<D: Door> Pool<D> {
     /// Sends `bytes` on connection `index`. One that has ended takes them in silence: a turn
     /// reported its end, or will.
     pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) {
-        let Connection { stream, stage, unsent, .. } = &mut self.connections[index];
-        if !matches!(stage, Stage::Ended) && unsent.write(stream, bytes).is_err() {
+        let Connection { transport, stage, unsent, .. } = &mut self.connections[index];
+        if !matches!(stage, Stage::Ended) && unsent.write(transport, bytes).is_err() {
             // Reading will meet the same error, and report it.
             *unsent = Unsent::default();
         }
@@ -311,8 +314,9 @@ impl<D: Door> Pool<D> {
 impl<D> Drop for Pool<D> {
     /// Resets instead of closing: no port waits out its minute, the next run may begin at once.
     fn drop(&mut self) {
-        for connection in &self.connections {
-            SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)).ok();
+        for connection in &mut self.connections {
+            let stream = connection.transport.stream();
+            SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).ok();
         }
     }
 }
@@ -321,7 +325,7 @@ impl<D> Drop for Pool<D> {
 struct With<'a, D> {
     door: &'a D,
     clock: Clock,
-    buf: &'a mut [u8],
+    buffers: &'a mut Buffers,
     tally: &'a mut Tally,
 }
 
@@ -336,24 +340,27 @@ impl Connection {
         if matches!(self.stage, Stage::Ended) {
             return Ok(());
         }
-        if event.is_writable() && !self.unsent.is_empty() {
-            self.unsent.flush(&mut self.stream).map_err(|error| error.to_string())?;
+        if event.is_writable() && (!self.unsent.is_empty() || self.transport.wants_write()) {
+            let flushed = self.transport.flush();
+            flushed
+                .and_then(|()| self.unsent.flush(&mut self.transport))
+                .map_err(|error| error.to_string())?;
         }
         if !event.is_readable() && !event.is_read_closed() {
             return Ok(());
         }
-        let With { door, clock, buf, tally } = with;
+        let With { door, clock, buffers, tally } = with;
         loop {
-            let len = match self.stream.read(buf) {
-                Ok(0) => return Err("ended by the server without a close frame".to_owned()),
-                Ok(len) => len,
+            let Received { bytes, has_more } = match self.transport.read(buffers) {
+                Ok(Some(received)) => received,
+                Ok(None) => return Err("ended by the server without a close frame".to_owned()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.to_string()),
             };
-            *tally += self.received(door, &buf[..len], clock.now(), on)?;
+            *tally += self.received(door, bytes, clock.now(), on)?;
             // A short read has emptied the socket; only an end that came with it would be missed.
-            if len < buf.len() && !event.is_read_closed() {
+            if !has_more && !event.is_read_closed() {
                 return Ok(());
             }
         }
@@ -395,7 +402,7 @@ impl Connection {
         self.cutter = Cutter::new(door.coding(answer));
         let (answer, commands) = (mem::take(answer), mem::take(commands));
         self.stage = Stage::Entering { answer, commands };
-        self.stage.enter(&mut self.unsent, &mut self.stream, |seen| on(now, seen));
+        self.stage.enter(&mut self.unsent, &mut self.transport, |seen| on(now, seen));
         self.cut(door, &rest, now, on)
     }
 
@@ -407,16 +414,16 @@ impl Connection {
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
     ) -> Result<Tally, String> {
-        let Self { stream, stage, cutter, unsent } = self;
+        let Self { transport, stage, cutter, unsent } = self;
         let mut tally = Tally::default();
         cutter.feed(door, bytes, |found| match found {
             Found::Publication(payload) => on(now, Seen::Publication(payload)),
             Found::Accepted if matches!(stage, Stage::Open) => tally.acknowledged += 1,
-            Found::Accepted => stage.enter(unsent, stream, |seen| on(now, seen)),
+            Found::Accepted => stage.enter(unsent, transport, |seen| on(now, seen)),
             // A failed reply shows again when the socket is read.
             Found::Reply(reply) => {
                 tally.replies += 1;
-                unsent.write(stream, &reply).unwrap_or_default();
+                unsent.write(transport, &reply).unwrap_or_default();
             }
         })?;
         Ok(tally)
@@ -426,13 +433,13 @@ impl Connection {
 impl Stage {
     /// Sends the next command of one that is entering; behind the last one it is open.
     #[cold]
-    fn enter(&mut self, unsent: &mut Unsent, stream: &mut TcpStream, on: impl FnOnce(Seen<'_>)) {
+    fn enter(&mut self, unsent: &mut Unsent, to: &mut Transport, on: impl FnOnce(Seen<'_>)) {
         let Self::Entering { answer, commands } = self else {
             return;
         };
         if let Some(command) = commands.next() {
             // A failed write shows again when the socket is read.
-            unsent.write(stream, &command).unwrap_or_default();
+            unsent.write(to, &command).unwrap_or_default();
         } else {
             on(Seen::Opened(answer));
             *self = Self::Open;

@@ -40,18 +40,18 @@ const AVAILABLE_LEN_MIN: u64 = 512 << 20;
 /// # Errors
 /// It could not be run at all.
 pub(crate) fn run(options: &cli::Idle) -> anyhow::Result<Verdict> {
-    through!(options.server.door, door => run_through(door, options))
+    through!(options.server.door, door => run_through(&door, options))
 }
 
 type Handle<'scope> = ScopedJoinHandle<'scope, anyhow::Result<Found>>;
 
-fn run_through<D: Door + Copy + Send>(door: D, options: &cli::Idle) -> anyhow::Result<Verdict> {
+fn run_through<D: Door + Clone + Send>(door: &D, options: &cli::Idle) -> anyhow::Result<Verdict> {
     let origin = Origin::here();
     let target = options.server.target()?;
     let (clock, course) = (Clock::new(), Course::new(options.tables));
     let (weighed, found) = thread::scope(|scope| {
         let start = |table| {
-            let (target, course) = (target.clone(), &course);
+            let (door, target, course) = (door.clone(), target.clone(), &course);
             scope.spawn(move || Share::begin(door, target, clock, (options, table))?.run(course))
         };
         let shares: Vec<Handle<'_>> = (0..options.tables).map(start).collect();

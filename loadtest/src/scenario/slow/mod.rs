@@ -7,6 +7,7 @@ mod laggard;
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
@@ -122,6 +123,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     options.server.require_plain()?;
     let origin = Origin::here();
     let target = options.server.target()?;
+    if target.security.is_some() {
+        bail!("the slow ones of this scenario speak no TLS: measure http:// or ws://");
+    }
     let fanout =
         Fanout::open_loop(&options.server, &options.shape(), options.rate, options.duration);
     let clock = Clock::new();
