@@ -13,9 +13,10 @@ use super::{
 pub(crate) const RUNS_MAX: usize = 6;
 
 /// Charts over time: title, member of a sample, factor.
-const SERIES: [(&str, &str, f64); 4] = [
+const SERIES: [(&str, &str, f64); 5] = [
     ("Deliveries per second", "deliveries_per_second", 1.0),
     ("Latency p99 of each interval, ms", "p99_ms", 1.0),
+    ("Connections", "connections", 1.0),
     ("Server CPU, % of a core", "server_busy", 100.0),
     ("Server memory (RSS), MiB", "server_rss_bytes", 1.0 / 1_048_576.0),
 ];
@@ -138,7 +139,12 @@ fn over_time((title, member, factor): &(&str, &str, f64), runs: &[Named]) -> Str
         series(run).iter().filter_map(point).collect()
     };
     let lines: Vec<Line> = runs.iter().map(line).collect();
-    let any = lines.iter().flatten().any(|(_, value)| value.is_some());
+    let mut values = lines.iter().flatten().filter_map(|(_, value)| *value);
+    let first = values.next();
+    // Connections that stay are no news.
+    let any = first.is_some_and(|first| {
+        *member != "connections" || { values.any(|value| (value - first).abs() >= 1.0) }
+    });
     if any { svg::lines(title, &lines) } else { String::new() }
 }
 
@@ -168,17 +174,18 @@ fn figures(runs: &[Named]) -> String {
 
 /// The numbers behind the charts.
 fn samples(run: &Named) -> String {
-    let head = ["s", "deliveries/s", "p99, ms", "server CPU, %", "server RSS, MiB"];
+    let head = ["s", "deliveries/s", "p99, ms", "connections", "server CPU, %", "server RSS, MiB"];
     let row = |sample: &Value| {
         let cell = |(member, factor, digits): (&str, f64, usize)| match sample[member].as_f64() {
             Some(value) => format!("{:.digits$}", value * factor),
             None => "-".to_owned(),
         };
-        let [rate, p99, busy, rss] = SERIES.map(|(_, member, factor)| (member, factor));
-        let cells = [("seconds", 1.0, 2), (rate.0, rate.1, 0), (p99.0, p99.1, 3)]
-            .into_iter()
-            .chain([(busy.0, busy.1, 1), (rss.0, rss.1, 1)]);
-        table_row("td", cells.map(cell))
+        let digits = [0, 3, 0, 1, 1];
+        let cells = SERIES
+            .iter()
+            .zip(digits)
+            .map(|((_, member, factor), digits)| cell((member, *factor, digits)));
+        table_row("td", std::iter::once(cell(("seconds", 1.0, 2))).chain(cells))
     };
     let body: String = series(run).iter().map(row).collect();
     if body.is_empty() {
@@ -219,9 +226,9 @@ mod tests {
             "slo": [{"objective": "p99", "kept": false, "says": "p99: 4.125 ms, wanted less"}],
             "notes": ["a note & more"],
             "series": [
-                {"seconds": 0.25, "deliveries_per_second": 1111.0, "p99_ms": null,
+                {"seconds": 0.25, "deliveries_per_second": 1111.0, "p99_ms": null, "connections": 7,
                  "server_busy": 0.5, "server_rss_bytes": 2_097_152},
-                {"seconds": 0.5, "deliveries_per_second": 2222.0, "p99_ms": 3.5,
+                {"seconds": 0.5, "deliveries_per_second": 2222.0, "p99_ms": 3.5, "connections": 8,
                  "server_busy": 0.75, "server_rss_bytes": 3_145_728},
             ],
         });
@@ -245,15 +252,16 @@ mod tests {
             let row = format!("<tr><td>{label}</td><td>{value}</td></tr>");
             assert!(page.contains(&row), "{row}: {page}");
         }
-        for sample in
-            [["0.25", "1111", "-", "50.0", "2.0"], ["0.50", "2222", "3.500", "75.0", "3.0"]]
-        {
+        for sample in [
+            ["0.25", "1111", "-", "7", "50.0", "2.0"],
+            ["0.50", "2222", "3.500", "8", "75.0", "3.0"],
+        ] {
             let row = table_row("td", sample.map(str::to_owned).into_iter());
             assert!(page.contains(&row), "{row}: {page}");
         }
         assert!(page.contains("Faults: 2 lost") && page.contains("Objective broken: p99: 4.125"));
         assert!(page.contains("a note &amp; more"));
-        assert_eq!(page.matches("<svg").count(), 5);
+        assert_eq!(page.matches("<svg").count(), 6);
     }
 
     #[test]
