@@ -2,10 +2,11 @@
 
 mod html;
 pub(crate) mod live;
+pub(crate) mod page;
 pub(crate) mod series;
 mod sheet;
 mod slo;
-mod svg;
+pub(crate) mod svg;
 pub(crate) mod watch;
 
 use std::{
@@ -17,7 +18,7 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::{html::RUNS_MAX, slo::Slo};
+pub(crate) use self::{html::RUNS_MAX, sheet::figures, slo::Slo};
 use self::{series::Sample, sheet::Named, slo::Checked};
 use crate::{
     cli::{self, Server},
@@ -90,6 +91,9 @@ pub(crate) struct Tester {
     pub(crate) idle: f64,
     /// Share of the time in which it had its core; it spins, so less than 1 = others took it.
     pub(crate) cpu: f64,
+    /// What a delivery took of its core, idle turns left out.
+    #[serde(default)]
+    pub(crate) cpu_us_per_delivery: f64,
 }
 
 /// A `fanout` run.
@@ -189,7 +193,8 @@ impl Fanout {
         table.row(
             "tester",
             format!(
-                "{:.1} % idle, on its core {:.1} %",
+                "{:.3} us of CPU/delivery, {:.1} % idle, on its core {:.1} %",
+                self.tester.cpu_us_per_delivery,
                 self.tester.idle * 100.0,
                 self.tester.cpu * 100.0
             ),

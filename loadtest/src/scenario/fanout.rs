@@ -378,9 +378,12 @@ fn report<D>(
             rss_bytes: ended.rss_bytes,
         }
     });
+    let idle_seconds = float(ended.idle - begun.idle) / 1e9;
+    let own_seconds = (ended.own - begun.own).cpu.as_secs_f64();
     let tester = Tester {
-        idle: per(float(ended.idle - begun.idle) / 1e9, seconds),
-        cpu: per((ended.own - begun.own).cpu.as_secs_f64(), seconds),
+        idle: per(idle_seconds, seconds),
+        cpu: per(own_seconds, seconds),
+        cpu_us_per_delivery: per((own_seconds - idle_seconds).max(0.0) * 1e6, float(deliveries)),
     };
     let mut report = report::Fanout {
         origin,

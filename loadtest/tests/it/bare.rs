@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Scratch, Served, delivers, faults};
+use crate::harness::{PROGRAM, Scratch, Served, delivers, faults, records};
 
 const SHORT: &str = "--warmup 50ms --drain 5s";
 
@@ -243,12 +243,6 @@ fn an_objective_bounds_the_faults_it_names_and_no_others() {
         let errors = check("0", 1);
         assert!(errors.contains(&format!("slo broken: {}: ", kinds[0])), "{errors}");
     }
-}
-
-fn records(page: &str) -> Value {
-    let (_, rest) = page.split_once("id=\"records\">").expect("the records");
-    let (records, _) = rest.split_once("</script>").expect("their end");
-    serde_json::from_str(records).expect("JSON")
 }
 
 #[test]
