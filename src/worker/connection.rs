@@ -1,6 +1,5 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -14,6 +13,7 @@ use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
 use crate::rate::Bucket;
 use crate::session::Session;
+use crate::tls::Socket;
 use crate::ws::Reading;
 
 /// Names a connection of this worker; each connection has another generation.
@@ -55,7 +55,7 @@ pub(super) enum Transport {
     /// Subscribed, but the answer is not out yet: everything waits in the outbox.
     Pending,
     /// An upgraded socket, owned by the worker.
-    Socket(TcpStream),
+    Socket(Socket),
     /// A response body that hyper pulls from.
     Stream(Box<Stream>),
 }

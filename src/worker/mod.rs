@@ -22,7 +22,6 @@ mod wheel;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -53,6 +52,7 @@ use crate::metrics::{MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
 use crate::session::Session;
 use crate::time::Stamp;
+use crate::tls::Socket;
 use crate::ws::{Decoder, Reading};
 
 /// What a worker is made of.
@@ -255,7 +255,7 @@ impl Worker {
     fn activate(
         &mut self,
         key: ConnectionKey,
-        (socket, permit): (TcpStream, Permit),
+        (socket, permit): (Socket, Permit),
         mut first: Vec<u8>,
     ) {
         let Some(connection) = self.get(key) else { return };
@@ -267,6 +267,8 @@ impl Worker {
         }
         let Some(connection) = self.get(key) else { return };
         connection.transport = Transport::Socket(socket);
+        let Self { connections, output, .. } = self;
+        output.expect_room(key.index, &mut connections[key.index as usize]);
         self.write_waiting(key);
         self.receive(key, &mut first);
         // The registration tells edges only; what came before it must be asked for.

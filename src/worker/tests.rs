@@ -25,6 +25,7 @@ use crate::metrics::{Memory, MemoryKind};
 use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
+use crate::tls::Socket;
 use crate::ws::Reading;
 
 #[derive(Debug, Clone)]
@@ -236,7 +237,7 @@ fn silence_is_answered_by_kind_of_connection() {
     let judged = |now, change: fn(&mut Connection)| {
         let mut connection = connection();
         let (listener, _peer) = sockets();
-        connection.transport = Transport::Socket(listener);
+        connection.transport = Transport::Socket(Socket::Plain(listener));
         change(&mut connection);
         judge(&connection, at(now), deadlines)
     };
@@ -351,7 +352,7 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
         panic!("there is room");
     };
-    pending.activate(socket, Vec::new(), permit);
+    pending.activate(Socket::Plain(socket), Vec::new(), permit);
     peer.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is open");
     let accepted = || {
         handle.with(|worker| {

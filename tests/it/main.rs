@@ -25,3 +25,4 @@ mod recovery;
 mod slow;
 mod startup;
 mod streams;
+mod tls;

@@ -8,11 +8,9 @@ use crate::{
     door::{Door, Topic as TopicName},
     fault::{Faults, Order},
     pace::Window,
+    report::{Latency, watch::Look},
     stamp::{Filler, Stamp},
 };
-
-/// Latencies are kept with 3 digits up to this; longer ones count as this.
-const LATENCY_MAX: u64 = 600_000_000_000;
 
 #[derive(Debug)]
 struct Topic {
@@ -57,7 +55,7 @@ impl Ledger {
             subscribers: (0..topics * subscribers).map(subscriber).collect(),
             credited: Vec::new(),
             measured: 0..0,
-            latency: Histogram::new_with_bounds(1_000, LATENCY_MAX, 3).expect("good bounds"),
+            latency: Latency::histogram(),
             faults: Faults::default(),
             published: 0,
             received: 0,
@@ -129,6 +127,18 @@ impl Ledger {
                 topic.credited = true;
                 self.credited.push(stamp.topic);
             }
+        }
+    }
+
+    /// The run as it is at `time`, with `connections` opened.
+    pub(crate) fn look(&self, time: u64, connections: usize) -> Look<'_> {
+        let closed = usize::try_from(self.faults.closed).unwrap_or(usize::MAX);
+        Look {
+            time,
+            connected: connections.saturating_sub(closed),
+            received: self.received,
+            latency: &self.latency,
+            errors: self.faults.total(),
         }
     }
 

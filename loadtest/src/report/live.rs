@@ -21,6 +21,7 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 pub(crate) enum Phase {
     Connecting,
     Holding,
+    Resting,
     WarmingUp,
     Measuring,
     Draining,
@@ -31,6 +32,7 @@ impl Phase {
         match self {
             Self::Connecting => "connecting",
             Self::Holding => "holding",
+            Self::Resting => "resting",
             Self::WarmingUp => "warming up",
             Self::Measuring => "measuring",
             Self::Draining => "draining",

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Scratch, Served, delivers, faults};
+use crate::harness::{PROGRAM, Scratch, Served, delivers, faults, records};
 
 const SHORT: &str = "--warmup 50ms --drain 5s";
 
@@ -52,6 +52,41 @@ fn the_series_adds_up_to_the_run() {
     }
     assert!((sum - figure(&report, "deliveries")).abs() < 0.5, "{report:#}");
     assert!((begun - figure(&report, "seconds")).abs() < 1e-6);
+}
+
+#[test]
+fn every_scenario_tells_its_run_over_time() {
+    let served = Served::bare(&[]);
+    for (scenario, figure) in [
+        ("idle --connections 50 --hold 600ms --messages 1", "connections"),
+        ("storm --topics 3 --subscribers 20 --drain 3s", "connections"),
+        ("churn --population 20 --rest 300ms --duration 600ms", "p99_ms"),
+        ("ramp --subscribers 3 --start 50 --rate-max 100 --step 300ms --p99 10s", "p99_ms"),
+        ("rooms --rooms 5 --members 4 --interval 20ms --duration 600ms", "p99_ms"),
+        ("slow --subscribers 10 --slow 20% --rate 200 --duration 600ms", "p99_ms"),
+    ] {
+        let (_, report) = served.tester(scenario);
+        let series = report["series"].as_array().expect("an array");
+        assert!(series.len() > 1, "{scenario}: {series:?}");
+        let times = series.iter().map(|sample| sample["seconds"].as_f64().expect("a time"));
+        assert!(times.is_sorted(), "{scenario}: {series:?}");
+        let any = series.iter().any(|sample| sample[figure].as_f64().is_some_and(|x| x > 0.0));
+        assert!(any, "{scenario}: {series:?}");
+    }
+}
+
+#[test]
+fn a_long_run_tells_a_log_how_far_it_is() {
+    // A log gets a line every 5 s.
+    let (output, _) =
+        Served::bare(&[]).tester("churn --population 20 --rate 10 --rest 100ms --duration 5500ms");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let told = |line: &str| {
+        ["measuring", "20 connected", "deliveries/s", "errors"]
+            .iter()
+            .all(|part| line.contains(part))
+    };
+    assert!(errors.lines().any(told), "{errors}");
 }
 
 #[test]
@@ -208,12 +243,6 @@ fn an_objective_bounds_the_faults_it_names_and_no_others() {
         let errors = check("0", 1);
         assert!(errors.contains(&format!("slo broken: {}: ", kinds[0])), "{errors}");
     }
-}
-
-fn records(page: &str) -> Value {
-    let (_, rest) = page.split_once("id=\"records\">").expect("the records");
-    let (records, _) = rest.split_once("</script>").expect("their end");
-    serde_json::from_str(records).expect("JSON")
 }
 
 #[test]

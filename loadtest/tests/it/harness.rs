@@ -38,7 +38,11 @@ impl Served {
 
     /// Runs the tester against it, and weighs it.
     pub(crate) fn tester(&self, arguments: &str) -> (Output, Value) {
-        tester(&self.url, &format!("{arguments} --pid {}", self.child.id()))
+        tester(&self.url, &format!("{arguments} --pid {}", self.id()))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The same with a `--duration`: a longer one each time until the record is `enough`, because
@@ -76,6 +80,13 @@ pub(crate) fn tester(url: &str, arguments: &str) -> (Output, Value) {
     let errors = String::from_utf8_lossy(&output.stderr);
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"));
     (output, report)
+}
+
+/// The records that a page holds.
+pub(crate) fn records(page: &str) -> Value {
+    let (_, rest) = page.split_once("id=\"records\">").expect("the records");
+    let (records, _) = rest.split_once("</script>").expect("their end");
+    serde_json::from_str(records).expect("JSON")
 }
 
 /// Whether anything was delivered in the measured time.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use hdrhistogram::Histogram;
 
 use super::{Samples, Verdict, conclude};
 use crate::{
@@ -23,8 +24,10 @@ use crate::{
     machine,
     process::{self, Usage},
     report::{
-        self, IdleCost, Origin,
-        live::{Live, Phase, Progress},
+        self, IdleCost, Latency, Origin,
+        live::Phase,
+        series::Sample,
+        watch::{Look, Watch},
     },
 };
 use course::{Course, Step};
@@ -62,7 +65,7 @@ fn run_through<D: Door + Clone + Send>(door: &D, options: &cli::Idle) -> anyhow:
         let found = found.collect::<anyhow::Result<Vec<Found>>>()?;
         Ok::<_, anyhow::Error>((weighed?, found))
     })?;
-    let report = report(options, origin, &weighed, found);
+    let report = report(options, origin, weighed, found);
     conclude((&report.table(), &report), &report.faults, &options.server)
 }
 
@@ -92,25 +95,28 @@ struct Weighed {
     after: Option<Weight>,
     opening: Duration,
     messaging: Duration,
+    series: Vec<Sample>,
 }
 
 /// Leads the shares through the steps.
 fn conduct(course: &Course, shares: &[Handle<'_>], options: &cli::Idle) -> anyhow::Result<Weighed> {
-    let mut live = Live::new();
+    let mut view = View::new(options);
     // Publishers of their own are opened before anything is weighed.
-    take(Step::Prepare, course, shares, &mut live)?;
+    take(Step::Prepare, course, shares, &mut view)?;
     let mut weighed = Weighed { before: Weight::of(options)?, ..Weighed::default() };
-    weighed.opening = take(Step::Open, course, shares, &mut live)?;
+    view.record(course);
+    weighed.opening = take(Step::Open, course, shares, &mut view)?;
     weighed.opened = Weight::of(options)?;
     let held = Instant::now();
     while held.elapsed() < options.hold {
-        look(Phase::Holding, course, shares, &mut live)?;
+        look(Phase::Holding, course, shares, &mut view)?;
     }
     weighed.rested = Weight::of(options)?;
     if options.messages > 0 {
-        weighed.messaging = take(Step::Message, course, shares, &mut live)?;
+        weighed.messaging = take(Step::Message, course, shares, &mut view)?;
     }
     weighed.after = Weight::of(options)?;
+    weighed.series = view.finish(course);
     Ok(weighed)
 }
 
@@ -119,13 +125,13 @@ fn take(
     step: Step,
     course: &Course,
     shares: &[Handle<'_>],
-    live: &mut Live,
+    view: &mut View,
 ) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     course.begin(step);
     let phase = if step == Step::Message { Phase::Measuring } else { Phase::Connecting };
     while !course.is_done() {
-        look(phase, course, shares, live)?;
+        look(phase, course, shares, view)?;
     }
     Ok(begun.elapsed())
 }
@@ -135,7 +141,7 @@ fn look(
     phase: Phase,
     course: &Course,
     shares: &[Handle<'_>],
-    live: &mut Live,
+    view: &mut View,
 ) -> anyhow::Result<()> {
     thread::sleep(LOOK);
     if shares.iter().any(ScopedJoinHandle::is_finished) {
@@ -145,17 +151,50 @@ fn look(
     if available < AVAILABLE_LEN_MIN {
         bail!("{} MiB of memory left: the machine is too small for this", available >> 20);
     }
-    if live.is_due() {
-        let (connected, received, errors) = course.counts();
-        live.show(Progress { phase, connected, received, p99: 0, errors });
-    }
+    view.look(phase, course);
     Ok(())
+}
+
+/// What looks at the run from beside it. No latency is taken: it stays empty.
+struct View {
+    clock: Clock,
+    watch: Watch,
+    latency: Histogram<u64>,
+}
+
+impl View {
+    fn new(options: &cli::Idle) -> Self {
+        let clock = Clock::new();
+        let watch = Watch::new(clock.now(), &options.server.pid);
+        Self { clock, watch, latency: Latency::histogram() }
+    }
+
+    fn record(&mut self, course: &Course) {
+        self.watch.record(seen(self.clock.now(), course, &self.latency), None);
+    }
+
+    fn look(&mut self, phase: Phase, course: &Course) {
+        let now = self.clock.now();
+        self.watch.enter(phase);
+        if self.watch.is_due(now) {
+            self.watch.look(seen(now, course, &self.latency));
+        }
+    }
+
+    fn finish(mut self, course: &Course) -> Vec<Sample> {
+        self.watch.finish(seen(self.clock.now(), course, &self.latency))
+    }
+}
+
+fn seen<'a>(time: u64, course: &Course, latency: &'a Histogram<u64>) -> Look<'a> {
+    let (connected, received, errors) = course.counts();
+    Look { time, connected, received, latency, errors }
 }
 
 fn report(
     options: &cli::Idle,
     origin: Origin,
-    weighed: &Weighed,
+    weighed: Weighed,
     found: Vec<Found>,
 ) -> report::Idle {
     let connections = f64::from(options.connections);
@@ -173,12 +212,13 @@ fn report(
         shape: shape(options),
         connections_per_second: per(connections, weighed.opening.as_secs_f64()),
         opening_seconds: weighed.opening.as_secs_f64(),
-        server: cost(options, weighed, received),
+        server: cost(options, &weighed, received),
         replies,
         messaged: (options.messages > 0).then_some(complete),
         deliveries_per_second: per(float(received), weighed.messaging.as_secs_f64()),
         faults,
         fault_samples: samples.0,
+        series: weighed.series,
     }
 }
 
