@@ -230,6 +230,7 @@ proptest! {
 #[test]
 fn an_idle_connection_takes_few_bytes() {
     assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
+    assert!(size_of::<LocalTopic>() <= 136, "{}", size_of::<LocalTopic>());
 }
 
 #[test]
