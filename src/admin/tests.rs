@@ -277,7 +277,7 @@ fn state(password: &str) -> State {
     workers[1].fanout.observe(Duration::from_secs(9), 1);
     let memory = Memory::new(1000);
     memory.charge(MemoryKind::History, 99);
-    let variant = |name| Variant { name, encode: |_, _| Bytes::new() };
+    let variant = |name| Variant::new(name, |_, _| Bytes::new());
     State {
         workers: workers.into_iter().map(Arc::new).collect(),
         memory: Arc::new(memory),

@@ -26,11 +26,11 @@ pub const NDJSON: VariantId = VariantId::new(4);
 /// The encodings of all front doors, in the order of the constants above.
 pub fn variants() -> Variants {
     Variants::new([
-        Variant { name: "plain", encode: |publication, _| publication.payload().framed().clone() },
-        Variant { name: "json", encode: json::publication },
-        Variant { name: "sse", encode: sse::publication },
-        Variant { name: "sse_json", encode: sse::publication_object },
-        Variant { name: "ndjson", encode: ndjson::publication },
+        Variant::new("plain", |publication, _| publication.payload().framed().clone()),
+        Variant::new("json", json::publication),
+        Variant::new("sse", sse::publication),
+        Variant::new("sse_json", sse::publication_object),
+        Variant::new("ndjson", ndjson::publication),
     ])
 }
 
