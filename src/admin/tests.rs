@@ -27,7 +27,7 @@ const FAMILIES: [(&str, &str, usize); 27] = [
     ("fanwire_connections_total", "counter", 4),
     ("fanwire_requests_refused_total", "counter", 27),
     ("fanwire_closes_total", "counter", 16),
-    ("fanwire_protocol_errors_total", "counter", 12),
+    ("fanwire_protocol_errors_total", "counter", 13),
     ("fanwire_accept_pauses_total", "counter", 1),
     ("fanwire_topics", "gauge", 1),
     ("fanwire_subscriptions", "gauge", 1),

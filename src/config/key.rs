@@ -190,11 +190,11 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "Memory for connections and history; 0 = 80 % of the machine or cgroup."
     ),
     lacking!("limits.trusted_proxies", lacks("trusting a proxy's Forwarded headers"), None, ""),
-    lacking!(
+    key!(
         "websocket.compression",
-        lacks_unless_false("permessage-deflate"),
-        Some(|_| false.show()),
-        "permessage-deflate; each publication is deflated once. Not in this build."
+        websocket.compression,
+        boolean(),
+        "permessage-deflate for clients that offer it; each publication is deflated once."
     ),
     key!(
         "websocket.compression_min_bytes",

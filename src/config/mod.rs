@@ -65,6 +65,13 @@ pub struct WebsocketConfig {
     pub allowed_origins: Vec<String>,
 }
 
+impl WebsocketConfig {
+    /// Length from which publications are deflated; `None` = compression is off.
+    pub fn deflate_len_min(&self) -> Option<usize> {
+        self.compression.then_some(self.compression_min_bytes)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -139,7 +139,7 @@ mod tests {
             rules: Vec::new(),
             meta_ttl: Duration::ZERO,
             inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
-            variants: Arc::new(protocol::variants()),
+            variants: Arc::new(protocol::variants(None)),
             memory,
         }));
         let poll = mio::Poll::new().expect("a poller");
@@ -157,6 +157,7 @@ mod tests {
             access: Arc::new(Access::new(AuthConfig::default(), &[])),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
             drain: Arc::default(),
+            compression: false,
         }
     }
 

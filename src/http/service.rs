@@ -43,6 +43,8 @@ pub struct Service {
     pub origins: Arc<OriginPolicy>,
     /// The way out.
     pub drain: Arc<Drain>,
+    /// Whether permessage-deflate is agreed on with those who offer it.
+    pub compression: bool,
 }
 
 /// An answer, or why there is none.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -13,7 +14,7 @@ use super::accept::Stream;
 use super::answer;
 use super::body::Content;
 use super::connection::Connection;
-use super::handshake::Handshake;
+use super::handshake::{self, Handshake};
 use super::query::{Echo, Format};
 use super::service::{Answer, Checked, Service};
 use crate::auth::Right;
@@ -39,7 +40,13 @@ impl Service {
             Format::Native => protocol::NATIVE,
             Format::Json => protocol::JSON,
         };
-        let opening = self.opening(topic.clone(), &checked, (variant, Door::Plain))?;
+        let agreement =
+            self.compression.then(|| handshake::agreement(&checked.parts.headers)).flatten();
+        let mut opening = self.opening(topic.clone(), &checked, (variant, Door::Plain))?;
+        if let Some(agreement) = agreement {
+            opening.variant = protocol::deflate::twin(variant, agreement.window());
+            opening.may_deflate = true;
+        }
         let (pending, joined) = self.worker.open(opening, |joined| {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
@@ -53,6 +60,10 @@ impl Service {
         let used_bearer = checked.identified.used_bearer.as_deref();
         if let Some(protocol) = handshake.select_protocol(used_bearer) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        let extension = agreement.map(|agreement| HeaderValue::try_from(agreement.answer()));
+        if let Some(Ok(extension)) = extension {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, extension);
         }
         self.finish_joined(headers, &joined);
         *connection.upgrade.borrow_mut() = Some((pending, checked.upgrade));
@@ -102,7 +113,8 @@ impl Service {
             Echo::On | Echo::Off => Pick::All,
         };
         let start = checked.query.start(&checked.parts.headers);
-        Ok(Opening { topic, start, variant, pick, identity, door })
+        let may_deflate = false;
+        Ok(Opening { topic, start, variant, pick, identity, door, may_deflate })
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {

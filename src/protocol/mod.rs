@@ -3,6 +3,7 @@
 //! Nothing here knows sockets or requests. Every encoding is made once and shared by all its
 //! subscribers, so each is exactly as long as its allocation.
 
+pub mod deflate;
 mod encode;
 pub mod json;
 pub mod ndjson;
@@ -23,21 +24,24 @@ pub const SSE_JSON: VariantId = VariantId::new(3);
 /// The publication object on a line of its own.
 pub const NDJSON: VariantId = VariantId::new(4);
 
-/// The encodings of all front doors, in the order of the constants above.
-pub fn variants() -> Variants {
-    Variants::new([
+/// The encodings of all front doors, in the order of the constants above; then, with compression,
+/// the deflated ones, which leave payloads under `deflate_len_min` bytes as they are.
+pub fn variants(deflate_len_min: Option<usize>) -> Variants {
+    let whole = [
         Variant::new("plain", |publication, _| publication.payload().framed().clone()),
         Variant::new("json", json::publication),
         Variant::new("sse", sse::publication),
         Variant::new("sse_json", sse::publication_object),
         Variant::new("ndjson", ndjson::publication),
-    ])
+    ];
+    let twins = deflate_len_min.map(deflate::twins);
+    Variants::new(whole.into_iter().chain(twins.into_iter().flatten()))
 }
 
 /// Tells a subscriber of `variant` that it lost `count` publications; `None` = it has no words
 /// for that.
 pub fn skipped(variant: VariantId, count: u64) -> Option<Box<[u8]>> {
-    let notice = match variant {
+    let notice = match deflate::base(variant) {
         JSON => json::skipped(count),
         SSE | SSE_JSON => sse::skipped(count),
         NDJSON => ndjson::skipped(count),

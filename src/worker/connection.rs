@@ -130,6 +130,8 @@ pub(super) struct Inflow {
     pub(super) is_ready: bool,
     /// Not read until the inboxes have room.
     pub(super) is_paused: bool,
+    /// The client agreed on permessage-deflate.
+    pub(super) may_deflate: bool,
     pub(super) end: InflowEnd,
 }
 

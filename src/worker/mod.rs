@@ -50,7 +50,7 @@ use crate::metrics::{MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
 use crate::session::Session;
 use crate::time::Stamp;
-use crate::ws::{Decoder, Reading};
+use crate::ws::{Decoder, Inflater, Reading};
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -84,6 +84,8 @@ pub struct Opening {
     pub identity: Identity,
     /// The front door, for the metrics.
     pub door: Door,
+    /// Whether the client may deflate what it sends.
+    pub may_deflate: bool,
 }
 
 /// The state of one worker. See the module's files for its parts of a turn, in order: `read`,
@@ -117,6 +119,8 @@ pub struct Worker {
     /// Publishers that are not read until the inboxes have room.
     paused: Vec<ConnectionKey>,
     read_buf: Box<[u8]>,
+    /// Made for the first client that may deflate.
+    inflater: Option<Box<Inflater>>,
     /// Answers to the pings of the read that is handled.
     pongs: Vec<u8>,
     due: Vec<(Tick, ConnectionKey)>,
@@ -161,6 +165,7 @@ impl Worker {
             catching: VecDeque::new(),
             paused: Vec::new(),
             read_buf: vec![0; read::READ_LEN].into(),
+            inflater: None,
             pongs: Vec::new(),
             due: Vec::new(),
         }
@@ -179,7 +184,7 @@ impl Worker {
 
     /// Subscribes a connection that is not there yet: until it is, everything waits for it.
     fn open(&mut self, opening: Opening) -> (ConnectionKey, Joined) {
-        let Opening { topic, start, variant, pick, identity, door } = opening;
+        let Opening { topic, start, variant, pick, identity, door, may_deflate } = opening;
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
         let topics = &mut self.topics;
@@ -217,8 +222,11 @@ impl Worker {
             door,
             phase: Phase::Open,
             awaits_pong: false,
-            inflow: Inflow::default(),
+            inflow: Inflow { may_deflate, ..Inflow::default() },
         });
+        if may_deflate && self.inflater.is_none() {
+            self.inflater = Some(Box::new(Inflater::new(Arc::clone(&self.output.memory))));
+        }
         let Self { connections, output, .. } = self;
         let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
         output.expect_by(index, &mut connections[index as usize], first_look);

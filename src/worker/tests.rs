@@ -258,7 +258,7 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         rules: Vec::new(),
         meta_ttl: Duration::ZERO,
         inboxes: (0..workers).map(|_| Arc::new(Inbox::new(Arc::clone(&memory), || {}))).collect(),
-        variants: Arc::new(crate::protocol::variants()),
+        variants: Arc::new(crate::protocol::variants(None)),
         memory,
     }));
     let poll = mio::Poll::new().expect("a poller");
@@ -281,6 +281,7 @@ fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
         pick: Pick::All,
         identity: Identity::ALL,
         door: Door::Plain,
+        may_deflate: false,
     };
     handle.open(opening, |_| None)
 }
