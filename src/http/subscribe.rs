@@ -22,7 +22,7 @@ use crate::hub::{Joined, TopicName, VariantId};
 use crate::id::Door;
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
-use crate::worker::{Opening, Pick};
+use crate::worker::{Opening, Pick, Subscription};
 
 /// Range of the reconnection time that SSE clients are given, in milliseconds.
 const SSE_RETRY: std::ops::RangeInclusive<u64> = 1000..=3000;
@@ -42,12 +42,13 @@ impl Service {
         };
         let agreement =
             self.compression.then(|| handshake::agreement(&checked.parts.headers)).flatten();
-        let mut opening = self.opening(topic.clone(), &checked, (variant, Door::Plain))?;
+        let (mut opening, mut subscription) =
+            self.opening(topic, &checked, (variant, Door::Plain))?;
         if let Some(agreement) = agreement {
-            opening.variant = protocol::deflate::twin(variant, agreement.window());
             opening.may_deflate = true;
+            subscription.variant = protocol::deflate::twin(variant, agreement.window());
         }
-        let (pending, joined) = self.worker.open(opening, |joined| {
+        let (pending, joined) = self.worker.open(opening, subscription, |joined| {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
@@ -83,9 +84,9 @@ impl Service {
             (Stream::Sse, Format::Json) => (protocol::SSE_JSON, Door::Sse, "text/event-stream"),
             (Stream::Ndjson, _) => (protocol::NDJSON, Door::Ndjson, "application/x-ndjson"),
         };
-        let opening = self.opening(topic.clone(), checked, (variant, door))?;
-        let (pending, joined) =
-            self.worker.open(opening, |joined| Some(greeting(stream, topic, joined)));
+        let (opening, subscription) = self.opening(topic, checked, (variant, door))?;
+        let greet = |joined: &Joined| Some(greeting(stream, topic, joined));
+        let (pending, joined) = self.worker.open(opening, subscription, greet);
         let body = pending.into_body(connection.carrier());
         let mut response = Response::new(Content::Stream(body));
         let headers = response.headers_mut();
@@ -98,12 +99,12 @@ impl Service {
 
     fn opening(
         &self,
-        topic: TopicName,
+        topic: &TopicName,
         checked: &Checked,
         (variant, door): (VariantId, Door),
-    ) -> Result<Opening, Refused> {
+    ) -> Result<(Opening, Subscription), Refused> {
         let identity = checked.identified.identity;
-        identity.require(Right::Subscribe, &topic)?;
+        identity.require(Right::Subscribe, topic)?;
         if self.worker.hub().memory().is_exhausted() {
             return Err(Refusal::MemoryLimit.into());
         }
@@ -113,8 +114,9 @@ impl Service {
             Echo::On | Echo::Off => Pick::All,
         };
         let start = checked.query.start(&checked.parts.headers);
-        let may_deflate = false;
-        Ok(Opening { topic, start, variant, pick, identity, door, may_deflate })
+        let topic = topic.clone();
+        let opening = Opening { identity, door, may_deflate: false };
+        Ok((opening, Subscription { topic, start, variant, pick }))
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {

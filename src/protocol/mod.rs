@@ -12,6 +12,7 @@ pub mod plain;
 pub mod sse;
 
 use crate::hub::{Variant, VariantId, Variants};
+use crate::id::Door;
 
 /// The plain door: one WebSocket frame with exactly the payload.
 pub const NATIVE: VariantId = VariantId::NATIVE;
@@ -50,12 +51,12 @@ pub fn skipped(variant: VariantId, count: u64) -> Option<Box<[u8]>> {
     Some(notice.as_ref().into())
 }
 
-/// What a stream of `variant` says in silence; `None` = the transport has its own pings.
-pub fn keepalive(variant: VariantId) -> Option<Box<[u8]>> {
-    let words = match variant {
-        SSE | SSE_JSON => sse::comment(),
-        NDJSON => ndjson::ping(),
-        _ => return None,
+/// What a stream of `door` says in silence; `None` = the transport has its own pings.
+pub fn keepalive(door: Door) -> Option<Box<[u8]>> {
+    let words = match door {
+        Door::Sse => sse::comment(),
+        Door::Ndjson => ndjson::ping(),
+        Door::Plain | Door::Http => return None,
     };
     Some(words.as_ref().into())
 }

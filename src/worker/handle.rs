@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::connection::{ConnectionKey, Transport};
-use super::{Opening, Worker, WorkerParts};
+use super::{Opening, Subscription, Worker, WorkerParts};
 use crate::admission::Permit;
 use crate::hub::{Hub, Joined};
 use crate::id::Door;
@@ -123,10 +123,12 @@ impl WorkerHandle {
     pub fn open(
         &self,
         opening: Opening,
+        subscription: Subscription,
         greet: impl FnOnce(&Joined) -> Option<Bytes>,
     ) -> (Pending, Joined) {
         let (key, joined) = self.stir(|worker| {
-            let (key, joined) = worker.open(opening);
+            let key = worker.open(opening);
+            let joined = worker.subscribe(key, subscription);
             if let Some(bytes) = greet(&joined) {
                 worker.greet(key, bytes.as_ref().into());
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::connection::{Connection, ConnectionKey, Phase, Transport};
 use super::pass::Encoding;
 use super::wheel::{Tick, Wheel};
-use crate::hub::{Topic, Variants};
+use crate::hub::{Topic, VariantId, Variants};
 use crate::id::{Door, WorkerId};
 use crate::limits::{Delivery, Limits};
 use crate::metrics::{Memory, WorkerMetrics};
@@ -33,12 +33,12 @@ pub(super) struct Output {
 }
 
 /// A connection that is to end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Ending {
     pub(super) key: ConnectionKey,
     pub(super) reason: CloseReason,
-    /// Sequence up to which it is served first; `None` = not looked up yet.
-    pub(super) until: Option<u64>,
+    /// Sequences up to which its members are served first; `None` = not looked up yet.
+    pub(super) until: Option<Box<[u64]>>,
 }
 
 /// Part of a batch for one member.
@@ -49,18 +49,24 @@ pub(super) struct Share<'a> {
     /// Number of publications.
     count: usize,
     delivery: Delivery,
+    variant: VariantId,
 }
 
 impl<'a> Share<'a> {
     /// The publications of `batch` with these indices.
-    pub(super) fn new(batch: &'a Rc<Batch>, indices: Range<usize>, topic: &Topic) -> Self {
+    pub(super) fn new(
+        batch: &'a Rc<Batch>,
+        indices: Range<usize>,
+        topic: &Topic,
+        variant: VariantId,
+    ) -> Self {
         let (count, range) = (indices.len(), batch.range(indices));
-        Self { batch, range, count, delivery: topic.rule().delivery }
+        Self { batch, range, count, delivery: topic.rule().delivery, variant }
     }
 
     /// All publications of `batch`.
-    pub(super) fn all(batch: &'a Rc<Batch>, topic: &Topic) -> Self {
-        Self::new(batch, 0..batch.count(), topic)
+    pub(super) fn all(batch: &'a Rc<Batch>, topic: &Topic, variant: VariantId) -> Self {
+        Self::new(batch, 0..batch.count(), topic, variant)
     }
 
     fn bytes(&self) -> &[u8] {
@@ -84,7 +90,7 @@ impl Output {
     /// Hands live publications to a connection.
     pub(super) fn deliver(&mut self, index: u32, connection: &mut Connection, share: &Share<'_>) {
         if let Some(slice) = self.write_now(index, connection, share) {
-            self.queue(index, connection, slice, share.delivery);
+            self.queue(index, connection, slice, share);
         }
     }
 
@@ -140,7 +146,13 @@ impl Output {
         self.metrics.delivery_bytes[door.index()].add(len as u64);
     }
 
-    fn queue(&mut self, index: u32, connection: &mut Connection, slice: Slice, delivery: Delivery) {
+    fn queue(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        slice: Slice,
+        &Share { delivery, variant, .. }: &Share<'_>,
+    ) {
         let policy = Policy { len_max: self.limits.outbox_bytes_max, delivery };
         let memory = Arc::clone(&self.memory);
         let outbox = self.outbox(index, connection);
@@ -151,7 +163,7 @@ impl Output {
             Push::Queued => {}
             Push::Dropped(count) => {
                 self.metrics.overflows[delivery as usize].add(1);
-                self.tell_skipped(index, connection, count);
+                self.tell_skipped(index, connection, variant, count);
             }
             Push::Full => {
                 self.metrics.overflows[delivery as usize].add(1);
@@ -162,11 +174,15 @@ impl Output {
     }
 
     /// Tells the client, if its door has words for it, that it lost `count` more publications.
-    pub(super) fn tell_skipped(&mut self, index: u32, connection: &mut Connection, count: u64) {
+    pub(super) fn tell_skipped(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        variant: VariantId,
+        count: u64,
+    ) {
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.skipped());
-        let Some(notice) = protocol::skipped(connection.member.variant, waiting + count) else {
-            return;
-        };
+        let Some(notice) = protocol::skipped(variant, waiting + count) else { return };
         let outbox = self.outbox(index, connection);
         let before = outbox.len();
         outbox.put_skipped(waiting + count, notice);
@@ -268,7 +284,7 @@ impl Output {
         if !counts {
             return;
         }
-        if connection.is_subscribed() {
+        if connection.is_present() {
             connection.phase = if is_cut { Phase::Cut } else { Phase::Closing };
         }
         self.ending.push(Ending { key: connection.key(index), reason, until: None });

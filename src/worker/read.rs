@@ -193,7 +193,8 @@ impl Worker {
             return self.end(key, CloseReason::RateLimit);
         }
         let connection = &self.connections[key.index as usize];
-        let topic = &self.topics[connection.member.topic as usize].topic;
+        let Some((_, member)) = connection.members.iter().next() else { return };
+        let topic = &self.topics[member.topic as usize].topic;
         if let Action::Close(reason) = connection.session.on_message(topic.name()) {
             return self.end(key, reason);
         }
