@@ -200,7 +200,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "websocket.compression_min_bytes",
         websocket.compression_min_bytes,
         integer(0..=GIB),
-        "Shorter publications are not deflated."
+        "Shorter publications are not deflated, nor those that it would not shorten; 0 = deflate all."
     ),
     key!(
         "websocket.allowed_origins",

@@ -59,7 +59,8 @@ pub struct Config {
 pub struct WebsocketConfig {
     /// Whether permessage-deflate is negotiated.
     pub compression: bool,
-    /// Shorter publications are not deflated, in bytes.
+    /// Shorter publications are not deflated, in bytes; 0 = all are, also where that makes them
+    /// longer.
     pub compression_min_bytes: usize,
     /// Origins of web pages that may connect; empty = the same host, `*` = any.
     pub allowed_origins: Vec<String>,

@@ -26,7 +26,7 @@ pub const SSE_JSON: VariantId = VariantId::new(3);
 pub const NDJSON: VariantId = VariantId::new(4);
 
 /// The encodings of all front doors, in the order of the constants above; then, with compression,
-/// the deflated ones, which leave payloads under `deflate_len_min` bytes as they are.
+/// the deflated ones, which leave payloads under `deflate_len_min` bytes as they are (0: none).
 pub fn variants(deflate_len_min: Option<usize>) -> Variants {
     let whole = [
         Variant::new("plain", |publication, _| publication.payload().framed().clone()),

@@ -35,27 +35,30 @@ struct Compressor {
 }
 
 impl Deflater {
-    /// Leaves payloads of less than `payload_len_min` bytes as they are.
+    /// Leaves payloads of less than `payload_len_min` bytes as they are, and those that would not
+    /// become shorter. With 0 it deflates all.
     pub fn new(window: Window, payload_len_min: usize) -> Self {
         Self { window, payload_len_min, idle: Mutex::default() }
     }
 
-    /// The server's own data frame with its payload deflated, exactly sized; `None` where that
-    /// does not make it shorter.
+    /// The server's own data frame with its payload deflated, exactly sized; `None` = it is to go
+    /// out as it is.
     pub fn deflate(&self, frame: &[u8]) -> Option<Vec<u8>> {
         let payload = frame::payload(frame);
-        if payload.len() < self.payload_len_min {
-            return None;
-        }
+        let len_max = match self.payload_len_min {
+            0 => payload.len() + payload.len() / 8 + 64,
+            min if payload.len() < min => return None,
+            _ => payload.len() - 1,
+        };
         let idle = self.idle.lock().pop();
         let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.window));
-        let deflated = compressor.deflate(payload).map(|deflated| {
+        let deflated = compressor.deflate(payload, len_max).map(|deflated| {
             let head = FrameHead::with_first(frame[0] | RSV1, deflated.len());
             [head.as_slice(), deflated].concat()
         });
         compressor.buf.shrink_to(BUF_LEN_MAX);
         self.idle.lock().push(compressor);
-        deflated.filter(|deflated| deflated.len() < frame.len())
+        deflated
     }
 }
 
@@ -66,16 +69,17 @@ impl Compressor {
         Self { compress, buf: Vec::new() }
     }
 
-    /// The payload of the deflated message; `None` if it would be longer.
-    fn deflate(&mut self, payload: &[u8]) -> Option<&[u8]> {
+    /// The payload of the deflated message; `None` if it would be longer than `len_max`.
+    fn deflate(&mut self, payload: &[u8], len_max: usize) -> Option<&[u8]> {
         let Self { compress, buf } = self;
         compress.reset();
         buf.clear();
-        buf.reserve_exact(payload.len() + FLUSH_END.len());
+        buf.reserve_exact(len_max + FLUSH_END.len() + 1);
         compress.compress_vec(payload, buf, FlushCompress::Sync).ok()?;
         // A full buffer may mean that there is more.
         let is_whole = buf.len() < buf.capacity() && compress.total_in() == payload.len() as u64;
-        buf.strip_suffix(&FLUSH_END).filter(|_| is_whole)
+        let deflated = buf.strip_suffix(&FLUSH_END).filter(|_| is_whole)?;
+        (deflated.len() <= len_max).then_some(deflated)
     }
 }
 
@@ -96,6 +100,11 @@ mod tests {
         (0..).flat_map(|number| line(number).into_bytes()).take(len).collect()
     }
 
+    fn noise(len: usize) -> Vec<u8> {
+        let mut rng = fastrand::Rng::with_seed(7);
+        std::iter::repeat_with(|| rng.u8(..)).take(len).collect()
+    }
+
     fn check(maker: &Deflater, kind: MessageKind, data: &[u8]) -> usize {
         let frame = data_frame(kind, data);
         let deflated = maker.deflate(&frame).expect("it pays");
@@ -114,7 +123,7 @@ mod tests {
         for (window, reach) in
             [(Window::Full, 32_768), (Window::Medium, 4_096), (Window::Small, 256)]
         {
-            let deflater = Deflater::new(window, 0);
+            let deflater = Deflater::new(window, 1);
             for len in [100, 200, 1_000, 5_000, 70_000] {
                 for kind in [MessageKind::Text, MessageKind::Binary] {
                     assert!(check(&deflater, kind, &json(len)) <= reach, "{window:?} {len}");
@@ -123,7 +132,7 @@ mod tests {
             assert_eq!(deflater.idle.lock().len(), 1, "one at work at a time");
         }
         let far = [json(30_000), json(30_000)].concat();
-        assert!(check(&Deflater::new(Window::Full, 0), MessageKind::Text, &far) > 4_096);
+        assert!(check(&Deflater::new(Window::Full, 1), MessageKind::Text, &far) > 4_096);
     }
 
     #[test]
@@ -132,23 +141,33 @@ mod tests {
         let is_left =
             |data: &[u8]| deflater.deflate(&data_frame(MessageKind::Text, data)).is_none();
         assert!(is_left(b"") && is_left(&[b'a'; 255]) && !is_left(&[b'a'; 256]));
-        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(10_000).collect();
-        assert!(is_left(&noise));
-        let eager = Deflater::new(Window::Full, 0);
-        assert_eq!(eager.deflate(&data_frame(MessageKind::Text, b"")), None);
-        assert_eq!(eager.deflate(&data_frame(MessageKind::Text, b"hello")), None);
+        assert!(is_left(&noise(10_000)));
+        assert_eq!(Deflater::new(Window::Full, 1).deflate(b"\x81\x05hello"), None);
+    }
+
+    #[test]
+    fn with_a_minimum_of_0_all_is_deflated() {
+        let deflater = Deflater::new(Window::Full, 0);
+        assert_eq!(deflater.deflate(b"\x81\x00").as_deref(), Some(&b"\xc1\x01\x00"[..]));
+        for len in [1, 5, 100, 70_000] {
+            let data = noise(len);
+            let frame = deflater.deflate(&data_frame(MessageKind::Binary, &data));
+            let frame = frame.expect("however long it becomes");
+            let inflated = reference::inflate(payload(&frame), len).expect("it inflates");
+            assert_eq!(inflated.data, data);
+        }
     }
 
     #[test]
     fn a_long_message_leaves_no_long_buffer() {
-        let deflater = Deflater::new(Window::Full, 0);
+        let deflater = Deflater::new(Window::Full, 1);
         check(&deflater, MessageKind::Text, &json(4 * BUF_LEN_MAX));
         assert!(deflater.idle.lock()[0].buf.capacity() <= BUF_LEN_MAX);
     }
 
     #[test]
     fn threads_share_it() {
-        let deflater = Deflater::new(Window::Full, 0);
+        let deflater = Deflater::new(Window::Full, 1);
         thread::scope(|scope| {
             for len in [300, 3_000, 30_000] {
                 let deflater = &deflater;
@@ -171,7 +190,7 @@ mod tests {
         ) {
             let (data, window) = (data.repeat(times), Window::ALL[window]);
             let frame = data_frame(MessageKind::Binary, &data);
-            if let Some(deflated) = Deflater::new(window, 0).deflate(&frame) {
+            if let Some(deflated) = Deflater::new(window, 1).deflate(&frame) {
                 prop_assert!(deflated.len() < frame.len());
                 let inflated = reference::inflate(payload(&deflated), data.len());
                 let inflated = inflated.expect("it inflates");

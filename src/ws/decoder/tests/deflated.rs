@@ -37,7 +37,7 @@ fn check_fault(name: &str, frames: &[Vec<u8>], fault: ProtocolFault) {
 
 /// The payload of `data` deflated; it must become shorter.
 fn deflated(data: &[u8]) -> Vec<u8> {
-    let frame = Deflater::new(Window::Full, 0).deflate(&data_frame(MessageKind::Binary, data));
+    let frame = Deflater::new(Window::Full, 1).deflate(&data_frame(MessageKind::Binary, data));
     payload(&frame.expect("it becomes shorter")).to_vec()
 }
 
@@ -136,7 +136,7 @@ fn any_deflated_frame() -> impl Strategy<Value = Vec<u8>> {
     let data = prop_oneof!["[ab]{20,290}".prop_map(String::into_bytes), vec(0..3_u8, 20..310)];
     let damage = proptest::option::weighted(0.2, (any::<Index>(), any::<u8>()));
     let whole = (data, damage, any::<bool>()).prop_map(|(data, damage, is_text)| {
-        let mut payload = Deflater::new(Window::Small, 0)
+        let mut payload = Deflater::new(Window::Small, 1)
             .deflate(&data_frame(MessageKind::Binary, &data))
             .map_or_else(|| vec![0], |frame| payload(&frame).to_vec());
         if let Some((at, byte)) = damage {
