@@ -14,6 +14,8 @@ mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use load::{Flag, Loaded, Sources, load};
 pub use problem::{Origin, Problem, Problems};
 pub use render::default_file;
@@ -21,6 +23,7 @@ pub use render::default_file;
 use crate::auth::{AuthConfig, Secret};
 use crate::limits::{Limits, TopicRule};
 use crate::log::LogConfig;
+use crate::tls::CertificateFiles;
 
 /// The effective configuration.
 ///
@@ -42,6 +45,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[limits]`.
     pub limits: Limits,
+    /// `limits.trusted_proxies`: whose word about client addresses is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// `[websocket]`.
     pub websocket: WebsocketConfig,
     /// `[auth]`.
@@ -50,6 +55,8 @@ pub struct Config {
     pub topics: Vec<TopicRule>,
     /// How long a forgotten topic keeps its position.
     pub history_meta_ttl: Duration,
+    /// `[tls]`: the certificate of `listen`; none = plain HTTP.
+    pub tls: CertificateFiles,
     /// Over which time a drain asks the sessions to leave.
     pub drain_window: Duration,
 }
@@ -83,10 +90,12 @@ impl Default for Config {
             private_fd_tables: false,
             log: LogConfig::default(),
             limits: Limits::default(),
+            trusted_proxies: Vec::new(),
             websocket: WebsocketConfig::default(),
             auth: AuthConfig::default(),
             topics: Vec::new(),
             history_meta_ttl: Duration::from_hours(24),
+            tls: CertificateFiles::default(),
             drain_window: Duration::from_secs(10),
         }
     }

@@ -11,8 +11,8 @@ use super::body::Content;
 use super::connection::Connection;
 use super::payload::Declared;
 use super::service::{Answer, Checked, Fault, Service};
+use crate::auth::Right;
 use crate::auth::header::Field;
-use crate::auth::{Identified, Right};
 use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, TopicName};
 use crate::id::Door;
 use crate::protocol;
@@ -29,19 +29,20 @@ impl Service {
         topic: &TopicName,
         checked: Checked,
     ) -> Answer {
-        let Checked { parts, body, identified, .. } = checked;
         let mut bucket = connection.bucket.get();
         let is_in_rate = bucket.take(self.limits.publish_rate_max, Instant::now());
         connection.bucket.set(bucket);
         if !is_in_rate {
             return Err(Refusal::RateLimit.into());
         }
-        let declared = check_head(topic, &parts.headers, &identified)?;
+        self.require(Right::Publish, topic, &checked)?;
+        let Checked { parts, body, identified, .. } = checked;
+        let declared = check_head(&parts.headers)?;
         let data = self.read_body(&parts.headers, body).await?;
         let draft = Draft {
             payload: protocol::plain::payload(declared.kind(&data)?, &data),
             session: None,
-            user: identified.identity.user(),
+            user: identified.identity.user().cloned(),
         };
         self.accept(topic, &draft, &parts.headers)
     }
@@ -93,13 +94,8 @@ impl Service {
     }
 }
 
-/// Everything that can refuse a publication before its body is read.
-fn check_head(
-    topic: &TopicName,
-    headers: &HeaderMap,
-    identified: &Identified,
-) -> Result<Declared, Refused> {
-    identified.identity.require(Right::Publish, topic)?;
+/// What can refuse a publication by its head, before its body is read.
+fn check_head(headers: &HeaderMap) -> Result<Declared, Refused> {
     idempotency_key(headers)?;
     Declared::read(headers)
 }
@@ -124,10 +120,12 @@ mod tests {
     use http::HeaderMap;
 
     use super::{Draft, Fault, Service, TopicName};
-    use crate::auth::{Access, AuthConfig};
+    use crate::admission::Admission;
+    use crate::auth::{Access, AuthConfig, Proxies};
     use crate::http::origin::OriginPolicy;
     use crate::hub::{Hub, HubParts, INBOX_LEN_MAX, Inbox, PayloadKind, Start};
     use crate::id::WorkerId;
+    use crate::limits::Limits;
     use crate::metrics::Memory;
     use crate::protocol;
     use crate::reason::Refusal;
@@ -154,10 +152,13 @@ mod tests {
         Service {
             worker,
             limits: Arc::default(),
-            access: Arc::new(Access::new(AuthConfig::default(), &[])),
+            access: Arc::new(Access::new(&AuthConfig::default(), None, &[])),
+            proxies: Arc::new(Proxies::default()),
+            admission: Arc::new(Admission::new(9, &Limits::default())),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
             drain: Arc::default(),
             compression: false,
+            tls: None,
         }
     }
 

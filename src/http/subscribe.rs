@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::accept::Stream;
 use super::answer;
 use super::body::Content;
-use super::connection::Connection;
+use super::connection::{Connection, Upgrade};
 use super::handshake::{self, Handshake};
 use super::query::{Echo, Format};
 use super::service::{Answer, Checked, Service};
@@ -67,7 +67,9 @@ impl Service {
             headers.insert(SEC_WEBSOCKET_EXTENSIONS, extension);
         }
         self.finish_joined(headers, &joined);
-        *connection.upgrade.borrow_mut() = Some((pending, checked.upgrade));
+        let address = connection.address.take();
+        *connection.upgrade.borrow_mut() =
+            Some(Upgrade { pending, socket: checked.upgrade, address });
         Ok(response)
     }
 
@@ -103,8 +105,8 @@ impl Service {
         checked: &Checked,
         (variant, door): (VariantId, Door),
     ) -> Result<(Opening, Subscription), Refused> {
-        let identity = checked.identified.identity;
-        identity.require(Right::Subscribe, topic)?;
+        let rights = self.require(Right::Subscribe, topic, checked)?;
+        let grant = checked.identified.identity.grant().cloned();
         if self.worker.hub().memory().is_exhausted() {
             return Err(Refusal::MemoryLimit.into());
         }
@@ -115,7 +117,7 @@ impl Service {
         };
         let start = checked.query.start(&checked.parts.headers);
         let topic = topic.clone();
-        let opening = Opening { identity, door, may_deflate: false };
+        let opening = Opening { rights, grant, door, may_deflate: false };
         Ok((opening, Subscription { topic, start, variant, pick }))
     }
 

@@ -143,7 +143,12 @@ impl Hub {
 
     /// Whether topics of that name keep history.
     pub fn has_history(&self, name: &TopicName) -> bool {
-        self.directory.rule(name).history_size > 0
+        self.rule(name).history_size > 0
+    }
+
+    /// The options of topics of that name. Linear in the rules.
+    pub fn rule(&self, name: &TopicName) -> &TopicRule {
+        self.directory.rule(name)
     }
 
     /// The inbox of `worker`.

@@ -4,17 +4,29 @@
 
 use bytes::Bytes;
 
-use super::{JSON, NATIVE};
+use super::{CENTRIFUGO_JSON, CENTRIFUGO_PROTOBUF, JSON, NATIVE};
 use crate::hub::{Derive, Variant, VariantId};
 use crate::ws::{Deflater, Window};
 
 /// Place of the first twin in the table: behind all that are no twins.
-const FIRST: usize = 5;
+const FIRST: usize = 10;
 
 /// Variants with twins, and their names by window.
-const ROWS: [(VariantId, [&str; Window::ALL.len()]); 2] = [
+const ROWS: [(VariantId, [&str; Window::ALL.len()]); 4] = [
     (NATIVE, ["plain_deflate_15", "plain_deflate_12", "plain_deflate_9"]),
     (JSON, ["json_deflate_15", "json_deflate_12", "json_deflate_9"]),
+    (
+        CENTRIFUGO_JSON,
+        ["centrifugo_json_deflate_15", "centrifugo_json_deflate_12", "centrifugo_json_deflate_9"],
+    ),
+    (
+        CENTRIFUGO_PROTOBUF,
+        [
+            "centrifugo_protobuf_deflate_15",
+            "centrifugo_protobuf_deflate_12",
+            "centrifugo_protobuf_deflate_9",
+        ],
+    ),
 ];
 
 /// The twin of `base` for clients that agreed on `window`; `base` itself if it has none.
@@ -52,9 +64,12 @@ impl Derive for Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::{base, twin};
+    use super::{ROWS, base, twin};
     use crate::hub::VariantId;
-    use crate::protocol::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, skipped, variants};
+    use crate::protocol::{
+        CENTRIFUGO_JSON, CENTRIFUGO_PROTOBUF, JSON, NATIVE, NDJSON, SSE, SSE_JSON, skipped,
+        variants,
+    };
     use crate::ws::Window;
 
     #[test]
@@ -62,14 +77,19 @@ mod tests {
         let names: Vec<_> = variants(Some(0)).encodings().map(|(name, _)| name).collect();
         let without: Vec<_> = variants(None).encodings().map(|(name, _)| name).collect();
         assert_eq!(names[..without.len()], without);
-        for (variant, word) in [(NATIVE, "plain"), (JSON, "json")] {
+        for (variant, word) in [
+            (NATIVE, "plain"),
+            (JSON, "json"),
+            (CENTRIFUGO_JSON, "centrifugo_json"),
+            (CENTRIFUGO_PROTOBUF, "centrifugo_protobuf"),
+        ] {
             for window in Window::ALL {
                 let twin = twin(variant, window);
                 assert_eq!(names[twin.index()], format!("{word}_deflate_{}", window.bits()));
                 assert_eq!(base(twin), variant);
             }
         }
-        assert_eq!(names.len(), without.len() + 2 * Window::ALL.len());
+        assert_eq!(names.len(), without.len() + ROWS.len() * Window::ALL.len());
     }
 
     #[test]

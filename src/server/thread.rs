@@ -66,12 +66,15 @@ impl WorkerThread {
                 worker: handle.clone(),
                 limits: Arc::clone(&shared.limits),
                 access: Arc::clone(&shared.access),
+                proxies: Arc::clone(&shared.proxies),
+                admission: Arc::clone(&shared.admission),
                 origins: Arc::clone(&shared.origins),
                 drain: Arc::clone(&shared.drain),
                 compression: shared.config.websocket.compression,
+                tls: shared.tls.clone(),
             });
             let listener = TcpListener::from_std(listener)?;
-            let accept = listen::accept(service, listener, Arc::clone(&shared.admission));
+            let accept = listen::accept(service, listener);
             tokio::task::spawn_local(accept);
             ready.send(Ok(())).map_err(|_| io::ErrorKind::BrokenPipe)?;
             worker::run(handle, poll).await

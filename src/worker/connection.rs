@@ -1,7 +1,7 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -10,10 +10,12 @@ use super::member::{Members, Replay};
 use super::unacknowledged::unacknowledged_len;
 use super::wheel::Tick;
 use crate::admission::Permit;
+use crate::auth::{Expiry, Grant};
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
 use crate::rate::Bucket;
 use crate::session::Session;
+use crate::tls::Socket;
 use crate::ws::Reading;
 
 /// Names a connection of this worker; each connection has another generation.
@@ -55,7 +57,7 @@ pub(super) enum Transport {
     /// Subscribed, but the answer is not out yet: everything waits in the outbox.
     Pending,
     /// An upgraded socket, owned by the worker.
-    Socket(TcpStream),
+    Socket(Socket),
     /// A response body that hyper pulls from.
     Stream(Box<Stream>),
 }
@@ -134,6 +136,8 @@ pub(super) struct Connection {
     pub(super) members: Members,
     pub(super) transport: Transport,
     pub(super) session: Session,
+    /// What the client's token gave it, where it has one.
+    pub(super) grant: Option<Arc<Grant>>,
     pub(super) reading: Reading,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) extra: Option<Box<Extra>>,
@@ -165,6 +169,16 @@ impl Connection {
         if has_taken {
             self.progress = now;
         }
+    }
+
+    /// Bytes of the slot, and of what the client's token gave it.
+    pub(super) fn held_len(&self) -> usize {
+        size_of::<Self>() + self.grant.as_ref().map_or(0, |grant| grant.held_len())
+    }
+
+    /// When its token's end ends it.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        self.grant.as_ref()?.expiry
     }
 
     /// Whether its session goes on, with the subscriptions that it has.

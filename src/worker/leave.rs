@@ -1,6 +1,6 @@
 //! The end of a connection: what was accepted is delivered, then the close frame, then the socket.
 
-use std::net::Shutdown;
+use std::io::ErrorKind;
 
 use super::Worker;
 use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
@@ -94,10 +94,14 @@ impl Worker {
         if connection.phase != Phase::Leaving || connection.outbox.is_some() {
             return;
         }
-        let Transport::Socket(socket) = &connection.transport else { return };
-        if socket.shutdown(Shutdown::Write).is_err() || connection.inflow.end == InflowEnd::Reached
-        {
-            return self.remove(key.index);
+        let Transport::Socket(socket) = &mut connection.transport else { return };
+        match socket.shutdown() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let Self { connections, output, .. } = self;
+                return output.expect_room(key.index, &mut connections[key.index as usize]);
+            }
+            Ok(()) if connection.inflow.end != InflowEnd::Reached => {}
+            _ => return self.remove(key.index),
         }
         connection.phase = Phase::Lingering;
         connection.progress = now;

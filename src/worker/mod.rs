@@ -22,7 +22,6 @@ mod wheel;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -44,7 +43,7 @@ pub use member::Pick;
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
-use crate::auth::Identity;
+use crate::auth::{Grant, Rights};
 use crate::drain::Drain;
 use crate::hub::{Hub, Inbox, Joined, Start, TopicName, VariantId, Variants};
 use crate::id::{Door, WorkerId};
@@ -53,6 +52,7 @@ use crate::metrics::{MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
 use crate::session::Session;
 use crate::time::Stamp;
+use crate::tls::Socket;
 use crate::ws::{Decoder, Inflater, Reading};
 
 /// What a worker is made of.
@@ -75,8 +75,10 @@ pub struct WorkerParts {
 /// A session that a client asks for.
 #[derive(Debug)]
 pub struct Opening {
-    /// Its rights.
-    pub identity: Identity,
+    /// What the client may do on its topic.
+    pub rights: Rights,
+    /// What its token gave it, where it has one.
+    pub grant: Option<Arc<Grant>>,
     /// The front door, for the metrics.
     pub door: Door,
     /// Whether the client may deflate what it sends.
@@ -192,7 +194,8 @@ impl Worker {
 
     /// Begins the session of a connection that is not there yet: until it is, everything waits for
     /// it.
-    fn open(&mut self, Opening { identity, door, may_deflate }: Opening) -> ConnectionKey {
+    fn open(&mut self, opening: Opening) -> ConnectionKey {
+        let Opening { rights, grant, door, may_deflate } = opening;
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
         let now = self.output.now;
@@ -205,7 +208,8 @@ impl Worker {
             deadline: Tick::NEVER,
             members: Members::default(),
             transport: Transport::Pending,
-            session: Session::new(identity),
+            session: Session::new(rights),
+            grant,
             reading: Reading::default(),
             outbox: None,
             extra: None,
@@ -220,8 +224,11 @@ impl Worker {
         }
         let Self { connections, output, .. } = self;
         let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
-        output.expect_by(index, &mut connections[index as usize], first_look);
-        self.count_opened(door);
+        let connection = &mut connections[index as usize];
+        let first_look = first_look.min(output.expiry_tick(connection, self.clock));
+        output.expect_by(index, connection, first_look);
+        let held_len = connection.held_len();
+        self.count_opened(door, held_len);
         ConnectionKey::new(index, self.generation)
     }
 
@@ -252,18 +259,18 @@ impl Worker {
         joined
     }
 
-    fn count_opened(&mut self, door: Door) {
+    fn count_opened(&mut self, door: Door, held_len: usize) {
         self.present += 1;
         self.metrics.connections[door.index()].add(1);
         self.metrics.connections_total[door.index()].add(1);
-        self.output.memory.charge(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.charge(MemoryKind::Connections, held_len);
     }
 
     /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
     fn activate(
         &mut self,
         key: ConnectionKey,
-        (socket, permit): (TcpStream, Permit),
+        (socket, permit): (Socket, Permit),
         mut first: Vec<u8>,
     ) {
         let Some(connection) = self.get(key) else { return };
@@ -275,6 +282,8 @@ impl Worker {
         }
         let Some(connection) = self.get(key) else { return };
         connection.transport = Transport::Socket(socket);
+        let Self { connections, output, .. } = self;
+        output.expect_room(key.index, &mut connections[key.index as usize]);
         self.write_waiting(key);
         self.receive(key, &mut first);
         // The registration tells edges only; what came before it must be asked for.
@@ -370,7 +379,7 @@ impl Worker {
         self.metrics.connections[connection.door.index()].sub(1);
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.metrics.outbox_bytes.sub(waiting as u64);
-        self.output.memory.release(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.release(MemoryKind::Connections, connection.held_len());
         self.output.memory.release(MemoryKind::Reading, connection.reading.held_len());
         match &connection.transport {
             Transport::Pending => {}

@@ -82,9 +82,10 @@ impl Output {
     pub(super) fn encoding<'a>(
         &'a mut self,
         topic: &'a Topic,
+        local: u32,
         variants: &'a Variants,
     ) -> Encoding<'a> {
-        Encoding { topic: topic.name(), variants, spare: &mut self.spare }
+        Encoding { topic: topic.name(), local, variants, spare: &mut self.spare }
     }
 
     /// Hands live publications to a connection.
@@ -124,6 +125,9 @@ impl Output {
         self.metrics.writes.add(1);
         let len = match socket.write(bytes) {
             Ok(len) if len == bytes.len() => {
+                if socket.has_waiting() {
+                    self.outbox(index, connection);
+                }
                 self.count_deliveries(connection.door, share.count, len);
                 return None;
             }
@@ -195,7 +199,8 @@ impl Output {
         self.metrics.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
     }
 
-    /// The connection's outbox, made if it has none; from then on the write deadline runs.
+    /// The connection's outbox, made if it has none; from then on the write deadline runs. It is
+    /// there, if only empty, for as long as something waits for the kernel.
     fn outbox<'a>(&mut self, index: u32, connection: &'a mut Connection) -> &'a mut Outbox {
         if connection.outbox.is_none() {
             connection.note_progress(self.now);
@@ -210,6 +215,15 @@ impl Output {
     pub(super) fn expect_by(&mut self, index: u32, connection: &mut Connection, tick: Tick) {
         if tick < connection.deadline {
             connection.deadline = self.wheel.insert(connection.key(index), tick);
+        }
+    }
+
+    /// Has the connection looked at when the kernel takes more, if its socket holds something back.
+    pub(super) fn expect_room(&mut self, index: u32, connection: &mut Connection) {
+        if let Transport::Socket(socket) = &connection.transport
+            && socket.has_waiting()
+        {
+            self.outbox(index, connection);
         }
     }
 
@@ -239,11 +253,15 @@ impl Output {
         let before = outbox.len();
         let mut failed = false;
         // Ends: the outbox only shrinks here, and the kernel takes something or blocks.
-        while !outbox.is_empty() {
+        while !outbox.is_empty() || socket.has_waiting() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = outbox.slices(&mut slices);
             self.metrics.writes.add(1);
-            match socket.write_vectored(&slices[..count]) {
+            let written = match count {
+                0 => socket.flush().map(|()| 0),
+                _ => socket.write_vectored(&slices[..count]),
+            };
+            match written {
                 Ok(len) => {
                     let count = outbox.advance(len);
                     self.count_deliveries(connection.door, count, len);
@@ -256,7 +274,7 @@ impl Output {
                 }
             }
         }
-        if outbox.is_empty() {
+        if outbox.is_empty() && !socket.has_waiting() {
             *slot = None;
         } else {
             connection.note_progress(self.now);

@@ -15,7 +15,7 @@ use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
 use super::{Opening, Pending, Subscription, WorkerHandle, WorkerParts};
-use crate::auth::Identity;
+use crate::auth::Rights;
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
     Start, TopicName, VariantId, Variants,
@@ -25,6 +25,7 @@ use crate::metrics::{Memory, MemoryKind};
 use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
+use crate::tls::Socket;
 use crate::ws::Reading;
 
 #[derive(Debug, Clone)]
@@ -78,7 +79,8 @@ fn connection() -> Connection {
         deadline: Tick::default(),
         members: Members::default(),
         transport: Transport::Pending,
-        session: Session::new(Identity::with(&[])),
+        session: Session::new(Rights::NONE),
+        grant: None,
         reading: Reading::default(),
         outbox: None,
         extra: None,
@@ -235,7 +237,7 @@ fn silence_is_answered_by_kind_of_connection() {
     let judged = |now, change: fn(&mut Connection)| {
         let mut connection = connection();
         let (listener, _peer) = sockets();
-        connection.transport = Transport::Socket(listener);
+        connection.transport = Transport::Socket(Socket::Plain(listener));
         change(&mut connection);
         judge(&connection, at(now), deadlines)
     };
@@ -290,7 +292,8 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
 }
 
 fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
-    let opening = Opening { identity: Identity::ALL, door: Door::Plain, may_deflate: false };
+    let (rights, door) = (Rights::ALL, Door::Plain);
+    let opening = Opening { rights, grant: None, door, may_deflate: false };
     let (topic, start) = (name.clone(), Start::Live);
     let subscription = Subscription { topic, start, variant: VariantId::NATIVE, pick: Pick::All };
     handle.open(opening, subscription, |_| None)
@@ -345,12 +348,12 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();
     socket.set_nonblocking(true).expect("a socket");
-    let admission = Arc::new(crate::admission::Admission::new(9, 0));
-    let here = std::net::Ipv4Addr::LOCALHOST.into();
-    let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
+    let limits = crate::limits::Limits::default();
+    let admission = Arc::new(crate::admission::Admission::new(9, &limits));
+    let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
         panic!("there is room");
     };
-    pending.activate(socket, Vec::new(), permit);
+    pending.activate(Socket::Plain(socket), Vec::new(), permit);
     peer.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is open");
     let accepted = || {
         handle.with(|worker| {

@@ -26,3 +26,4 @@ mod recovery;
 mod slow;
 mod startup;
 mod streams;
+mod tls;

@@ -24,7 +24,7 @@ pub(crate) use metrics::Metrics;
 pub(crate) use position::Position;
 pub(crate) use process::{Process, fanwire};
 pub(crate) use proxy::CutProxy;
-pub(crate) use server::Server;
+pub(crate) use server::{Authority, Server};
 pub(crate) use stream::{Block, Stream};
 pub(crate) use websocket::{
     BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, RSV1,
