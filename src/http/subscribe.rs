@@ -23,6 +23,7 @@ use crate::id::Door;
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
 use crate::worker::{Opening, Pick, Subscription};
+use crate::ws::Agreement;
 
 /// Range of the reconnection time that SSE clients are given, in milliseconds.
 const SSE_RETRY: std::ops::RangeInclusive<u64> = 1000..=3000;
@@ -40,37 +41,26 @@ impl Service {
             Format::Native => protocol::NATIVE,
             Format::Json => protocol::JSON,
         };
-        let agreement =
-            self.compression.then(|| handshake::agreement(&checked.parts.headers)).flatten();
-        let (mut opening, mut subscription) =
-            self.opening(topic, &checked, (variant, Door::Plain))?;
-        if let Some(agreement) = agreement {
-            opening.may_deflate = true;
-            subscription.variant = protocol::deflate::twin(variant, agreement.window());
-        }
+        let agreement = self.agreement(&checked.parts.headers);
+        let (opening, subscription) = self.opening(topic, &checked, (variant, Door::Plain))?;
+        let opening = Opening { deflate: agreement.map(Agreement::window), ..opening };
         let (pending, joined) = self.worker.open(opening, subscription, |joined| {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
-        let mut response = Response::new(Content::Whole(Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
         let used_bearer = checked.identified.used_bearer.as_deref();
-        if let Some(protocol) = handshake.select_protocol(used_bearer) {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
-        let extension = agreement.map(|agreement| HeaderValue::try_from(agreement.answer()));
-        if let Some(Ok(extension)) = extension {
-            headers.insert(SEC_WEBSOCKET_EXTENSIONS, extension);
-        }
-        self.finish_joined(headers, &joined);
+        let protocol = handshake.select_protocol(used_bearer);
+        let mut response = switching_protocols(handshake, protocol, agreement);
+        self.finish_joined(response.headers_mut(), &joined);
         let address = connection.address.take();
         *connection.upgrade.borrow_mut() =
             Some(Upgrade { pending, socket: checked.upgrade, address });
         Ok(response)
+    }
+
+    /// What to answer about compression.
+    pub(super) fn agreement(&self, headers: &HeaderMap) -> Option<Agreement> {
+        if self.compression { handshake::agreement(headers) } else { None }
     }
 
     /// Answers with a stream that does not end.
@@ -117,7 +107,7 @@ impl Service {
         };
         let start = checked.query.start(&checked.parts.headers);
         let topic = topic.clone();
-        let opening = Opening { rights, grant, door, may_deflate: false };
+        let opening = Opening { rights, grant, door, deflate: None, session: None };
         Ok((opening, Subscription { topic, start, variant, pick }))
     }
 
@@ -129,6 +119,28 @@ impl Service {
             None => {}
         }
     }
+}
+
+/// The answer to a handshake (RFC 6455 section 4.2.2).
+pub(super) fn switching_protocols(
+    handshake: &Handshake,
+    protocol: Option<HeaderValue>,
+    agreement: Option<Agreement>,
+) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let extension = agreement.map(|agreement| HeaderValue::try_from(agreement.answer()));
+    if let Some(Ok(extension)) = extension {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, extension);
+    }
+    response
 }
 
 /// What a stream says first.

@@ -4,10 +4,11 @@ use std::io::{ErrorKind, Read};
 
 use super::Worker;
 use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
-use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
+use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError, Publisher};
 use crate::id::Door;
 use crate::metrics::MemoryKind;
 use crate::protocol;
+use crate::protocol::centrifugo::{Codec, Commands};
 use crate::reason::CloseReason;
 use crate::session::Action;
 use crate::ws::{self, DecodeError, Event, Inflater, Input, MessageKind};
@@ -134,7 +135,7 @@ impl Worker {
             // Taken out for the call: an event borrows the input or the inflater only.
             let mut reading = std::mem::take(&mut connection.reading);
             let before = reading.held_len();
-            let inflater = inflater.as_deref_mut().filter(|_| connection.inflow.may_deflate);
+            let inflater = inflater.as_deref_mut().filter(|_| connection.deflate.is_some());
             let event = decoder.next_event(&mut reading, &mut input, inflater);
             self.charge_reading(before, reading.held_len());
             if let Some(connection) = self.get(key) {
@@ -197,6 +198,11 @@ impl Worker {
     }
 
     fn on_message(&mut self, key: ConnectionKey, kind: MessageKind, data: &[u8]) {
+        match self.connections[key.index as usize].door {
+            Door::CentrifugoJson => return self.on_commands(key, Codec::Json, data),
+            Door::CentrifugoProtobuf => return self.on_commands(key, Codec::Protobuf, data),
+            Door::Plain | Door::Sse | Door::Ndjson | Door::Http => {}
+        }
         if !self.take_rate(key) {
             return self.end(key, CloseReason::RateLimit);
         }
@@ -213,7 +219,11 @@ impl Worker {
         let draft = Draft {
             payload: protocol::plain::payload(kind, data),
             session: Some(key.session(self.output.worker)),
-            user: connection.grant.as_ref().and_then(|grant| grant.user.clone()),
+            publisher: connection
+                .grant
+                .as_ref()
+                .and_then(|grant| grant.user.clone())
+                .map(Publisher::user),
         };
         let options =
             Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
@@ -230,7 +240,7 @@ impl Worker {
     }
 
     /// Takes one publication from the connection's allowance. Returns whether there was one.
-    fn take_rate(&mut self, key: ConnectionKey) -> bool {
+    pub(super) fn take_rate(&mut self, key: ConnectionKey) -> bool {
         let rate = self.limits.publish_rate_max;
         rate == 0 || {
             let extra = self.connections[key.index as usize].extra();
@@ -239,7 +249,7 @@ impl Worker {
     }
 
     /// Reads no more from a publisher until the inboxes have room.
-    fn pause(&mut self, key: ConnectionKey) {
+    pub(super) fn pause(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key.index as usize];
         if !connection.inflow.is_paused {
             connection.inflow.is_paused = true;
@@ -261,6 +271,9 @@ impl Worker {
                 // It was not heard because we did not listen.
                 connection.seen = now;
                 connection.awaits_pong = false;
+                if connection.has_session() {
+                    self.drive(key, &mut Commands::none(), |session, it| session.on_resume(it));
+                }
                 self.mark_ready(key);
             }
         }
