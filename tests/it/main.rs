@@ -9,6 +9,7 @@ mod harness;
 mod auth;
 mod churn;
 mod cli;
+mod compression;
 mod drain;
 mod frames;
 mod handshake;
