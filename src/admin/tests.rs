@@ -22,11 +22,12 @@ use crate::metrics::{Memory, MemoryKind, WorkerMetrics};
 use crate::reason::{CloseReason, ProtocolFault, Refusal};
 
 /// Every name of the contract that this build has, and the number of its series.
-const FAMILIES: [(&str, &str, usize); 32] = [
+const FAMILIES: [(&str, &str, usize); 33] = [
     ("fanwire_build_info", "gauge", 1),
     ("fanwire_connections", "gauge", 6),
     ("fanwire_connections_total", "counter", 6),
     ("fanwire_requests_refused_total", "counter", 27),
+    ("fanwire_commands_refused_total", "counter", 1),
     ("fanwire_closes_total", "counter", 32),
     ("fanwire_protocol_errors_total", "counter", 13),
     ("fanwire_tls_handshakes_total", "counter", 2),
@@ -289,6 +290,7 @@ fn state(password: &str) -> State {
         memory: Arc::new(memory),
         variants: Arc::new(Variants::new([variant("plain"), variant("json")])),
         topics: Box::new(|| 7),
+        refused_commands: Box::new(|| vec![("103", 2)]),
         admission: Arc::new(Admission::new(9, &Limits::default())),
         keys: None,
         ready: Box::new(|| Ok(())),
