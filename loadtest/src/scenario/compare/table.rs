@@ -120,9 +120,9 @@ pub(super) fn show_cell(
     let Some(value) = cell.value else { return "-".to_owned() };
     let ranged = |spread: Spread, show: &dyn Fn(f64) -> String| {
         let Spread { median, min, max } = spread;
-        match cell.rounds.len() {
-            1 => show(median),
-            _ => format!("{} ({}..{})", show(median), show(min), show(max)),
+        match (show(min), show(max)) {
+            (min, max) if min == max => max,
+            (min, max) => format!("{} ({min}..{max})", show(median)),
         }
     };
     let value = ranged(value, &show);
@@ -150,8 +150,8 @@ mod tests {
         let shown = show_cell(&cell, rounded, Some(&cell.ratio));
         assert_eq!(shown, "1,500 (1,000..2,000), x 0.50 (0.46..0.60)");
         assert_eq!(show_cell(&cell, rounded, None), "1,500 (1,000..2,000)");
-        cell.rounds.truncate(1);
-        assert_eq!(show_cell(&cell, rounded, Some(&cell.ratio)), "1,500, x 0.50");
+        cell.ratio = spread(0.5, 0.5, 0.5);
+        assert_eq!(show_cell(&cell, rounded, Some(&cell.ratio)), "1,500 (1,000..2,000), x 0.50");
         cell.value = None;
         assert_eq!(show_cell(&cell, rounded, None), "-");
     }
