@@ -201,7 +201,7 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
         rules: config.topics.clone(),
         meta_ttl: config.history_meta_ttl,
         inboxes,
-        variants: Arc::new(protocol::variants()),
+        variants: Arc::new(protocol::variants(config.websocket.deflate_len_min())),
         memory,
     });
     let origins = OriginPolicy::new(config.websocket.allowed_origins.clone());
