@@ -15,6 +15,7 @@ pub mod log;
 pub mod outbox;
 pub mod ws;
 pub mod hub;
+pub mod tls;
 pub mod auth;
 pub mod protocol;
 pub mod session;

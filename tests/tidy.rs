@@ -10,7 +10,7 @@ use std::process::Command;
 const LAYERS: &[&[&str]] = &[
     &["id", "time", "limits", "rate", "reason"],
     &["metrics", "drain", "admission", "log"],
-    &["outbox", "ws", "hub"],
+    &["outbox", "ws", "hub", "tls"],
     &["backplane"],
     &["auth"],
     &["protocol"],

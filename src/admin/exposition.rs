@@ -27,6 +27,7 @@ pub fn render(state: &State) -> String {
     traffic(&mut page, state);
     delivery(&mut page, state);
     memory(&mut page, state);
+    access(&mut page, state);
     if let Ok(process) = Process::read() {
         kernel(&mut page, &process);
     }
@@ -61,6 +62,12 @@ fn connections(page: &mut Page, state: &State) {
         "reason",
         state.refused(),
     );
+    page.labelled(
+        "fanwire_commands_refused_total",
+        "Commands of the Centrifugo protocol answered with an error, by its code.",
+        "code",
+        (state.refused_commands)(),
+    );
     page.samples(
         "fanwire_closes_total",
         "WebSocket connections ended, by the close code sent or received.",
@@ -73,6 +80,12 @@ fn connections(page: &mut Page, state: &State) {
         "Frames that broke RFC 6455.",
         "kind",
         state.protocol_errors(),
+    );
+    page.labelled(
+        "fanwire_tls_handshakes_total",
+        "TLS handshakes of clients.",
+        "result",
+        state.tls_handshakes(),
     );
     page.plain(
         "fanwire_accept_pauses_total",
@@ -192,6 +205,26 @@ fn memory(page: &mut Page, state: &State) {
         "what",
         state.memory_shed(),
     );
+}
+
+fn access(page: &mut Page, state: &State) {
+    page.plain(
+        "fanwire_addresses",
+        "Client addresses that connections or handshakes are counted for.",
+        state.admission.address_count() as u64,
+    );
+    page.plain(
+        "fanwire_handshakes_untracked_total",
+        "Handshakes that were not limited because too many addresses were known.",
+        state.admission.untracked_count(),
+    );
+    page.labelled(
+        "fanwire_jwks_fetches_total",
+        "Fetches of the key set of auth.jwks_url.",
+        "result",
+        state.key_fetches(),
+    );
+    page.plain("fanwire_jwks_keys", "Keys of that set that are at hand.", state.key_count() as u64);
 }
 
 fn kernel(page: &mut Page, process: &Process) {

@@ -1,6 +1,7 @@
 //! Sums over the workers, with the words that `/metrics` and `/stats` give them.
 
 use super::State;
+use crate::auth::FetchResult;
 use crate::id::Door;
 use crate::limits::Delivery;
 use crate::metrics::{Counter, MemoryKind, Shed, WorkerMetrics};
@@ -52,10 +53,29 @@ impl State {
         })
     }
 
+    /// Fetches of the key set, zeros where there is none.
+    pub(super) fn key_fetches(&self) -> [Count; FetchResult::ALL.len()] {
+        FetchResult::ALL.map(|result| {
+            let count = self.keys.as_ref().map_or(0, |keys| keys.result_count(result));
+            (result.word(), count)
+        })
+    }
+
+    pub(super) fn key_count(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.count())
+    }
+
     pub(super) fn recoveries(&self) -> [Count; 2] {
         [
             ("recovered", self.total(|worker| &worker.recovered)),
             ("not_recovered", self.total(|worker| &worker.not_recovered)),
+        ]
+    }
+
+    pub(super) fn tls_handshakes(&self) -> [Count; 2] {
+        [
+            ("ok", self.total(|worker| &worker.tls_done)),
+            ("failed", self.total(|worker| &worker.tls_failed)),
         ]
     }
 

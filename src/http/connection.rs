@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::net::TcpStream;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,13 +15,17 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::service::Service;
-use crate::admission::Permit;
+use super::stream::Stream;
+use crate::admission::{AddressPermit, Permit};
 use crate::rate::Bucket;
 use crate::reason::Refusal;
+use crate::tls::Socket;
 use crate::worker::{Carrier, Pending};
 
 /// What one connection's task and its requests share.
@@ -30,10 +34,14 @@ pub struct Connection {
     /// Given to every request instead of an answer, if the connection came over a limit; with what
     /// counts those who are being told.
     pub refused: Option<(Refusal, Rc<()>)>,
+    /// Whoever is at the other end: the client, or a proxy before it.
+    pub peer: IpAddr,
+    /// The place of the request's client among those of its address, where a proxy is the peer.
+    pub address: RefCell<Option<AddressPermit>>,
     /// Ends the task that serves the connection; set right after it is spawned.
     abort: Rc<OnceCell<AbortHandle>>,
     /// A handshake that was answered: the socket goes on as this subscription.
-    pub upgrade: RefCell<Option<(Pending, OnUpgrade)>>,
+    pub upgrade: RefCell<Option<Upgrade>>,
     /// What it may still publish in this second.
     pub bucket: Cell<Bucket>,
     progress: Cell<Progress>,
@@ -43,6 +51,17 @@ pub struct Connection {
     sent: Arc<AtomicBool>,
     /// The transport's socket.
     socket: RawFd,
+}
+
+/// A handshake whose answer is on its way.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// The subscription that waits for the socket.
+    pub pending: Pending,
+    /// Gives the socket.
+    pub socket: OnUpgrade,
+    /// The client's place, which goes on with the socket.
+    pub address: Option<AddressPermit>,
 }
 
 /// How far the connection is with its current request.
@@ -70,6 +89,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.address.take();
         self.0.received.store(false, Ordering::Relaxed);
         self.0.progress.set(Progress::Idle(Instant::now()));
     }
@@ -114,7 +134,9 @@ struct Patience {
 #[derive(Debug)]
 pub struct Accepted {
     /// The socket.
-    pub socket: tokio::net::TcpStream,
+    pub socket: TcpStream,
+    /// Whoever is at the other end.
+    pub peer: IpAddr,
     /// Its place among the open connections.
     pub permit: Permit,
     /// Why it is served nothing, if it came over a limit; with what counts those who are told.
@@ -129,32 +151,56 @@ pub fn spawn(service: Rc<Service>, accepted: Accepted) {
 }
 
 async fn serve(service: Rc<Service>, accepted: Accepted, abort: Rc<OnceCell<AbortHandle>>) {
-    let Accepted { socket, permit, refused } = accepted;
+    let Accepted { socket, peer, mut permit, refused } = accepted;
+    let counted = service.worker.enter_http();
     let (received, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let (begin, descriptor) = (Instant::now(), socket.as_raw_fd());
+    let Some(stream) = secure(&service, socket).await else { return };
     let connection = Rc::new(Connection {
         refused,
+        peer,
+        address: RefCell::new(None),
         abort,
         upgrade: RefCell::new(None),
         bucket: Cell::default(),
         // The first head has its deadline from the start.
-        progress: Cell::new(Progress::Head(Instant::now())),
+        progress: Cell::new(Progress::Head(begin)),
         received: Arc::clone(&received),
         sent: Arc::clone(&sent),
-        socket: socket.as_raw_fd(),
+        socket: descriptor,
     });
-    let upgraded = {
-        let _counted = service.worker.enter_http();
-        serve_requests(
-            &service,
-            &connection,
-            Transport { io: TokioIo::new(socket), received, sent },
-        )
-        .await
-    };
-    if let Some((pending, upgraded)) = upgraded
+    let io = Transport { io: TokioIo::new(stream), received, sent };
+    let upgraded = serve_requests(&service, &connection, io).await;
+    drop(counted);
+    if let Some((pending, upgraded, address)) = upgraded
         && let Some((socket, first)) = take_socket(upgraded)
     {
+        permit.hold(address);
         pending.activate(socket, first, permit);
+    }
+}
+
+/// Makes the TLS handshake, if this server speaks TLS, within the time of a first request head.
+async fn secure(service: &Service, socket: TcpStream) -> Option<Stream> {
+    let Some(tls) = &service.tls else { return Some(Stream::Plain(socket)) };
+    let accept = TlsAcceptor::from(Arc::clone(tls)).accept(socket);
+    let patience = service.limits.handshake_timeout;
+    // Every arm is cancel safe: the handshake is given up with its socket.
+    let handshake = tokio::select! {
+        handshake = timeout(patience, accept) => handshake,
+        () = service.worker.is_over() => return None,
+    };
+    let metrics = service.worker.metrics();
+    match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => {
+            metrics.tls_done.add(1);
+            Some(Stream::Tls(Box::new(stream)))
+        }
+        Err(error) => {
+            metrics.tls_failed.add(1);
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
     }
 }
 
@@ -162,7 +208,7 @@ async fn serve_requests(
     service: &Rc<Service>,
     connection: &Rc<Connection>,
     io: Transport,
-) -> Option<(Pending, Upgraded)> {
+) -> Option<(Pending, Upgraded, Option<AddressPermit>)> {
     let handler = hyper::service::service_fn(|request| {
         Service::answer(Rc::clone(service), Rc::clone(connection), request)
     });
@@ -187,8 +233,8 @@ async fn serve_requests(
         end == End::Served
     };
     // An answer that did not get out leaves its upgrade waiting for ever.
-    let (pending, on_upgrade) = connection.upgrade.take().filter(|_| is_served)?;
-    on_upgrade.await.ok().map(|upgraded| (pending, upgraded))
+    let Upgrade { pending, socket, address } = connection.upgrade.take().filter(|_| is_served)?;
+    socket.await.ok().map(|upgraded| (pending, upgraded, address))
 }
 
 /// How serving a connection ended.
@@ -226,9 +272,9 @@ async fn in_time(
 }
 
 /// The socket of an upgraded connection, with what came behind the request.
-fn take_socket(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
+fn take_socket(upgraded: Upgraded) -> Option<(Socket, Vec<u8>)> {
     let parts = upgraded.downcast::<Transport>().ok()?;
-    let socket = parts.io.io.into_inner().into_std().ok()?;
+    let socket = parts.io.io.into_inner().into_socket().ok()?;
     // Copied, so that nothing of hyper's buffer stays.
     Some((socket, parts.read_buf.to_vec()))
 }
@@ -236,7 +282,7 @@ fn take_socket(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
 /// The socket as hyper sees it, with a note of when bytes come in and go out.
 #[derive(Debug)]
 struct Transport {
-    io: TokioIo<tokio::net::TcpStream>,
+    io: TokioIo<Stream>,
     received: Arc<AtomicBool>,
     sent: Arc<AtomicBool>,
 }

@@ -8,6 +8,7 @@
 pub mod accept;
 pub mod answer;
 pub mod body;
+mod centrifugo;
 pub mod connection;
 pub mod handshake;
 pub mod origin;
@@ -16,4 +17,5 @@ mod publish;
 pub mod query;
 pub mod route;
 pub mod service;
+mod stream;
 mod subscribe;

@@ -68,7 +68,7 @@ fn run(steps: &[Step], delivery: Delivery) {
                         frame(number, *len)
                     })
                     .collect();
-                let batch = Rc::new(Batch::join(Vec::new(), frames.iter()));
+                let batch = Rc::new(Batch::join(0, Vec::new(), frames.iter()));
                 let len = batch.bytes().len();
                 match outbox.push(Slice::new(batch, 0..len), policy, &memory) {
                     Push::Queued => {}
@@ -129,12 +129,12 @@ fn a_notice_of_skipped_publications_goes_behind_the_begun_frame_and_grows() {
     let memory = Arc::new(Memory::new(u64::MAX));
     let policy = Policy { len_max: 10, delivery: Delivery::Latest };
     let mut outbox = Outbox::default();
-    let batch = Rc::new(Batch::single(frame(1, 8)));
+    let batch = Rc::new(Batch::single(0, frame(1, 8)));
     assert_eq!(outbox.push(Slice::new(batch, 0..8), policy, &memory), Push::Queued);
     let mut out = Vec::new();
     take(&mut outbox, 3, &mut out);
     for number in 2..5 {
-        let batch = Rc::new(Batch::single(frame(number, 8)));
+        let batch = Rc::new(Batch::single(0, frame(number, 8)));
         let pushed = outbox.push(Slice::new(batch, 0..8), policy, &memory);
         if let Push::Dropped(count) = pushed
             && count > 0
@@ -153,7 +153,7 @@ fn the_queue_is_charged_beside_the_bytes_in_it() {
     let memory = Arc::new(Memory::new(u64::MAX));
     let policy = Policy { len_max: usize::MAX, delivery: Delivery::Reliable };
     let mut outbox = Outbox::default();
-    let batch = Rc::new(Batch::single(frame(1, 8)));
+    let batch = Rc::new(Batch::single(0, frame(1, 8)));
     for _ in 0..10_000 {
         assert_eq!(outbox.push(Slice::new(Rc::clone(&batch), 0..8), policy, &memory), Push::Queued);
     }
@@ -162,4 +162,24 @@ fn the_queue_is_charged_beside_the_bytes_in_it() {
     assert!(held < (2 * outbox.held_len()) as u64, "{held} bytes, and the batch only once");
     drop((outbox, batch));
     assert_eq!(memory.held(MemoryKind::Outbox), 0);
+}
+
+#[test]
+fn what_one_topic_drops_is_of_that_topic() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    for delivery in [Delivery::Latest, Delivery::Lossy] {
+        let mut outbox = Outbox::default();
+        let mut push = |topic, number, delivery| {
+            let batch = Rc::new(Batch::single(topic, frame(number, 8)));
+            let policy = Policy { len_max: 24, delivery };
+            outbox.push(Slice::new(batch, 0..8), policy, &memory)
+        };
+        assert_eq!(push(0, 1, Delivery::Reliable), Push::Queued);
+        for number in 2..=5 {
+            assert_ne!(push(1, number, delivery), Push::Full, "{delivery:?} {number}");
+        }
+        let mut out = Vec::new();
+        take(&mut outbox, usize::MAX, &mut out);
+        assert_eq!(parse(&out), [1, 5], "{delivery:?}");
+    }
 }

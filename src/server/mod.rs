@@ -4,18 +4,20 @@ mod heap;
 pub(crate) mod host;
 mod thread;
 
+use std::error::Error as _;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::admin;
 use crate::admission::Admission;
-use crate::auth::Access;
+use crate::auth::{Access, KeySet, Proxies, UrlError};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::http::origin::{OriginError, OriginPolicy};
@@ -25,13 +27,21 @@ use crate::limits::Limits;
 use crate::listen;
 use crate::metrics::{Memory, WorkerMetrics};
 use crate::protocol;
+use crate::protocol::centrifugo::Settings;
 use crate::reason::Refusal;
-use crate::worker::WAKE;
+use crate::tls::{self, Certificate, CertificateError};
+use crate::worker::{Gate, WAKE};
 use heap::Heap;
 use thread::{Thread, WorkerThread};
 
 /// Time between two looks at what only the clock brings about: old history, threads that ended.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time between two looks at which client addresses can be forgotten.
+const ADDRESS_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time between two looks at whether the certificate's files were written.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +64,18 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// `tls.cert_file` or `tls.key_file` cannot be used.
+    #[error("the certificate is not usable ([tls])")]
+    Certificate(#[source] CertificateError),
+    /// The cryptographic library refused to work.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
     /// `websocket.allowed_origins` has an entry that is none.
     #[error("websocket.allowed_origins is not usable")]
     Origins(#[source] OriginError),
+    /// `auth.jwks_url` is no address of keys.
+    #[error("auth.jwks_url is not usable")]
+    KeysUrl(#[source] UrlError),
     /// The system refused a thread, a poller, a signal handler or standard output.
     #[error("cannot start")]
     Start(#[source] io::Error),
@@ -75,11 +94,47 @@ struct Shared {
     hub: Arc<Hub>,
     metrics: Arc<[Arc<WorkerMetrics>]>,
     drain: Arc<Drain>,
+    gate: Arc<Gate>,
     admission: Arc<Admission>,
     access: Arc<Access>,
+    /// The key set of `auth.jwks_url`, where there is one.
+    keys: Option<Arc<KeySet>>,
+    proxies: Arc<Proxies>,
     origins: Arc<OriginPolicy>,
+    certificate: Option<Arc<Certificate>>,
+    tls: Option<Arc<ServerConfig>>,
     /// The address that clients connect to, with the real port.
     address: SocketAddr,
+}
+
+impl Shared {
+    fn begin_drain(&self) {
+        let window = self.config.drain_window;
+        tracing::info!(?window, "draining");
+        self.drain.begin(Instant::now(), window);
+        self.hub.inboxes().iter().for_each(|inbox| inbox.wake());
+    }
+
+    /// Reads the certificate again; a bad one leaves the old in force.
+    fn reload(&self) {
+        let Some(certificate) = &self.certificate else {
+            tracing::info!("nothing to reload: there is no [tls]");
+            return;
+        };
+        match certificate.reload() {
+            Ok(()) => tracing::info!("certificate reloaded"),
+            Err(error) => {
+                let reason = error.source().map(ToString::to_string);
+                tracing::error!(%error, reason, "certificate not reloaded; the old one stays");
+            }
+        }
+    }
+
+    fn reload_if_stale(&self) {
+        if self.certificate.as_ref().is_some_and(|certificate| certificate.is_stale()) {
+            self.reload();
+        }
+    }
 }
 
 /// Serves until a signal asks to drain and everybody has left.
@@ -106,6 +161,11 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     let shared = Arc::new(shared);
     let threads = start_workers(&shared, polls)?;
     announce(&shared, admin.as_ref()).map_err(ServeError::Start)?;
+    if let Some(keys) = &shared.keys {
+        let keys = Arc::clone(keys);
+        // Ends with the runtime.
+        tokio::spawn(async move { keys.run().await });
+    }
     if let Some(listener) = admin {
         let state = Arc::new(admin_state(&shared, started));
         tokio::spawn(admin::serve(listener, state));
@@ -142,22 +202,44 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
         rules: config.topics.clone(),
         meta_ttl: config.history_meta_ttl,
         inboxes,
-        variants: Arc::new(protocol::variants()),
+        variants: Arc::new(protocol::variants(config.websocket.deflate_len_min())),
         memory,
     });
     let origins = OriginPolicy::new(config.websocket.allowed_origins.clone());
+    let keys = match config.auth.jwks_url.as_str() {
+        "" => None,
+        url => Some(Arc::new(KeySet::new(url).map_err(ServeError::KeysUrl)?)),
+    };
+    let certificate = certificate(&config)?;
+    let tls = certificate.clone().map(tls::server_config).transpose().map_err(ServeError::Tls)?;
+    let hub = Arc::new(hub);
+    let access = Arc::new(Access::new(&config.auth, keys.clone(), &[address]));
+    let settings = Settings::new(&config.limits, &format!("{:016x}", fastrand::u64(..)));
     let shared = Shared {
         limits: Arc::new(config.limits.clone()),
+        gate: Arc::new(Gate::new(Arc::clone(&hub), Arc::clone(&access), settings)),
         drain: Arc::clone(hub.drain()),
-        hub: Arc::new(hub),
+        hub,
         metrics: (0..count).map(|_| Arc::default()).collect(),
-        admission: Arc::new(Admission::new(count_max, config.limits.connections_per_address_max)),
-        access: Arc::new(Access::new(config.auth.clone(), &[address])),
+        admission: Arc::new(Admission::new(count_max, &config.limits)),
+        access,
+        keys,
+        proxies: Arc::new(Proxies::new(config.trusted_proxies.iter().copied())),
         origins: Arc::new(origins.map_err(ServeError::Origins)?),
+        certificate,
+        tls,
         address,
         config,
     };
     Ok((shared, polls))
+}
+
+fn certificate(config: &Config) -> Result<Option<Arc<Certificate>>, ServeError> {
+    if config.tls.is_none() {
+        return Ok(None);
+    }
+    let certificate = Certificate::load(config.tls.clone()).map_err(ServeError::Certificate)?;
+    Ok(Some(Arc::new(certificate)))
 }
 
 fn start_workers(shared: &Arc<Shared>, polls: Vec<mio::Poll>) -> Result<Vec<Thread>, ServeError> {
@@ -177,11 +259,15 @@ fn start_workers(shared: &Arc<Shared>, polls: Vec<mio::Poll>) -> Result<Vec<Thre
 
 fn admin_state(shared: &Arc<Shared>, started: admin::Started) -> admin::State {
     let (hub, drain) = (Arc::clone(&shared.hub), Arc::clone(&shared.drain));
+    let gate = Arc::clone(&shared.gate);
     admin::State {
         workers: Arc::clone(&shared.metrics),
         memory: Arc::clone(shared.hub.memory()),
         variants: Arc::clone(shared.hub.variants()),
         topics: Box::new(move || hub.topic_count()),
+        refused_commands: Box::new(move || gate.refused_commands()),
+        admission: Arc::clone(&shared.admission),
+        keys: shared.keys.clone(),
         ready: Box::new(move || if drain.is_draining() { Err(Refusal::Draining) } else { Ok(()) }),
         password: shared.config.admin_password.clone(),
         started,
@@ -191,7 +277,8 @@ fn admin_state(shared: &Arc<Shared>, started: admin::Started) -> admin::State {
 
 /// Prints where the server listens and what to try.
 fn announce(shared: &Shared, admin: Option<&TcpListener>) -> io::Result<()> {
-    let url = format!("http://{}", shared.address);
+    let scheme = if shared.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", shared.address);
     let mut lines = vec![format!("listening {url}")];
     if let Some(admin) = admin {
         lines.push(format!("admin http://{}", admin.local_addr()?));
@@ -211,7 +298,15 @@ fn announce(shared: &Shared, admin: Option<&TcpListener>) -> io::Result<()> {
     stdout.flush()
 }
 
-/// SIGTERM, SIGINT and SIGHUP.
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// SIGTERM, SIGINT: to end.
+    End,
+    /// SIGHUP: to read the certificate again.
+    Reload,
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -227,14 +322,12 @@ impl Signals {
         })
     }
 
-    /// The next that asks to end. Cancel safe: a signal that was not returned stays.
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => tracing::info!("SIGHUP: there is nothing to reload"),
-            }
+    /// Cancel safe: a signal that was not returned stays.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }
@@ -249,6 +342,8 @@ async fn watch(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let memory = shared.hub.memory();
     let mut heap = Heap::new(Instant::now(), memory);
+    let mut look_at_files = Instant::now() + FILES_INTERVAL;
+    let mut sweep_addresses = Instant::now() + ADDRESS_SWEEP_INTERVAL;
     while threads.iter().any(|thread| !thread.is_finished()) {
         if !shared.drain.is_draining()
             && let Some(index) = threads.iter().position(Thread::is_finished)
@@ -257,17 +352,22 @@ async fn watch(
         }
         // Both arms are cancel safe.
         tokio::select! {
-            () = signals.next() => {
-                if shared.drain.is_draining() {
-                    return Err(ServeError::Forced);
-                }
-                tracing::info!(window = ?shared.config.drain_window, "draining");
-                shared.drain.begin(Instant::now(), shared.config.drain_window);
-                shared.hub.inboxes().iter().for_each(|inbox| inbox.wake());
-            }
+            asked = signals.next() => match asked {
+                Asked::Reload => shared.reload(),
+                Asked::End if shared.drain.is_draining() => return Err(ServeError::Forced),
+                Asked::End => shared.begin_drain(),
+            },
             now = ticks.tick() => {
                 heap.look_at_resident(memory);
                 shared.hub.sweep(now);
+                if now >= look_at_files {
+                    look_at_files = now + FILES_INTERVAL;
+                    shared.reload_if_stale();
+                }
+                if now >= sweep_addresses {
+                    sweep_addresses = now + ADDRESS_SWEEP_INTERVAL;
+                    shared.admission.sweep(now);
+                }
                 let accepted = shared.metrics.iter();
                 let accepted = accepted.map(|one| one.connections_total[Door::Http.index()].get());
                 heap.look(accepted.sum(), now);

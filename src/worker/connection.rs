@@ -1,20 +1,24 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::handle::Carrier;
+use super::member::{Members, Replay};
 use super::unacknowledged::unacknowledged_len;
 use super::wheel::Tick;
 use crate::admission::Permit;
-use crate::hub::VariantId;
+use crate::auth::{Expiry, Grant};
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
+use crate::protocol::centrifugo;
 use crate::rate::Bucket;
+use crate::reason::{CloseReason, Disconnect};
 use crate::session::Session;
-use crate::ws::Reading;
+use crate::tls::Socket;
+use crate::ws::{Reading, Window};
 
 /// Names a connection of this worker; each connection has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,7 +59,7 @@ pub(super) enum Transport {
     /// Subscribed, but the answer is not out yet: everything waits in the outbox.
     Pending,
     /// An upgraded socket, owned by the worker.
-    Socket(TcpStream),
+    Socket(Socket),
     /// A response body that hyper pulls from.
     Stream(Box<Stream>),
 }
@@ -72,7 +76,7 @@ pub(super) struct Stream {
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Subscribed; reads and delivers.
+    /// Reads and delivers.
     Open,
     /// Ends with this turn: reads no more, still gets what was accepted.
     Closing,
@@ -84,43 +88,17 @@ pub(super) enum Phase {
     Lingering,
 }
 
-/// Which publications of its topic a member gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pick {
-    /// All of them.
-    All,
-    /// All but its own session's (`echo=false`).
-    Others,
-}
-
-/// Where a member stands in its local topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In the list of its variant, at this position.
-    Listed(u32),
-    /// Joined at a sequence that is not reached yet.
-    Late,
-    /// Reads history on its own until it meets the top.
-    CatchingUp,
-}
-
-/// The subscription of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Member {
-    /// The worker's number for the topic.
-    pub(super) topic: u32,
-    pub(super) variant: VariantId,
-    pub(super) pick: Pick,
-    pub(super) place: Place,
-}
-
 /// What few connections need.
 #[derive(Debug, Default)]
 pub(super) struct Extra {
-    /// Next sequence while catching up.
-    pub(super) next: u64,
+    /// Members that read history, in the order they are served.
+    pub(super) replays: Vec<Replay>,
     /// Publications left in this second (`publish_rate_max`).
     pub(super) bucket: Bucket,
+    /// The session of a door whose messages are commands; `None` also while it is driven.
+    pub(super) session: Option<Box<centrifugo::Session>>,
+    /// When that session is to be told the time.
+    pub(super) session_due: Tick,
 }
 
 /// How it stands with reading from a socket.
@@ -159,9 +137,11 @@ pub(super) struct Connection {
     pub(super) unacknowledged: u32,
     /// Tick of the wheel's entry that counts; others are stale.
     pub(super) deadline: Tick,
-    pub(super) member: Member,
+    pub(super) members: Members,
     pub(super) transport: Transport,
     pub(super) session: Session,
+    /// What the client's token gave it, where it has one.
+    pub(super) grant: Option<Arc<Grant>>,
     pub(super) reading: Reading,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) extra: Option<Box<Extra>>,
@@ -170,17 +150,14 @@ pub(super) struct Connection {
     pub(super) door: Door,
     pub(super) phase: Phase,
     pub(super) awaits_pong: bool,
+    /// Window to deflate messages with, where the two sides agreed on compression.
+    pub(super) deflate: Option<Window>,
     pub(super) inflow: Inflow,
 }
 
 impl Connection {
     pub(super) fn key(&self, index: u32) -> ConnectionKey {
         ConnectionKey::new(index, self.generation)
-    }
-
-    /// The session whose publications this connection does not get.
-    pub(super) fn excluded(&self, index: u32, worker: WorkerId) -> Option<SessionId> {
-        (self.member.pick == Pick::Others).then(|| self.key(index).session(worker))
     }
 
     /// Notes whether the peer took something since the last look, although nothing could be written.
@@ -200,14 +177,50 @@ impl Connection {
         }
     }
 
-    /// Whether it stands in its local topic.
-    pub(super) fn is_subscribed(&self) -> bool {
+    /// Bytes of the slot, and of what the client's token gave it.
+    pub(super) fn held_len(&self) -> usize {
+        size_of::<Self>() + self.grant.as_ref().map_or(0, |grant| grant.held_len())
+    }
+
+    /// When its token's end ends it.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        self.grant.as_ref()?.expiry
+    }
+
+    /// Whether its session goes on, with the subscriptions that it has.
+    pub(super) fn is_present(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closing | Phase::Cut)
+    }
+
+    /// Whether its messages are commands for a session.
+    pub(super) fn has_session(&self) -> bool {
+        matches!(self.door, Door::CentrifugoJson | Door::CentrifugoProtobuf)
+    }
+
+    /// A close as the connection's protocol tells it.
+    pub(super) fn in_its_words(&self, reason: CloseReason) -> CloseReason {
+        let told = Disconnect::of(reason).filter(|_| self.has_session());
+        told.map_or(reason, CloseReason::Centrifugo)
+    }
+
+    /// When its session is to be told the time.
+    pub(super) fn session_due(&self) -> Tick {
+        let is_driven = self.has_session() && self.phase == Phase::Open;
+        self.extra.as_ref().filter(|_| is_driven).map_or(Tick::NEVER, |extra| extra.session_due)
+    }
+
+    /// Whether some member reads history.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| !extra.replays.is_empty())
     }
 
     /// Lets go of what only catching up needed.
     pub(super) fn shed_extra(&mut self) {
-        self.extra = self.extra.take().filter(|extra| extra.bucket.is_used());
+        if self.has_session() {
+            return;
+        }
+        self.extra =
+            self.extra.take().filter(|extra| extra.bucket.is_used() || !extra.replays.is_empty());
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

@@ -4,9 +4,12 @@
 //! is never borrowed across an await; other threads reach it through its inbox only.
 
 mod catch_up;
+mod centrifugo;
 mod connection;
+mod gate;
 mod handle;
 mod leave;
+mod member;
 mod output;
 mod pass;
 mod poller;
@@ -22,7 +25,6 @@ mod wheel;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -31,27 +33,32 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use slab::Slab;
 
-use connection::{Connection, Extra, Inflow, Member, Phase, Place, Stream, Transport};
+use connection::{Connection, Inflow, Phase, Stream, Transport};
+use member::{Member, Members, Place, Replay, Seat};
 use output::Output;
 use timer::Deadlines;
 use topic::LocalTopic;
 use wheel::{Tick, Wheel};
 
-pub use connection::{ConnectionKey, Pick};
+pub use connection::ConnectionKey;
+pub use gate::Gate;
 pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
+pub use member::Pick;
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
-use crate::auth::Identity;
+use crate::auth::{Grant, Rights};
 use crate::drain::Drain;
 use crate::hub::{Hub, Inbox, Joined, Start, TopicName, VariantId, Variants};
 use crate::id::{Door, WorkerId};
 use crate::limits::Limits;
 use crate::metrics::{MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
+use crate::protocol::{self, centrifugo as centrifugo_protocol};
 use crate::session::Session;
 use crate::time::Stamp;
-use crate::ws::{Decoder, Reading};
+use crate::tls::Socket;
+use crate::ws::{Decoder, Inflater, Reading, Window};
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -68,11 +75,28 @@ pub struct WorkerParts {
     pub registry: Registry,
     /// The way out.
     pub drain: Arc<Drain>,
+    /// Who knows topics and tokens, for sessions with commands.
+    pub gate: Arc<Gate>,
+}
+
+/// A session that a client asks for.
+#[derive(Debug)]
+pub struct Opening {
+    /// What the client may do on its topic.
+    pub rights: Rights,
+    /// What its token gave it, where it has one.
+    pub grant: Option<Arc<Grant>>,
+    /// The front door, for the metrics.
+    pub door: Door,
+    /// Window to deflate its messages with, where the two sides agreed on compression.
+    pub deflate: Option<Window>,
+    /// How its session begins, where its messages are commands.
+    pub session: Option<centrifugo_protocol::Opening>,
 }
 
 /// A subscription that a client asks for.
 #[derive(Debug)]
-pub struct Opening {
+pub struct Subscription {
     /// The topic.
     pub topic: TopicName,
     /// Where the stream begins.
@@ -81,10 +105,6 @@ pub struct Opening {
     pub variant: VariantId,
     /// Which publications it gets.
     pub pick: Pick,
-    /// Its rights.
-    pub identity: Identity,
-    /// The front door, for the metrics.
-    pub door: Door,
 }
 
 /// The state of one worker. See the module's files for its parts of a turn, in order: `read`,
@@ -97,6 +117,8 @@ pub struct Worker {
     limits: Arc<Limits>,
     metrics: Arc<WorkerMetrics>,
     drain: Arc<Drain>,
+    gate: Arc<Gate>,
+    random: fastrand::Rng,
     registry: Registry,
     connections: Slab<Connection>,
     topics: Slab<LocalTopic>,
@@ -105,8 +127,8 @@ pub struct Worker {
     deadlines: Deadlines,
     clock: Stamp,
     generation: u32,
-    /// Connections in a local topic.
-    subscribed: usize,
+    /// Connections whose session goes on.
+    present: usize,
     /// Sessions when the drain began, and the next slot to ask to leave.
     leaving: Option<(usize, usize)>,
     /// Sockets that may have something to read.
@@ -118,6 +140,8 @@ pub struct Worker {
     /// Publishers that are not read until the inboxes have room.
     paused: Vec<ConnectionKey>,
     read_buf: Box<[u8]>,
+    /// Made for the first client that may deflate.
+    inflater: Option<Box<Inflater>>,
     /// Answers to the pings of the read that is handled.
     pongs: Vec<u8>,
     due: Vec<(Tick, ConnectionKey)>,
@@ -127,7 +151,7 @@ pub struct Worker {
 
 impl Worker {
     fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { id, hub, limits, metrics, registry, drain } = parts;
+        let WorkerParts { id, hub, limits, metrics, registry, drain, gate } = parts;
         let clock = Stamp::now();
         let shortest = limits.ping_interval.min(limits.pong_timeout).min(limits.write_timeout);
         let wheel = Wheel::new(shortest, clock.instant);
@@ -141,6 +165,7 @@ impl Worker {
             wheel,
             ending: Vec::new(),
             spare: Vec::new(),
+            gaps: Vec::new(),
         };
         Self {
             inbox: Arc::clone(hub.inbox(id)),
@@ -150,6 +175,8 @@ impl Worker {
             limits,
             metrics,
             drain,
+            gate,
+            random: fastrand::Rng::new(),
             registry,
             connections: Slab::new(),
             topics: Slab::new(),
@@ -157,13 +184,14 @@ impl Worker {
             deadlines,
             clock,
             generation: 0,
-            subscribed: 0,
+            present: 0,
             leaving: None,
             ready: VecDeque::new(),
             dirty: VecDeque::new(),
             catching: VecDeque::new(),
             paused: Vec::new(),
             read_buf: vec![0; read::READ_LEN].into(),
+            inflater: None,
             pongs: Vec::new(),
             due: Vec::new(),
             shed_round: 0,
@@ -181,11 +209,74 @@ impl Worker {
         (connection.key(key.index) == key).then_some(connection)
     }
 
-    /// Subscribes a connection that is not there yet: until it is, everything waits for it.
-    fn open(&mut self, opening: Opening) -> (ConnectionKey, Joined) {
-        let Opening { topic, start, variant, pick, identity, door } = opening;
+    /// Begins the session of a connection that is not there yet: until it is, everything waits for
+    /// it.
+    fn open(&mut self, opening: Opening) -> ConnectionKey {
+        let Opening { rights, grant, door, deflate, session } = opening;
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
+        let now = self.output.now;
+        self.connections.insert(Connection {
+            generation: self.generation,
+            seen: now,
+            pinged: now,
+            progress: now,
+            unacknowledged: 0,
+            deadline: Tick::NEVER,
+            members: Members::default(),
+            transport: Transport::Pending,
+            session: Session::new(rights),
+            grant,
+            reading: Reading::default(),
+            outbox: None,
+            extra: None,
+            permit: None,
+            door,
+            phase: Phase::Open,
+            awaits_pong: false,
+            deflate,
+            inflow: Inflow::default(),
+        });
+        if deflate.is_some() && self.inflater.is_none() {
+            self.inflater = Some(Box::new(Inflater::new(Arc::clone(&self.output.memory))));
+        }
+        let Self { connections, output, .. } = self;
+        let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
+        let connection = &mut connections[index as usize];
+        let first_look = first_look.min(output.expiry_tick(connection, self.clock));
+        output.expect_by(index, connection, first_look);
+        let held_len = connection.held_len();
+        self.count_opened(door, held_len);
+        let key = ConnectionKey::new(index, self.generation);
+        if let Some(session) = session {
+            self.begin_session(key, session);
+        }
+        key
+    }
+
+    /// Subscribes a connection. From here on it misses nothing of the topic.
+    fn subscribe(&mut self, key: ConnectionKey, subscription: Subscription) -> Joined {
+        let (slot, joined) = self.count_in(key, subscription);
+        if joined.next > joined.top {
+            self.join(key, slot, joined.next);
+        } else {
+            let connection = &mut self.connections[key.index as usize];
+            connection.extra().replays.push(Replay { slot, next: joined.next });
+            self.catching.push_back(key);
+        }
+        joined
+    }
+
+    /// Lets a member in that gets everything from `next` on, as it comes.
+    fn join(&mut self, key: ConnectionKey, slot: u32, next: u64) {
+        let member = self.connections[key.index as usize].members.at(slot);
+        let seat = Seat { index: key.index, slot };
+        self.topics[member.topic as usize].join(seat, member, next);
+    }
+
+    /// Counts a member in. It stands nowhere yet.
+    fn count_in(&mut self, key: ConnectionKey, subscription: Subscription) -> (u32, Joined) {
+        let Subscription { topic, start, variant, pick } = subscription;
         let topics = &mut self.topics;
         let (_, joined) = self.hub.subscribe(&topic, self.output.worker, start, |topic| {
             let local = topics.insert(LocalTopic::new(Arc::clone(topic)));
@@ -196,53 +287,27 @@ impl Worker {
             local.arrived = joined.top;
         }
         local.count += 1;
-        let mut member = Member { topic: joined.local, variant, pick, place: Place::CatchingUp };
-        let mut extra = None;
-        if joined.next > joined.top {
-            local.join(index, &mut member, joined.next);
-        } else {
-            extra = Some(Box::new(Extra { next: joined.next, ..Extra::default() }));
-        }
-        let now = self.output.now;
-        self.connections.insert(Connection {
-            generation: self.generation,
-            seen: now,
-            pinged: now,
-            progress: now,
-            unacknowledged: 0,
-            deadline: Tick::NEVER,
-            member,
-            transport: Transport::Pending,
-            session: Session::new(identity),
-            reading: Reading::default(),
-            outbox: None,
-            extra,
-            permit: None,
-            door,
-            phase: Phase::Open,
-            awaits_pong: false,
-            inflow: Inflow::default(),
-        });
-        let Self { connections, output, .. } = self;
-        let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
-        output.expect_by(index, &mut connections[index as usize], first_look);
-        self.count_opened(door);
-        (ConnectionKey::new(index, self.generation), joined)
+        let connection = &mut self.connections[key.index as usize];
+        let place = Place::CatchingUp;
+        let window = connection.deflate;
+        let variant = window.map_or(variant, |window| protocol::deflate::twin(variant, window));
+        let slot = connection.members.add(Member { topic: joined.local, variant, pick, place });
+        self.metrics.subscriptions.add(1);
+        (slot, joined)
     }
 
-    fn count_opened(&mut self, door: Door) {
-        self.subscribed += 1;
-        self.metrics.subscriptions.add(1);
+    fn count_opened(&mut self, door: Door, held_len: usize) {
+        self.present += 1;
         self.metrics.connections[door.index()].add(1);
         self.metrics.connections_total[door.index()].add(1);
-        self.output.memory.charge(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.charge(MemoryKind::Connections, held_len);
     }
 
     /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
     fn activate(
         &mut self,
         key: ConnectionKey,
-        (socket, permit): (TcpStream, Permit),
+        (socket, permit): (Socket, Permit),
         mut first: Vec<u8>,
     ) {
         let Some(connection) = self.get(key) else { return };
@@ -254,6 +319,8 @@ impl Worker {
         }
         let Some(connection) = self.get(key) else { return };
         connection.transport = Transport::Socket(socket);
+        let Self { connections, output, .. } = self;
+        output.expect_room(key.index, &mut connections[key.index as usize]);
         self.write_waiting(key);
         self.receive(key, &mut first);
         // The registration tells edges only; what came before it must be asked for.
@@ -273,7 +340,7 @@ impl Worker {
         let now = self.output.now;
         let Some(connection) = self.get(key) else { return Poll::Ready(None) };
         let Some(piece) = connection.outbox.as_mut().and_then(|outbox| outbox.pop()) else {
-            if !connection.is_subscribed() {
+            if !connection.is_present() {
                 return Poll::Ready(None);
             }
             if let Transport::Stream(stream) = &mut connection.transport {
@@ -307,18 +374,30 @@ impl Worker {
         let Some(connection) = self.get(key) else { return };
         if connection.phase == Phase::Leaving {
             self.finish(key);
-        } else if connection.member.place == Place::CatchingUp {
+        } else if connection.is_catching_up() {
             self.catching.push_back(key);
         }
     }
 
-    /// Takes the connection out of its local topic, and the topic out when that was the last.
-    fn unsubscribe(&mut self, index: u32) {
-        let member = self.connections[index as usize].member;
-        self.subscribed -= 1;
+    /// The session of a connection is over: nothing more is for it.
+    fn unsubscribe_all(&mut self, index: u32) {
+        self.present -= 1;
+        while let Some(slot) = self.connections[index as usize].members.last() {
+            self.unsubscribe(Seat { index, slot });
+        }
+    }
+
+    /// Takes a member out of its local topic, and the topic out when that was the last.
+    fn unsubscribe(&mut self, seat: Seat) {
+        let connection = &mut self.connections[seat.index as usize];
+        let Some(member) = connection.members.remove(seat.slot) else { return };
+        if member.place == Place::CatchingUp {
+            connection.extra().replays.retain(|replay| replay.slot != seat.slot);
+            connection.shed_extra();
+        }
         self.metrics.subscriptions.sub(1);
         let local = &mut self.topics[member.topic as usize];
-        local.remove(index, member, &mut self.connections);
+        local.remove(seat, member, &mut self.connections);
         let was_last = local.topic.unsubscribe(self.output.worker);
         debug_assert_eq!(was_last, local.count == 0, "hub and worker count alike");
         if was_last {
@@ -330,14 +409,14 @@ impl Worker {
 
     /// Forgets a connection; its socket closes, its HTTP task ends.
     fn remove(&mut self, index: u32) {
-        if self.connections[index as usize].is_subscribed() {
-            self.unsubscribe(index);
+        if self.connections[index as usize].is_present() {
+            self.unsubscribe_all(index);
         }
         let connection = self.connections.remove(index as usize);
         self.metrics.connections[connection.door.index()].sub(1);
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.metrics.outbox_bytes.sub(waiting as u64);
-        self.output.memory.release(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.release(MemoryKind::Connections, connection.held_len());
         self.output.memory.release(MemoryKind::Reading, connection.reading.held_len());
         match &connection.transport {
             Transport::Pending => {}

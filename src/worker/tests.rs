@@ -8,22 +8,26 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use slab::Slab;
 
-use super::connection::{Connection, Inflow, Member, Phase, Pick, Place, Transport};
+use super::connection::{Connection, Inflow, Phase, Transport};
+use super::member::{Member, Members, Pick, Place, Seat};
 use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
-use super::{Opening, Pending, WorkerHandle, WorkerParts};
-use crate::auth::Identity;
+use super::{Gate, Opening, Pending, Subscription, WorkerHandle, WorkerParts};
+use crate::auth::{Access, AuthConfig, Rights};
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
     Start, TopicName, VariantId, Variants,
 };
 use crate::id::{Door, WorkerId};
+use crate::limits::Limits;
 use crate::metrics::{Memory, MemoryKind};
+use crate::protocol::centrifugo::Settings;
 use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
+use crate::tls::Socket;
 use crate::ws::Reading;
 
 #[derive(Debug, Clone)]
@@ -62,12 +66,12 @@ fn topic() -> LocalTopic {
 
 fn publication(sequence: u64) -> Arc<Publication> {
     let payload = Payload::from_framed(Bytes::from_static(b"x"), 0, PayloadKind::Text);
-    let draft = Draft { payload, session: None, user: None };
+    let draft = Draft { payload, session: None, publisher: None };
     let memory = Arc::new(Memory::new(u64::MAX));
     Arc::new(Publication::new((sequence, None), Stamp::now(), draft, memory))
 }
 
-fn connection(member: Member) -> Connection {
+fn connection() -> Connection {
     Connection {
         generation: 0,
         seen: Tick::default(),
@@ -75,9 +79,10 @@ fn connection(member: Member) -> Connection {
         progress: Tick::default(),
         unacknowledged: 0,
         deadline: Tick::default(),
-        member,
+        members: Members::default(),
         transport: Transport::Pending,
-        session: Session::new(Identity::with(&[])),
+        session: Session::new(Rights::NONE),
+        grant: None,
         reading: Reading::default(),
         outbox: None,
         extra: None,
@@ -85,6 +90,7 @@ fn connection(member: Member) -> Connection {
         door: Door::Plain,
         phase: Phase::Open,
         awaits_pong: false,
+        deflate: None,
         inflow: Inflow::default(),
     }
 }
@@ -104,23 +110,37 @@ impl Model {
         let pick = if list == 0 { Pick::All } else { Pick::Others };
         let (topic, variant) = (0, VariantId::new(list));
         let member = Member { topic, variant, pick, place: Place::CatchingUp };
-        let index = u32::try_from(self.connections.insert(connection(member))).expect("few");
+        let mut connection = connection();
+        if pick == Pick::Others {
+            // It has another subscription before this one.
+            connection.members.add(Member { topic: 1, ..member });
+        }
+        let slot = connection.members.add(member);
+        let index = u32::try_from(self.connections.insert(connection)).expect("few");
         self.topic.count += 1;
-        let member = &mut self.connections[index as usize].member;
-        self.topic.join(index, member, self.top + 1);
+        let member = self.connections[index as usize].members.at(slot);
+        self.topic.join(Seat { index, slot }, member, self.top + 1);
         self.got.insert(index, (self.top, Vec::new()));
     }
 
     fn leave(&mut self, at: usize) {
         let Some(index) = self.got.keys().copied().nth(at % self.got.len().max(1)) else { return };
-        while self.topic.served_to(self.connections[index as usize].member) < self.top {
+        let served_to = |model: &Self| model.topic.served_to(model.seat(index).1);
+        while served_to(self) < self.top {
             self.serve(1);
         }
         self.check_complete(index);
-        let member = self.connections[index as usize].member;
-        self.topic.remove(index, member, &mut self.connections);
+        let (seat, member) = self.seat(index);
+        self.topic.remove(seat, member, &mut self.connections);
         self.connections.remove(index as usize);
         self.got.remove(&index);
+    }
+
+    /// The one subscription of a connection to the topic.
+    fn seat(&self, index: u32) -> (Seat, Member) {
+        let mut members = self.connections[index as usize].members.iter();
+        let (slot, member) = members.find(|(_, one)| one.topic == 0).expect("it subscribes");
+        (Seat { index, slot }, member)
     }
 
     fn take(&mut self, index: u32, sequence: u64) {
@@ -138,13 +158,13 @@ impl Model {
             if self.topic.pending.is_empty() {
                 return;
             }
-            self.topic.pass = Some(Pass::take(&mut self.topic, 3));
+            self.topic.pass = Some(Box::new(Pass::take(&mut self.topic, 3)));
             let batch = self.batch();
             for late in 0..self.topic.late.len() {
                 let late_one = self.topic.late[late];
                 let wanted = batch.iter().filter(|one| **one >= late_one.next);
                 for sequence in wanted.copied().collect::<Vec<_>>() {
-                    self.take(late_one.index, sequence);
+                    self.take(late_one.seat.index, sequence);
                     self.topic.late[late].next = sequence + 1;
                 }
             }
@@ -162,11 +182,11 @@ impl Model {
                 }
                 Some(None) => (pass.list, pass.cursor) = (list + 1, 0),
                 Some(Some(_)) if budget == 0 => return,
-                Some(Some(index)) => {
+                Some(Some(seat)) => {
                     pass.cursor += 1;
                     budget -= 1;
                     for sequence in &batch {
-                        self.take(index, *sequence);
+                        self.take(seat.index, *sequence);
                     }
                 }
             }
@@ -208,18 +228,17 @@ proptest! {
 #[test]
 fn an_idle_connection_takes_few_bytes() {
     assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
+    assert!(size_of::<LocalTopic>() <= 136, "{}", size_of::<LocalTopic>());
 }
 
 #[test]
 fn silence_is_answered_by_kind_of_connection() {
     let deadlines = Deadlines { ping: 25, pong: 10, write: 10, stream: 15, linger: 2 };
-    let member =
-        Member { topic: 0, variant: VariantId::NATIVE, pick: Pick::All, place: Place::CatchingUp };
     let at = |ticks| Tick::default().plus(ticks);
     let judged = |now, change: fn(&mut Connection)| {
-        let mut connection = connection(member);
+        let mut connection = connection();
         let (listener, _peer) = sockets();
-        connection.transport = Transport::Socket(listener);
+        connection.transport = Transport::Socket(Socket::Plain(listener));
         change(&mut connection);
         judge(&connection, at(now), deadlines)
     };
@@ -258,10 +277,12 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         rules: Vec::new(),
         meta_ttl: Duration::ZERO,
         inboxes: (0..workers).map(|_| Arc::new(Inbox::new(Arc::clone(&memory), || {}))).collect(),
-        variants: Arc::new(crate::protocol::variants()),
+        variants: Arc::new(crate::protocol::variants(None)),
         memory,
     }));
     let poll = mio::Poll::new().expect("a poller");
+    let access = Access::new(&AuthConfig::default(), None, &[]);
+    let settings = Settings::new(&Limits::default(), "node");
     let handle = WorkerHandle::new(WorkerParts {
         id: WorkerId(0),
         hub: Arc::clone(&hub),
@@ -269,20 +290,17 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         metrics: Arc::default(),
         registry: poll.registry().try_clone().expect("a descriptor"),
         drain: Arc::default(),
+        gate: Arc::new(Gate::new(Arc::clone(&hub), Arc::new(access), settings)),
     });
     (handle, hub)
 }
 
 fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
-    let opening = Opening {
-        topic: name.clone(),
-        start: Start::Live,
-        variant: VariantId::NATIVE,
-        pick: Pick::All,
-        identity: Identity::ALL,
-        door: Door::Plain,
-    };
-    handle.open(opening, |_| None)
+    let (rights, door) = (Rights::ALL, Door::Plain);
+    let opening = Opening { rights, grant: None, door, deflate: None, session: None };
+    let (topic, start) = (name.clone(), Start::Live);
+    let subscription = Subscription { topic, start, variant: VariantId::NATIVE, pick: Pick::All };
+    handle.open(opening, subscription, |_| None)
 }
 
 #[test]
@@ -291,7 +309,7 @@ fn a_newcomer_gets_nothing_that_was_on_its_way_to_those_before_it() {
     let name = TopicName::new("a", 255).expect("a topic name");
     let publish = |data: &[u8]| {
         let payload = crate::protocol::plain::payload(PayloadKind::Text, data);
-        let draft = Draft { payload, session: None, user: None };
+        let draft = Draft { payload, session: None, publisher: None };
         let (now, admission) = (Stamp::now(), Admission::IfRoom);
         let published =
             hub.publish(&name, &draft, Publish { now, admission, idempotency_key: None });
@@ -327,19 +345,19 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let _subscribed = hub.subscribe(&name("other"), elsewhere, Start::Live, |_| 0);
     let payload =
         crate::protocol::plain::payload(PayloadKind::Binary, &vec![0; crate::hub::INBOX_LEN_MAX]);
-    let draft = Draft { payload, session: None, user: None };
+    let draft = Draft { payload, session: None, publisher: None };
     let options =
         Publish { now: Stamp::now(), admission: Admission::Always, idempotency_key: None };
     hub.publish(&name("other"), &draft, options).expect("there was room when it came");
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();
     socket.set_nonblocking(true).expect("a socket");
-    let admission = Arc::new(crate::admission::Admission::new(9, 0));
-    let here = std::net::Ipv4Addr::LOCALHOST.into();
-    let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
+    let limits = Limits::default();
+    let admission = Arc::new(crate::admission::Admission::new(9, &limits));
+    let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
         panic!("there is room");
     };
-    pending.activate(socket, Vec::new(), permit);
+    pending.activate(Socket::Plain(socket), Vec::new(), permit);
     peer.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is open");
     let accepted = || {
         handle.with(|worker| {

@@ -3,24 +3,28 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::connection::{Connection, Member, Pick, Place};
+use smallvec::SmallVec;
+
+use super::connection::Connection;
+use super::member::{Member, Pick, Place, Seat};
 use super::pass::Pass;
 use crate::hub::{Publication, Topic, VariantId};
 
-/// The subscribers of one topic on this worker.
+/// The subscribers of one topic on this worker. With many workers nearly every topic has one
+/// subscriber on each, so this is as small as a slot.
 ///
 /// Invariant: a member stands in exactly one place, and its connection knows which.
 #[derive(Debug)]
 pub(super) struct LocalTopic {
     pub(super) topic: Arc<Topic>,
-    pub(super) lists: Vec<List>,
+    pub(super) lists: SmallVec<[List; 1]>,
     /// Joined while something older was on its way; empty again after the pass that serves it.
     pub(super) late: Vec<Late>,
     /// Newest sequence that arrived here (or the top when the first member came).
     pub(super) arrived: u64,
     /// Publications that no pass has taken yet, in order.
     pub(super) pending: VecDeque<Arc<Publication>>,
-    pub(super) pass: Option<Pass>,
+    pub(super) pass: Option<Box<Pass>>,
     /// On the worker's list of topics with something to deliver.
     pub(super) is_dirty: bool,
     /// Members in all places.
@@ -32,8 +36,8 @@ pub(super) struct LocalTopic {
 pub(super) struct List {
     pub(super) variant: VariantId,
     pub(super) pick: Pick,
-    /// Indices of connections.
-    pub(super) members: Vec<u32>,
+    /// Two take no more room in place than a vector's own words.
+    pub(super) members: SmallVec<[Seat; 2]>,
 }
 
 impl List {
@@ -45,7 +49,7 @@ impl List {
 /// A member that gets publications from a sequence on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Late {
-    pub(super) index: u32,
+    pub(super) seat: Seat,
     pub(super) next: u64,
 }
 
@@ -53,7 +57,7 @@ impl LocalTopic {
     pub(super) fn new(topic: Arc<Topic>) -> Self {
         Self {
             topic,
-            lists: Vec::new(),
+            lists: SmallVec::new(),
             late: Vec::new(),
             arrived: 0,
             pending: VecDeque::new(),
@@ -64,13 +68,13 @@ impl LocalTopic {
     }
 
     /// Lets a member in that gets everything from `next` on, which nobody has been served yet.
-    pub(super) fn join(&mut self, index: u32, member: &mut Member, next: u64) {
+    pub(super) fn join(&mut self, seat: Seat, member: &mut Member, next: u64) {
         let is_quiet = self.pass.is_none() && self.pending.is_empty();
         if is_quiet && next == self.arrived + 1 {
-            self.enlist(index, member);
+            self.enlist(seat, member);
         } else {
             member.place = Place::Late;
-            self.late.push(Late { index, next });
+            self.late.push(Late { seat, next });
         }
     }
 
@@ -80,7 +84,7 @@ impl LocalTopic {
         let mut late = std::mem::take(&mut self.late);
         late.retain(|late| {
             if late.next <= comes {
-                self.enlist(late.index, &mut connections[late.index as usize].member);
+                self.enlist(late.seat, member_at(connections, late.seat));
             }
             late.next > comes
         });
@@ -104,7 +108,7 @@ impl LocalTopic {
 
     /// Everything on its way here, when nobody is left to take it.
     pub(super) fn undelivered(self) -> Vec<Arc<Publication>> {
-        let in_pass = self.pass.as_ref().map_or(&[][..], Pass::publications);
+        let in_pass = self.pass.as_ref().map_or(&[][..], |pass| pass.publications());
         in_pass.iter().chain(&self.pending).map(Arc::clone).collect()
     }
 
@@ -114,23 +118,23 @@ impl LocalTopic {
     }
 
     /// Puts a member in its list. Only between passes: a pass must not meet newcomers.
-    fn enlist(&mut self, index: u32, member: &mut Member) {
+    fn enlist(&mut self, seat: Seat, member: &mut Member) {
         debug_assert!(self.pass.is_none(), "lists grow only between passes");
         let position = self.lists.iter().position(|list| list.is_of(*member));
         let list = position.unwrap_or_else(|| {
             let Member { variant, pick, .. } = *member;
-            self.lists.push(List { variant, pick, members: Vec::new() });
+            self.lists.push(List { variant, pick, members: SmallVec::new() });
             self.lists.len() - 1
         });
         let members = &mut self.lists[list].members;
         member.place = Place::Listed(u32::try_from(members.len()).expect("indices are u32"));
-        members.push(index);
+        members.push(seat);
     }
 
     /// Takes a member out of the place it stands in. `connections` learn who moved.
     pub(super) fn remove(
         &mut self,
-        index: u32,
+        seat: Seat,
         member: Member,
         connections: &mut slab::Slab<Connection>,
     ) {
@@ -139,7 +143,7 @@ impl LocalTopic {
             Place::CatchingUp => {}
             Place::Late => {
                 // Sessions mostly leave in the order of their coming, the last one first.
-                if let Some(position) = self.late.iter().rposition(|late| late.index == index) {
+                if let Some(position) = self.late.iter().rposition(|late| late.seat == seat) {
                     self.late.swap_remove(position);
                 }
             }
@@ -171,7 +175,8 @@ impl LocalTopic {
             relocate(connections, *moved, hole);
         }
         if members.capacity() > 64 && members.len() < members.capacity() / 4 {
-            members.shrink_to(members.len() * 2);
+            // It sets the capacity, whatever its name.
+            members.grow(members.len() * 2);
         }
         if members.is_empty() && self.pass.is_none() {
             self.lists.swap_remove(list);
@@ -179,7 +184,11 @@ impl LocalTopic {
     }
 }
 
-fn relocate(connections: &mut slab::Slab<Connection>, index: u32, position: usize) {
+fn relocate(connections: &mut slab::Slab<Connection>, seat: Seat, position: usize) {
     let place = Place::Listed(u32::try_from(position).expect("indices are u32"));
-    connections[index as usize].member.place = place;
+    member_at(connections, seat).place = place;
+}
+
+fn member_at(connections: &mut slab::Slab<Connection>, seat: Seat) -> &mut Member {
+    connections[seat.index as usize].members.at(seat.slot)
 }

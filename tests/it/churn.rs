@@ -58,3 +58,30 @@ fn a_client_that_sends_and_leaves_at_once_is_noticed() {
     server.await_metric("fanwire_publications_total", &plain, 50);
     server.await_metric("fanwire_connections", &plain, 0);
 }
+
+#[test]
+fn workers_with_their_own_tables_hold_more_connections_than_one_table_could() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("fanwire.toml");
+    let config = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nworkers = 4\n\
+                  private_fd_tables = true\n[drain]\nwindow = \"100ms\"\n";
+    std::fs::write(&path, config).unwrap();
+    let serve = fanwire(&["serve", "--config", path.to_str().unwrap()]);
+    let mut server = Server::run(with_files(256, &serve), folder);
+    // The kernel spreads them over the workers: 75 each, give or take.
+    let mut sockets: Vec<_> =
+        (0..300).map(|index| server.websocket(&format!("/topics/{}", index % 7))).collect();
+    assert_eq!(server.metric("fanwire_connections", &[("door", "plain")]), 300);
+    for topic in 0..7 {
+        // From a subscriber on one worker to those on all of them.
+        sockets[topic].text(&format!("to {topic}"));
+    }
+    for (index, socket) in sockets.iter_mut().enumerate() {
+        assert_eq!(socket.next_text(), format!("to {}", index % 7));
+    }
+    server.process.signal("TERM");
+    for socket in &mut sockets {
+        socket.assert_closed(1012, "draining");
+    }
+    assert_eq!(server.process.exit_code(), Some(0));
+}

@@ -1,23 +1,18 @@
 //! R12: descriptors used up.
 
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{Server, Wire, fanwire, figure};
+use crate::harness::{Server, Wire, fanwire, figure, with_files};
 
 /// A server that may open 256 descriptors.
 fn start_with_few_descriptors(connections_max: &str) -> Server {
     let args = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let serve = fanwire(&args);
-    let mut command = Command::new("sh");
-    command
-        .env("FANWIRE_LIMITS__CONNECTIONS_MAX", connections_max)
-        .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
-        .arg(serve.get_program())
-        .args(serve.get_args());
+    let mut command = with_files(256, &serve);
+    command.env("FANWIRE_LIMITS__CONNECTIONS_MAX", connections_max);
     Server::run(command, TempDir::new().unwrap())
 }
 

@@ -24,13 +24,13 @@ pub(crate) use figure::{figure, percentile};
 pub(crate) use http::{Request, Response};
 pub(crate) use metrics::Metrics;
 pub(crate) use position::Position;
-pub(crate) use process::{Process, fanwire, raise_descriptor_limit};
+pub(crate) use process::{Process, fanwire, raise_descriptor_limit, with_files};
 pub(crate) use proxy::CutProxy;
-pub(crate) use server::Server;
+pub(crate) use server::{Authority, Server};
 pub(crate) use stream::{Block, Stream};
 pub(crate) use websocket::{
-    BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, TEXT,
-    WebSocket, close_payload, frame,
+    BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, RSV1,
+    TEXT, WebSocket, close_payload, deflated, frame,
 };
 pub(crate) use wire::Wire;
 

@@ -28,6 +28,16 @@ pub(crate) fn raise_descriptor_limit() {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
 }
 
+/// `command` with so many open files at most.
+pub(crate) fn with_files(count: usize, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell
+}
+
 /// A running process whose standard error is collected.
 #[derive(Debug)]
 pub(crate) struct Process {
