@@ -42,7 +42,7 @@ impl Service {
         let draft = Draft {
             payload: protocol::plain::payload(declared.kind(&data)?, &data),
             session: None,
-            user: identified.identity.user().cloned(),
+            publisher: identified.identity.publisher(),
         };
         self.accept(topic, &draft, &parts.headers)
     }
@@ -128,8 +128,9 @@ mod tests {
     use crate::limits::Limits;
     use crate::metrics::Memory;
     use crate::protocol;
+    use crate::protocol::centrifugo::Settings;
     use crate::reason::Refusal;
-    use crate::worker::{WorkerHandle, WorkerParts};
+    use crate::worker::{Gate, WorkerHandle, WorkerParts};
 
     fn service() -> Service {
         let memory = Arc::new(Memory::new(u64::MAX));
@@ -141,6 +142,9 @@ mod tests {
             memory,
         }));
         let poll = mio::Poll::new().expect("a poller");
+        let access = Arc::new(Access::new(&AuthConfig::default(), None, &[]));
+        let settings = Settings::new(&Limits::default(), "node");
+        let gate = Gate::new(Arc::clone(&hub), Arc::clone(&access), settings);
         let worker = WorkerHandle::new(WorkerParts {
             id: WorkerId(0),
             hub,
@@ -148,11 +152,12 @@ mod tests {
             metrics: Arc::default(),
             registry: poll.registry().try_clone().expect("a registry"),
             drain: Arc::default(),
+            gate: Arc::new(gate),
         });
         Service {
             worker,
             limits: Arc::default(),
-            access: Arc::new(Access::new(&AuthConfig::default(), None, &[])),
+            access,
             proxies: Arc::new(Proxies::default()),
             admission: Arc::new(Admission::new(9, &Limits::default())),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
@@ -169,7 +174,7 @@ mod tests {
         let _subscribed = hub.subscribe(&topic, WorkerId(0), Start::Live, |_| 0);
         let post = |len| {
             let payload = protocol::plain::payload(PayloadKind::Binary, &vec![0; len]);
-            let draft = Draft { payload, session: None, user: None };
+            let draft = Draft { payload, session: None, publisher: None };
             match service.accept(&topic, &draft, &HeaderMap::new()) {
                 Ok(_) => None,
                 Err(Fault::Refused(refused)) => Some(refused.refusal),

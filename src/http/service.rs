@@ -150,6 +150,9 @@ impl Service {
         if matches!(route, Route::Index) && !self.access.is_loopback_effective() {
             return Err(Refusal::NotFound.into());
         }
+        if route == Route::Centrifugo {
+            return self.connect(connection, (parts, upgrade), handshake).await;
+        }
         let query = Query::parse(parts.uri.query())?;
         let client = self.count_client(connection, &parts)?;
         if !is_post && matches!(route, Route::Topic(_)) {
@@ -162,7 +165,8 @@ impl Service {
                 self.upgrade(connection, &topic, checked, &handshake)
             }
             (_, Some(_)) => {
-                let message = "a WebSocket handshake goes to /topics/{topic}";
+                let message =
+                    "a WebSocket handshake goes to /topics/{topic} or /connection/websocket";
                 Err(Refusal::HandshakeInvalid.because(message).into())
             }
             (Route::Topic(topic), None) if is_post => {
@@ -171,7 +175,7 @@ impl Service {
             (Route::Topic(topic), None) => self.stream(connection, &topic, &checked),
             (Route::History(topic), None) => self.history(&topic, &checked),
             (Route::Presence(topic), None) => match self.presence(&topic, &checked)? {},
-            (Route::Index, None) => Ok(index()),
+            (Route::Index | Route::Centrifugo, None) => Ok(index()),
         }
     }
 
@@ -211,7 +215,11 @@ impl Service {
 
     /// Finds out who the request's client is. A trusted proxy's is counted for as long as its request
     /// takes, and on as a WebSocket; others were counted when they connected.
-    fn count_client(&self, connection: &Connection, parts: &Parts) -> Result<Client, Refused> {
+    pub(super) fn count_client(
+        &self,
+        connection: &Connection,
+        parts: &Parts,
+    ) -> Result<Client, Refused> {
         let client = self.proxies.client(connection.peer, &parts.headers);
         if self.proxies.has(connection.peer) {
             let place = self.admission.enter_address(client.address())?;
@@ -221,7 +229,7 @@ impl Service {
     }
 
     /// Takes one from what the client's address may open in this second.
-    fn take_handshake(&self, client: Client) -> Result<(), Refused> {
+    pub(super) fn take_handshake(&self, client: Client) -> Result<(), Refused> {
         if self.admission.take_handshake(client.address(), Instant::now()) {
             return Ok(());
         }

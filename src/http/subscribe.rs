@@ -44,17 +44,10 @@ impl Service {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
-        let mut response = Response::new(Content::Whole(Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
         let used_bearer = checked.identified.used_bearer.as_deref();
-        if let Some(protocol) = handshake.select_protocol(used_bearer) {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
-        self.finish_joined(headers, &joined);
+        let protocol = handshake.select_protocol(used_bearer);
+        let mut response = switching_protocols(handshake, protocol);
+        self.finish_joined(response.headers_mut(), &joined);
         let address = connection.address.take();
         *connection.upgrade.borrow_mut() =
             Some(Upgrade { pending, socket: checked.upgrade, address });
@@ -105,7 +98,8 @@ impl Service {
         };
         let start = checked.query.start(&checked.parts.headers);
         let topic = topic.clone();
-        Ok((Opening { rights, grant, door }, Subscription { topic, start, variant, pick }))
+        let opening = Opening { rights, grant, door, session: None };
+        Ok((opening, Subscription { topic, start, variant, pick }))
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {
@@ -116,6 +110,23 @@ impl Service {
             None => {}
         }
     }
+}
+
+/// The answer to a handshake (RFC 6455 section 4.2.2).
+pub(super) fn switching_protocols(
+    handshake: &Handshake,
+    protocol: Option<HeaderValue>,
+) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
 }
 
 /// What a stream says first.

@@ -91,11 +91,11 @@ impl Outbox {
                     return Push::Full;
                 }
                 Delivery::Latest => {
-                    dropped = self.clear() + slice.keep_newest();
+                    dropped = self.clear_topic(slice.topic()) + slice.keep_newest();
                 }
                 Delivery::Lossy => {
                     let excess = self.weight() + slice.bytes().len() - policy.len_max;
-                    dropped = self.drop_oldest(excess);
+                    dropped = self.drop_oldest(slice.topic(), excess);
                     let rest = self.weight() + slice.bytes().len();
                     let excess = rest.saturating_sub(policy.len_max);
                     if excess > 0 {
@@ -189,20 +189,30 @@ impl Outbox {
 
     /// Drops every publication but one that is begun. Returns how many.
     pub fn clear(&mut self) -> usize {
+        self.clear_where(|_| true)
+    }
+
+    /// Drops every publication of `topic` but one that is begun. Returns how many.
+    pub fn clear_topic(&mut self, topic: u32) -> usize {
+        self.clear_where(|slice| slice.topic() == topic)
+    }
+
+    fn clear_where(&mut self, is_meant: impl Fn(&Slice) -> bool) -> usize {
         let mut dropped = 0;
         self.items.retain_mut(|item| match item {
-            Item::Own { .. } => true,
-            Item::Shared(slice) => {
+            Item::Shared(slice) if is_meant(slice) => {
                 dropped += slice.keep_begun();
                 !slice.bytes().is_empty()
             }
+            Item::Shared(_) | Item::Own { .. } => true,
         });
         self.len = self.items.iter().map(Item::len).sum();
         dropped
     }
 
-    /// Drops the oldest publications, none that is begun, until `len` bytes went. Returns how many.
-    fn drop_oldest(&mut self, len: usize) -> usize {
+    /// Drops the oldest publications of `topic`, none that is begun, until `len` bytes went.
+    /// Returns how many.
+    fn drop_oldest(&mut self, topic: u32, len: usize) -> usize {
         self.split_begun();
         let (mut dropped, mut left) = (0, len);
         let mut is_front = true;
@@ -210,7 +220,7 @@ impl Outbox {
             let is_begun = is_front && item.is_begun();
             is_front = false;
             let Item::Shared(slice) = item else { return true };
-            if left == 0 || is_begun {
+            if left == 0 || is_begun || slice.topic() != topic {
                 return true;
             }
             let before = slice.bytes().len();

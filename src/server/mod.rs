@@ -27,9 +27,10 @@ use crate::limits::Limits;
 use crate::listen;
 use crate::metrics::{Memory, WorkerMetrics};
 use crate::protocol;
+use crate::protocol::centrifugo::Settings;
 use crate::reason::Refusal;
 use crate::tls::{self, Certificate, CertificateError};
-use crate::worker::WAKE;
+use crate::worker::{Gate, WAKE};
 use heap::Heap;
 use thread::{Thread, WorkerThread};
 
@@ -93,6 +94,7 @@ struct Shared {
     hub: Arc<Hub>,
     metrics: Arc<[Arc<WorkerMetrics>]>,
     drain: Arc<Drain>,
+    gate: Arc<Gate>,
     admission: Arc<Admission>,
     access: Arc<Access>,
     /// The key set of `auth.jwks_url`, where there is one.
@@ -209,13 +211,17 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
     };
     let certificate = certificate(&config)?;
     let tls = certificate.clone().map(tls::server_config).transpose().map_err(ServeError::Tls)?;
+    let hub = Arc::new(hub);
+    let access = Arc::new(Access::new(&config.auth, keys.clone(), &[address]));
+    let settings = Settings::new(&config.limits, &format!("{:016x}", fastrand::u64(..)));
     let shared = Shared {
         limits: Arc::new(config.limits.clone()),
-        hub: Arc::new(hub),
+        gate: Arc::new(Gate::new(Arc::clone(&hub), Arc::clone(&access), settings)),
+        hub,
         metrics: (0..count).map(|_| Arc::default()).collect(),
         drain: Arc::default(),
         admission: Arc::new(Admission::new(count_max, &config.limits)),
-        access: Arc::new(Access::new(&config.auth, keys.clone(), &[address])),
+        access,
         keys,
         proxies: Arc::new(Proxies::new(config.trusted_proxies.iter().copied())),
         origins: Arc::new(origins.map_err(ServeError::Origins)?),

@@ -35,6 +35,7 @@ impl WorkerThread {
             metrics: Arc::clone(&shared.metrics[usize::from(id.0)]),
             registry: poll.registry().try_clone()?,
             drain: Arc::clone(&shared.drain),
+            gate: Arc::clone(&shared.gate),
         };
         Ok(Self { parts, poll, shared })
     }

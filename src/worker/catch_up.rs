@@ -81,7 +81,9 @@ impl Worker {
                 if publications.is_empty() {
                     return true;
                 }
-                let batch = output.encoding(topic, variants).batch(&publications, member.variant);
+                let batch = output
+                    .encoding(topic, member.topic, variants)
+                    .batch(&publications, member.variant);
                 let batch = Rc::new(batch);
                 let share = Share::all(&batch, topic, member.variant);
                 output.replay(key.index, connection, &share);

@@ -13,7 +13,9 @@ use crate::admission::Permit;
 use crate::auth::{Expiry, Grant};
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
+use crate::protocol::centrifugo;
 use crate::rate::Bucket;
+use crate::reason::{CloseReason, Disconnect};
 use crate::session::Session;
 use crate::tls::Socket;
 use crate::ws::Reading;
@@ -93,6 +95,10 @@ pub(super) struct Extra {
     pub(super) replays: Vec<Replay>,
     /// Publications left in this second (`publish_rate_max`).
     pub(super) bucket: Bucket,
+    /// The session of a door whose messages are commands; `None` also while it is driven.
+    pub(super) session: Option<Box<centrifugo::Session>>,
+    /// When that session is to be told the time.
+    pub(super) session_due: Tick,
 }
 
 /// How it stands with reading from a socket.
@@ -184,6 +190,23 @@ impl Connection {
         matches!(self.phase, Phase::Open | Phase::Closing | Phase::Cut)
     }
 
+    /// Whether its messages are commands for a session.
+    pub(super) fn has_session(&self) -> bool {
+        matches!(self.door, Door::CentrifugoJson | Door::CentrifugoProtobuf)
+    }
+
+    /// A close as the connection's protocol tells it.
+    pub(super) fn in_its_words(&self, reason: CloseReason) -> CloseReason {
+        let told = Disconnect::of(reason).filter(|_| self.has_session());
+        told.map_or(reason, CloseReason::Centrifugo)
+    }
+
+    /// When its session is to be told the time.
+    pub(super) fn session_due(&self) -> Tick {
+        let is_driven = self.has_session() && self.phase == Phase::Open;
+        self.extra.as_ref().filter(|_| is_driven).map_or(Tick::NEVER, |extra| extra.session_due)
+    }
+
     /// Whether some member reads history.
     pub(super) fn is_catching_up(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| !extra.replays.is_empty())
@@ -191,6 +214,9 @@ impl Connection {
 
     /// Lets go of what only catching up needed.
     pub(super) fn shed_extra(&mut self) {
+        if self.has_session() {
+            return;
+        }
         self.extra =
             self.extra.take().filter(|extra| extra.bucket.is_used() || !extra.replays.is_empty());
     }

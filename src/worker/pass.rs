@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::Worker;
@@ -35,18 +36,18 @@ const SPARE_LEN_MAX: usize = 2 * LARGE_BATCH_LEN_MAX;
 /// Invariant: of the list at `list`, members below `cursor` are served; lists before it are done.
 #[derive(Debug)]
 pub(super) struct Pass {
-    publications: Vec<Arc<Publication>>,
-    batches: Vec<(VariantId, Rc<Batch>)>,
+    publications: SmallVec<[Arc<Publication>; 4]>,
+    batches: SmallVec<[(VariantId, Rc<Batch>); 1]>,
     pub(super) list: usize,
     pub(super) cursor: usize,
 }
 
 impl Pass {
     /// Takes the next batch from `pending`.
-    pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Self {
+    pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Box<Self> {
         let count = fitting(topic.pending.iter(), batch_len_max);
         let publications = topic.pending.drain(..count).collect();
-        Self { publications, batches: Vec::new(), list: 0, cursor: 0 }
+        Box::new(Self { publications, batches: SmallVec::new(), list: 0, cursor: 0 })
     }
 
     /// The batch in `variant`, encoded at first use.
@@ -115,6 +116,8 @@ fn runs(
 #[derive(Debug)]
 pub(super) struct Encoding<'a> {
     pub(super) topic: &'a TopicName,
+    /// The worker's number for it.
+    pub(super) local: u32,
     pub(super) variants: &'a Variants,
     /// A buffer to join in.
     pub(super) spare: &'a mut Vec<u8>,
@@ -124,11 +127,12 @@ impl Encoding<'_> {
     /// Publications, one after the other, in `variant`.
     pub(super) fn batch(&mut self, publications: &[Arc<Publication>], variant: VariantId) -> Batch {
         if let [one] = publications {
-            return Batch::single(one.encoded(variant, self.topic, self.variants).clone());
+            let encoded = one.encoded(variant, self.topic, self.variants);
+            return Batch::single(self.local, encoded.clone());
         }
         let encoded =
             publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
-        Batch::join(std::mem::take(self.spare), encoded)
+        Batch::join(self.local, std::mem::take(self.spare), encoded)
     }
 }
 
@@ -197,7 +201,7 @@ impl Worker {
             let connection = &mut connections[seat.index as usize];
             let member = *connection.members.at(seat.slot);
             let from = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
-            let batch = pass.batch(member.variant, &mut output.encoding(topic, variants));
+            let batch = pass.batch(member.variant, &mut output.encoding(topic, local, variants));
             let own = member.pick.excluded(connection.key(seat.index).session(output.worker));
             for run in pass.runs(from, own) {
                 let share = Share::new(&batch, run, topic, member.variant);
@@ -214,7 +218,7 @@ impl Worker {
         let LocalTopic { topic, lists, pass, .. } = &mut topics[local as usize];
         let Some(pass) = pass.as_mut() else { return true };
         while let Some(list) = lists.get(pass.list) {
-            let batch = pass.batch(list.variant, &mut output.encoding(topic, variants));
+            let batch = pass.batch(list.variant, &mut output.encoding(topic, local, variants));
             let end = list.members.len().min(pass.cursor + *budget);
             let members = &list.members[pass.cursor..end];
             let all = Share::all(&batch, topic, list.variant);

@@ -8,6 +8,7 @@ use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
 use crate::id::Door;
 use crate::metrics::MemoryKind;
 use crate::protocol;
+use crate::protocol::centrifugo::{Codec, Commands};
 use crate::reason::CloseReason;
 use crate::session::Action;
 use crate::ws::{self, DecodeError, Event, Input, MessageKind};
@@ -185,6 +186,11 @@ impl Worker {
     }
 
     fn on_message(&mut self, key: ConnectionKey, kind: MessageKind, data: &[u8]) {
+        match self.connections[key.index as usize].door {
+            Door::CentrifugoJson => return self.on_commands(key, Codec::Json, data),
+            Door::CentrifugoProtobuf => return self.on_commands(key, Codec::Protobuf, data),
+            Door::Plain | Door::Sse | Door::Ndjson | Door::Http => {}
+        }
         if !self.take_rate(key) {
             return self.end(key, CloseReason::RateLimit);
         }
@@ -201,7 +207,7 @@ impl Worker {
         let draft = Draft {
             payload: protocol::plain::payload(kind, data),
             session: Some(key.session(self.output.worker)),
-            user: connection.grant.as_ref().and_then(|grant| grant.user.clone()),
+            publisher: connection.grant.as_ref().and_then(|grant| grant.publisher.clone()),
         };
         let options =
             Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
@@ -218,7 +224,7 @@ impl Worker {
     }
 
     /// Takes one publication from the connection's allowance. Returns whether there was one.
-    fn take_rate(&mut self, key: ConnectionKey) -> bool {
+    pub(super) fn take_rate(&mut self, key: ConnectionKey) -> bool {
         let rate = self.limits.publish_rate_max;
         rate == 0 || {
             let extra = self.connections[key.index as usize].extra();
@@ -227,7 +233,7 @@ impl Worker {
     }
 
     /// Reads no more from a publisher until the inboxes have room.
-    fn pause(&mut self, key: ConnectionKey) {
+    pub(super) fn pause(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key.index as usize];
         if !connection.inflow.is_paused {
             connection.inflow.is_paused = true;
@@ -249,6 +255,9 @@ impl Worker {
                 // It was not heard because we did not listen.
                 connection.seen = now;
                 connection.awaits_pong = false;
+                if connection.has_session() {
+                    self.drive(key, &mut Commands::none(), |session, it| session.on_resume(it));
+                }
                 self.mark_ready(key);
             }
         }

@@ -70,6 +70,14 @@ impl Worker {
 
     fn look_at(&mut self, key: ConnectionKey) {
         let (now, deadlines, clock) = (self.output.now, self.deadlines, self.clock);
+        if self.get(key).is_some_and(|connection| {
+            connection.phase == Phase::Open && connection.session_due() <= now
+        }) {
+            self.on_session_due(key);
+        }
+        if self.get(key).is_none() {
+            return;
+        }
         let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
         connection.deadline = Tick::NEVER;
@@ -102,7 +110,7 @@ impl Worker {
             }
             Verdict::Remove => return self.remove(key.index),
         };
-        let next = next.min(output.expiry_tick(connection, clock));
+        let next = next.min(output.expiry_tick(connection, clock)).min(connection.session_due());
         output.expect_by(key.index, connection, next);
     }
 }
@@ -142,6 +150,10 @@ pub(super) fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) ->
     }
     if is_pending || connection.inflow.is_paused {
         return Verdict::Later(now.plus(deadlines.ping));
+    }
+    if connection.session_due() != Tick::NEVER {
+        // Its session looks after it.
+        return Verdict::Later(connection.session_due());
     }
     if connection.awaits_pong {
         // Whoever is still taking what came before the ping has not seen it yet.

@@ -5,14 +5,12 @@ use std::ops::Range;
 use hdrhistogram::Histogram;
 
 use crate::{
-    door::Door,
+    door::{Door, Topic as TopicName},
     fault::{Faults, Order},
     pace::Window,
+    report::{Latency, watch::Look},
     stamp::{Filler, Stamp},
 };
-
-/// Latencies are kept with 3 digits up to this; longer ones count as this.
-const LATENCY_MAX: u64 = 600_000_000_000;
 
 #[derive(Debug)]
 struct Topic {
@@ -57,7 +55,7 @@ impl Ledger {
             subscribers: (0..topics * subscribers).map(subscriber).collect(),
             credited: Vec::new(),
             measured: 0..0,
-            latency: Histogram::new_with_bounds(1_000, LATENCY_MAX, 3).expect("good bounds"),
+            latency: Latency::histogram(),
             faults: Faults::default(),
             published: 0,
             received: 0,
@@ -91,7 +89,7 @@ impl Ledger {
         *seq += 1;
         self.published += 1;
         let stamp = Stamp { topic, seq: *seq, time };
-        door.encode(out, self.filler.payload_len(), |out| {
+        door.encode(out, TopicName(topic), self.filler.payload_len(), |out| {
             self.filler.push(stamp, out);
         });
     }
@@ -129,6 +127,18 @@ impl Ledger {
                 topic.credited = true;
                 self.credited.push(stamp.topic);
             }
+        }
+    }
+
+    /// The run as it is at `time`, with `connections` opened.
+    pub(crate) fn look(&self, time: u64, connections: usize) -> Look<'_> {
+        let closed = usize::try_from(self.faults.closed).unwrap_or(usize::MAX);
+        Look {
+            time,
+            connected: connections.saturating_sub(closed),
+            received: self.received,
+            latency: &self.latency,
+            errors: self.faults.total(),
         }
     }
 
@@ -278,6 +288,7 @@ mod tests {
         ledger.publish(&Plain, 0, 0, &mut out);
         assert_eq!(&out[..8], [0x81, 0xFE, 0, 200, 0, 0, 0, 0]);
         assert_eq!(out.len(), 208);
-        assert!(matches!(Plain.next(&out), Next::End(_)), "no server may send it back as it is");
+        let next = Plain.next(&out, &mut |_| ());
+        assert!(matches!(next, Next::End(_)), "no server may send it back as it is");
     }
 }

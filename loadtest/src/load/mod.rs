@@ -5,4 +5,5 @@
 
 pub(crate) mod ledger;
 pub(crate) mod pool;
+pub(crate) mod transport;
 pub(crate) mod unsent;

@@ -14,8 +14,9 @@ use serde::Serialize;
 use super::{Verdict, fanout};
 use crate::{
     cli::{Fanout, Server, Shape, duration},
+    clock::Clock,
     figure::{Table, float, grouped, per, rounded},
-    report::{self, Origin, mebibytes},
+    report::{self, Origin, mebibytes, series::Sample},
 };
 
 /// The search ends when the highest rate that passed and the lowest that failed are so close.
@@ -60,11 +61,15 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     let origin = Origin::here();
     let mut search = Search::new(options.start, options.rate_max);
+    let (clock, mut series) = (Clock::new(), Vec::new());
     let mut steps = Vec::new();
     while let Some(rate) = search.next() {
         let mut passed = false;
         for _ in 0..TRIES {
-            let step = step(options, rate)?;
+            let begun = clock.now();
+            let (step, samples) = step(options, rate)?;
+            let offset = float(begun) / 1e9;
+            series.extend(samples.into_iter().map(|sample| sample.later(offset)));
             writeln!(io::stderr(), "{}", step.line())?;
             passed = step.failure.is_none();
             steps.push(step);
@@ -74,13 +79,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
         }
         search.note(rate, if passed { Outcome::Passed } else { Outcome::Failed });
     }
-    let report = Report::new(options, origin, &search, steps);
+    let report = Report { series, ..Report::new(options, origin, &search, steps) };
     let kept = report::publish(&report.table(), &report, &options.server)?;
     let is_good = report.rate.is_some() && kept == report::Kept::All;
     Ok(if is_good { Verdict::Good } else { Verdict::Faulty })
 }
 
-fn step(options: &Options, rate: u64) -> anyhow::Result<Step> {
+fn step(options: &Options, rate: u64) -> anyhow::Result<(Step, Vec<Sample>)> {
     let run = Fanout {
         // What is still to come after that counts with the latency it has by then.
         drain: options.step,
@@ -94,7 +99,7 @@ fn step(options: &Options, rate: u64) -> anyhow::Result<Step> {
         p99_max: options.p99.as_secs_f64() * 1e3,
         reached: per(fanout.deliveries_per_second, offered),
     });
-    Ok(Step {
+    let step = Step {
         rate,
         deliveries_per_second: fanout.deliveries_per_second,
         p99_ms: fanout.latency_ms.p99,
@@ -103,7 +108,8 @@ fn step(options: &Options, rate: u64) -> anyhow::Result<Step> {
         tester_full: fanout.tester_was_full(),
         disturbed: fanout.tester_was_disturbed() || fanout.server_was_disturbed(),
         server: fanout.server,
-    })
+    };
+    Ok((step, fanout.series))
 }
 
 /// What a step is judged by.
@@ -239,6 +245,8 @@ struct Report {
     /// Whether other processes may have stopped the search.
     disturbed: bool,
     steps: Vec<Step>,
+    /// All steps, one after the other.
+    series: Vec<Sample>,
 }
 
 impl Report {
@@ -263,6 +271,7 @@ impl Report {
             tester_is_limit: stop.is_some_and(|step| step.tester_full),
             disturbed: stop.is_some_and(|step| step.disturbed),
             steps,
+            series: Vec::new(),
         }
     }
 

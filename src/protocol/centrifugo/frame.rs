@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::json::Json;
-use super::message::{Command, Reply};
+use super::message::{Command, EmulationRequest, Reply};
 use crate::hub::VariantId;
 use crate::protocol;
 use crate::ws::{self, MessageKind};
@@ -67,39 +67,42 @@ impl Wire {
         }
     }
 
-    /// A frame with one message.
-    pub fn frame(self, reply: &Reply) -> Bytes {
+    /// A frame with one message, exactly sized.
+    pub(super) fn frame(self, reply: &Reply) -> Bytes {
+        // What JSON adds to the fields of a short message.
+        const NAMES_LEN: usize = 64;
         let mut frame = Frame::new(self);
+        frame.body.reserve_exact(reply.encoded_len().saturating_add(NAMES_LEN));
         frame.push(reply);
-        frame.take()
+        Bytes::from(frame.take())
     }
 }
 
 /// A frame of replies, filled as they come.
 #[derive(Debug)]
-pub struct Frame {
+pub(super) struct Frame {
     wire: Wire,
     body: Vec<u8>,
 }
 
 impl Frame {
     /// An empty frame, which holds no memory.
-    pub fn new(wire: Wire) -> Self {
+    pub(super) fn new(wire: Wire) -> Self {
         Self { wire, body: Vec::new() }
     }
 
     /// What carries it.
-    pub fn wire(&self) -> Wire {
+    pub(super) fn wire(&self) -> Wire {
         self.wire
     }
 
     /// Bytes of the messages in it.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.body.len()
     }
 
     /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.body.is_empty()
     }
 
@@ -107,7 +110,7 @@ impl Frame {
     ///
     /// # Panics
     /// Never: writing to memory cannot fail.
-    pub fn push(&mut self, reply: &Reply) {
+    pub(super) fn push(&mut self, reply: &Reply) {
         let (before, after): (&[u8], &[u8]) = match self.wire {
             Wire::JsonFrames if self.body.is_empty() => (b"", b""),
             Wire::JsonFrames => (b"\n", b""),
@@ -126,15 +129,14 @@ impl Frame {
     }
 
     /// The bytes to send, which are taken out.
-    pub fn take(&mut self) -> Bytes {
+    pub(super) fn take(&mut self) -> Box<[u8]> {
         let body = std::mem::take(&mut self.body);
         let frame = match self.wire {
             Wire::JsonFrames => ws::data_frame(MessageKind::Text, &body),
             Wire::ProtobufFrames => ws::data_frame(MessageKind::Binary, &body),
             Wire::JsonBody | Wire::ProtobufBody | Wire::Events => body,
         };
-        // What subscribers share is kept: exactly as long as it is.
-        Bytes::from(frame.into_boxed_slice())
+        frame.into_boxed_slice()
     }
 }
 
@@ -190,15 +192,32 @@ impl Iterator for Commands<'_> {
     }
 }
 
-fn decode(codec: Codec, message: &[u8]) -> Result<Command, Malformed> {
+impl EmulationRequest {
+    /// Decodes the body of a request to `/emulation`; its `data` are a frame of commands for
+    /// [`Commands::new`], in the codec of the session that it names.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is not such a body.
+    pub fn parse(codec: Codec, body: &[u8]) -> Result<Self, Malformed> {
+        let mut request: Self = decode(codec, body)?;
+        if codec == Codec::Json {
+            // The commands are a string here, not a value.
+            let data = serde_json::from_slice::<String>(&request.data).map_err(|_| Malformed)?;
+            request.data = data.into();
+        }
+        Ok(request)
+    }
+}
+
+fn decode<T: Json + prost::Message + Default>(codec: Codec, bytes: &[u8]) -> Result<T, Malformed> {
     match codec {
         Codec::Json => {
-            let text = simdutf8::basic::from_utf8(message).map_err(|_| Malformed)?;
-            let mut command = Command::default();
-            command.read(text)?;
-            Ok(command)
+            let text = simdutf8::basic::from_utf8(bytes).map_err(|_| Malformed)?;
+            let mut message = T::default();
+            message.read(text)?;
+            Ok(message)
         }
-        Codec::Protobuf => Command::decode(message).map_err(|_| Malformed),
+        Codec::Protobuf => T::decode(bytes).map_err(|_| Malformed),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct TopicOptions {
     pub recovery: Recovery,
     /// Whether it is known who is there.
     pub presence: Presence,
+    /// Whether subscribers may have what changed instead of the whole.
+    pub delta: Delta,
 }
 
 /// What a client gets that comes back to a topic.
@@ -60,6 +62,16 @@ pub enum Presence {
     Off,
     /// It does, and tells who comes and goes to those who ask for it.
     On,
+}
+
+/// What subscribers get of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delta {
+    /// All of it.
+    #[default]
+    Off,
+    /// What makes it of the one before, in the format of [`super::fossil`].
+    Fossil,
 }
 
 /// Why a token is no good.

@@ -132,7 +132,7 @@ fn whole<'de>(
 }
 
 /// Whether `text` is one JSON value, no deeper than [`DEPTH_MAX`]. Linear in `text`.
-pub fn is_value(text: &str) -> bool {
+pub(super) fn is_value(text: &str) -> bool {
     is_shallow(text) && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
@@ -157,7 +157,7 @@ fn is_shallow(text: &str) -> bool {
 
 /// `data` as a JSON value on one line: as it is where it is one, else as a string. What is not
 /// even text becomes a string of base64.
-pub fn value(data: &Bytes) -> Bytes {
+pub(super) fn value(data: &Bytes) -> Bytes {
     match str::from_utf8(data) {
         Ok(text) if !is_value(text) => string(text),
         // Between the tokens of a value a line end is but space; inside a string it is escaped.
@@ -170,12 +170,12 @@ pub fn value(data: &Bytes) -> Bytes {
 }
 
 /// `data` as a string of base64.
-pub fn base64(data: &[u8]) -> Bytes {
+pub(super) fn base64(data: &[u8]) -> Bytes {
     Bytes::from(format!("\"{}\"", object::base64(data)))
 }
 
 /// `text` as a string.
-pub fn string(text: &str) -> Bytes {
+pub(super) fn string(text: &str) -> Bytes {
     Bytes::from(serde_json::Value::from(text).to_string())
 }
 

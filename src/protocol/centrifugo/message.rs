@@ -206,6 +206,16 @@ messages! {
         pub token: String,
     }
 
+    /// The body of a request that brings commands to a session elsewhere.
+    pub struct EmulationRequest {
+        #[prost(string, tag = "1")]
+        pub node: String,
+        #[prost(string, tag = "2")]
+        pub session: String,
+        #[prost(bytes = "bytes", tag = "3")]
+        pub data: Bytes,
+    }
+
     /// What the client gets: the answer to a command, a push, or, empty, a ping.
     pub struct Reply {
         #[prost(uint32, tag = "1")]

@@ -4,6 +4,7 @@
 //! that word stays in messages and error texts.
 
 mod code;
+pub mod fossil;
 mod frame;
 mod host;
 mod json;
@@ -14,13 +15,16 @@ mod session;
 pub use code::{Disconnect, ErrorCode, UnsubscribeCode};
 pub use frame::{Codec, Commands, Malformed, Wire};
 pub use host::{
-    ConnectionToken, Context, Host, Presence, Recovery, ServerSubscription, Settings,
+    ConnectionToken, Context, Delta, Host, Presence, Recovery, ServerSubscription, Settings,
     SubscriptionToken, TokenFault, TopicOptions,
 };
 pub use json::DEPTH_MAX;
-pub use message::ClientInfo;
-pub use publication::{join, leave, publication};
+pub use message::{ClientInfo, EmulationRequest};
+pub use publication::{delta, join, leave, publication};
 pub use session::{
     Action, ClientId, CommandId, Headcount, Hears, History, Opening, Order, PAGE_COUNT_MAX, Page,
     Pings, Publish, Session, Subscribe, Subscribed,
 };
+
+#[cfg(test)]
+mod tests;

@@ -11,38 +11,64 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::frame::{Codec, Wire};
-use super::json;
 use super::message::{ClientInfo, Join, Leave, Publication, Push, Reply};
-use crate::hub::{self, PayloadKind, TopicName};
+use super::{fossil, json};
+use crate::hub::{self, Payload, PayloadKind, TopicName};
 
 /// The tag of a publication whose data are base64, and its value.
 const ENCODING_TAG: (&str, &str) = ("encoding", "base64");
 
+impl ClientInfo {
+    /// A publisher as clients of this protocol see it.
+    fn of(publisher: &hub::Publisher) -> Self {
+        Self {
+            user: publisher.user.to_string(),
+            client: publisher.client.to_string(),
+            conn_info: publisher.info.clone(),
+            chan_info: publisher.topic_info.clone(),
+        }
+    }
+}
+
 impl Publication {
     /// A publication as the clients of `codec` see it.
     pub fn of(codec: Codec, publication: &hub::Publication) -> Self {
-        let (data, tags) = content(codec, publication);
+        let (data, tags) = content(codec, publication.payload());
         let offset = publication.epoch.map_or(0, |_| publication.sequence);
         // Where a stream begins, the client learns which one it is.
         let epoch = publication.epoch.filter(|_| offset == 1);
         let epoch = epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
-        let info = publication.draft.user.as_ref();
-        let info = info.map(|user| ClientInfo { user: user.to_string(), ..ClientInfo::default() });
+        let info = publication.draft.publisher.as_deref().map(ClientInfo::of);
         Self { data, info, offset, tags, delta: false, epoch }
+    }
+
+    /// A publication for clients that take deltas: what makes its content of that of the payload
+    /// `before`, where there is one and that is shorter. In JSON it is a string in any case, of
+    /// the delta or of the content's own text.
+    pub fn after(codec: Codec, publication: &hub::Publication, before: Option<&Payload>) -> Self {
+        let mut one = Self { epoch: String::new(), ..Self::of(codec, publication) };
+        let delta = before.map(|before| fossil::encode(&content(codec, before).0, &one.data));
+        if let Some(delta) = delta.filter(|delta| delta.len() < one.data.len()) {
+            one.data = Bytes::from(delta);
+            one.delta = true;
+        }
+        if codec == Codec::Json {
+            // A delta between texts is text.
+            one.data = json::string(&String::from_utf8_lossy(&one.data));
+        }
+        one
     }
 }
 
-fn content(codec: Codec, publication: &hub::Publication) -> (Bytes, BTreeMap<String, String>) {
-    let payload = publication.payload();
+fn content(codec: Codec, payload: &Payload) -> (Bytes, BTreeMap<String, String>) {
+    let data = payload.framed().slice_ref(payload.data());
     match (codec, payload.kind()) {
-        (Codec::Protobuf, _) => (payload.framed().slice_ref(payload.data()), BTreeMap::new()),
-        (Codec::Json, PayloadKind::Text) => {
-            (json::value(&payload.framed().slice_ref(payload.data())), BTreeMap::new())
-        }
+        (Codec::Protobuf, _) => (data, BTreeMap::new()),
+        (Codec::Json, PayloadKind::Text) => (json::value(&data), BTreeMap::new()),
         (Codec::Json, PayloadKind::Binary) => {
             let (name, value) = ENCODING_TAG;
             let tags = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-            (json::base64(payload.data()), tags)
+            (json::base64(&data), tags)
         }
     }
 }
@@ -50,6 +76,17 @@ fn content(codec: Codec, publication: &hub::Publication) -> (Bytes, BTreeMap<Str
 /// The push of a publication, for all subscribers on `wire`.
 pub fn publication(wire: Wire, publication: &hub::Publication, topic: &TopicName) -> Bytes {
     let publication = Some(Publication::of(wire.codec(), publication));
+    push(wire, topic, Push { r#pub: publication, ..Push::default() })
+}
+
+/// As [`publication`], for subscribers on `wire` that take deltas and have the payload `before`.
+pub fn delta(
+    wire: Wire,
+    publication: &hub::Publication,
+    before: Option<&Payload>,
+    topic: &TopicName,
+) -> Bytes {
+    let publication = Some(Publication::after(wire.codec(), publication, before));
     push(wire, topic, Push { r#pub: publication, ..Push::default() })
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::subscription::{Grant, SubscriptionKey};
 use crate::hub::{Payload, Position, Publication, Since, Start, TopicName};
-use crate::protocol::centrifugo::{ClientInfo, Disconnect};
+use crate::protocol::centrifugo::{ClientInfo, Delta, Disconnect};
 
 /// What the host is to do next.
 ///
@@ -15,7 +15,7 @@ use crate::protocol::centrifugo::{ClientInfo, Disconnect};
 #[derive(Debug)]
 pub enum Action {
     /// Send these bytes: a whole frame.
-    Send(Bytes),
+    Send(Box<[u8]>),
     /// Subscribe the session; answered by [`super::Session::on_subscribed`].
     Subscribe(Box<Subscribe>),
     /// End a subscription, also one whose answer is not in yet. Not answered.
@@ -46,6 +46,9 @@ pub struct Subscribe {
     pub start: Start,
     /// Whether the client hears who comes and goes.
     pub hears: Hears,
+    /// Whether it gets deltas. The first live publication must be whole, unless the subscription
+    /// is recovered.
+    pub delta: Delta,
     pub(super) key: SubscriptionKey,
     pub(super) cause: Cause,
     pub(super) wish: Wish,

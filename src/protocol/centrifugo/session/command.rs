@@ -6,8 +6,8 @@ use super::super::code::ErrorCode;
 use super::super::frame::Codec;
 use super::super::host::{Context, Presence, Recovery};
 use super::super::message::{
-    ClientInfo, HistoryRequest, HistoryResult, PresenceResult, PresenceStatsResult, PublishRequest,
-    PublishResult, Reply,
+    ClientInfo, HistoryRequest, HistoryResult, PresenceResult, PresenceStatsResult, Publication,
+    PublishRequest, PublishResult, Reply,
 };
 use super::action::{Action, CommandId, Headcount, History, Order, Page, Publish};
 use super::subscribe::{named, page, since, topic};
@@ -99,7 +99,8 @@ impl Session {
             if asked.is_some() && asked != top.map(|top| top.epoch) {
                 return Err(ErrorCode::UnrecoverablePosition);
             }
-            let publications = page(codec, &publications, context);
+            let encoded = publications.iter().map(|one| Publication::of(codec, one));
+            let publications = page(encoded, context);
             let epoch = top.map(|top| top.epoch.to_string()).unwrap_or_default();
             let offset = top.map_or(0, |top| top.offset);
             Ok(HistoryResult { publications, epoch, offset })

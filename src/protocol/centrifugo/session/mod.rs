@@ -3,7 +3,7 @@
 //! The host drives it like a decoder: it gives a frame, performs the actions one by one and tells
 //! what came of them, until there is none left:
 //!
-//! ```ignore
+//! ```text
 //! let mut commands = Commands::new(session.wire().codec(), frame);
 //! while let Some(action) = session.next_action(&mut commands, &mut context) {
 //!     match action {
@@ -110,7 +110,7 @@ pub enum Pings {
 }
 
 /// How far a session is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nobody yet.
     New,
@@ -127,7 +127,7 @@ enum Phase {
 }
 
 /// Why a command was not carried out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
     /// It gets an error.
     Error(ErrorCode),
@@ -236,6 +236,9 @@ impl Session {
         commands: &mut Commands<'_>,
         context: &mut Context<'_>,
     ) -> Option<Action> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
         loop {
             if let Some(action) = self.actions.pop_front() {
                 return Some(action);
@@ -252,8 +255,7 @@ impl Session {
         if !self.out.is_empty() {
             return Some(Action::Send(self.out.take()));
         }
-        if let Phase::Closing(disconnect) = &mut self.phase {
-            let disconnect = disconnect.clone();
+        if let Phase::Closing(disconnect) = self.phase {
             self.phase = Phase::Closed;
             return Some(Action::Close(disconnect));
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::super::code::{Disconnect, ErrorCode, UnsubscribeCode};
 use super::super::frame::Codec;
 use super::super::host::{
-    Context, Presence, Recovery, ServerSubscription, SubscriptionToken, TokenFault, TopicOptions,
+    Context, Delta, Presence, Recovery, ServerSubscription, SubscriptionToken, TokenFault,
+    TopicOptions,
 };
 use super::super::message::{
     self, Publication, Push, Reply, SubRefreshRequest, SubRefreshResult, SubscribeRequest,
@@ -16,7 +17,7 @@ use super::connect::{Given, TTL_MAX, seconds_left};
 use super::subscription::{Grant, Origin, Stage, Subscription};
 use super::{CommandId, Failure, PAGE_COUNT_MAX, Session};
 use crate::auth::Right;
-use crate::hub::{Epoch, Position, Since, Start, TopicName};
+use crate::hub::{self, Epoch, Position, Since, Start, TopicName};
 
 /// Bit of a subscription's `flag`: rather no subscription than one that is not recovered.
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
@@ -71,6 +72,8 @@ impl Session {
         let wants_members = request.join_leave
             && options.presence == Presence::On
             && self.may(Right::Presence, &topic, context);
+        // What changed can only be told where it is known what the client has.
+        let wants_delta = !request.delta.is_empty() && options.recovery != Recovery::Off;
         let wish = Wish::of(request);
         let (grant, data) = token.map(|token| (token.grant(context), token.data)).unzip();
         self.actions.push_back(Action::Subscribe(Box::new(Subscribe {
@@ -78,6 +81,7 @@ impl Session {
             topic,
             start: wish.start(options.recovery),
             hears: if wants_members { Hears::Members } else { Hears::Publications },
+            delta: if wants_delta { options.delta } else { Delta::Off },
             cause: Cause::Command(command),
             wish,
             grant: grant.flatten(),
@@ -166,6 +170,7 @@ impl Session {
             topic,
             start: wish.start(recovery),
             hears: Hears::Publications,
+            delta: Delta::Off,
             cause,
             wish,
             grant: Grant::new(None, info),
@@ -200,11 +205,11 @@ impl Session {
     /// The outcome of [`Action::Subscribe`].
     pub fn on_subscribed(
         &mut self,
-        subscribe: Box<Subscribe>,
+        subscribe: &Subscribe,
         outcome: Result<Subscribed, ErrorCode>,
         context: &mut Context<'_>,
     ) {
-        let outcome = outcome.and_then(|subscribed| self.settle(&subscribe, subscribed, context));
+        let outcome = outcome.and_then(|subscribed| self.settle(subscribe, subscribed, context));
         if outcome.is_err() && self.subscriptions.opening(subscribe.key).is_some() {
             self.subscriptions.remove(subscribe.topic.as_str());
         }
@@ -252,6 +257,7 @@ impl Session {
         let Some(top) = top else { return Ok(result) };
         result.positioned = true;
         result.recoverable = true;
+        result.delta = subscribe.delta == Delta::Fossil;
         result.epoch = top.epoch.to_string();
         result.offset = top.offset;
         let Some(asked) = &subscribe.wish.recover else { return Ok(result) };
@@ -263,7 +269,7 @@ impl Session {
             _ => missed,
         };
         let codec = self.wire().codec();
-        match missed.and_then(|missed| replay(codec, &missed, context)) {
+        match missed.and_then(|missed| replay((codec, subscribe.delta), &missed, context)) {
             Some(publications) => {
                 result.recovered = true;
                 result.publications = publications;
@@ -282,23 +288,26 @@ impl Session {
 
 /// What a client missed, unless it is too much for one reply.
 fn replay(
-    codec: Codec,
-    missed: &[Arc<crate::hub::Publication>],
+    (codec, delta): (Codec, Delta),
+    missed: &[Arc<hub::Publication>],
     context: &Context<'_>,
 ) -> Option<Vec<Publication>> {
-    let page = page(codec, missed, context);
+    let before = std::iter::once(None).chain(missed.iter().map(|one| Some(one.payload())));
+    let encoded = missed.iter().zip(before).map(|(one, before)| match delta {
+        Delta::Off => Publication::of(codec, one),
+        Delta::Fossil => Publication::after(codec, one, before),
+    });
+    let page = page(encoded, context);
     (page.len() == missed.len()).then_some(page)
 }
 
 /// The first of `publications`, at least one, as far as one reply may hold them.
 pub(super) fn page(
-    codec: Codec,
-    publications: &[Arc<crate::hub::Publication>],
+    publications: impl Iterator<Item = Publication>,
     context: &Context<'_>,
 ) -> Vec<Publication> {
     let mut len = 0_usize;
-    let encoded = publications.iter().take(PAGE_COUNT_MAX).map(|one| Publication::of(codec, one));
-    let page = encoded.take_while(|publication| {
+    let page = publications.take(PAGE_COUNT_MAX).take_while(|publication| {
         let is_first = len == 0;
         len = len.saturating_add(publication.data.len().max(1));
         is_first || len <= context.settings.reply_len_max

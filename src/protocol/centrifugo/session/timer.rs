@@ -13,7 +13,7 @@ use super::{Phase, Pings, Session};
 use crate::hub::TopicName;
 
 /// Longest time to wait in one piece; who wants a longer one is asked again.
-const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+const WAIT_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// When something is due.
 #[derive(Debug)]

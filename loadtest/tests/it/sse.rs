@@ -4,12 +4,15 @@ use std::{
     collections::HashMap,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, Output},
+    process::Output,
     sync::{Arc, Mutex},
     thread,
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_fanwire-loadtest");
+use serde_json::Value;
+
+use crate::harness::{self, faults};
+
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
                       transfer-encoding: chunked\r\n\r\n9\r\nid: e:0\n\n\r\n";
 const WEBSOCKET: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
@@ -78,16 +81,8 @@ fn connection(mut stream: TcpStream, topics: &Topics, tenth: Tenth) -> Option<()
     None
 }
 
-fn tester(tenth: Tenth, arguments: &str) -> (Output, serde_json::Value) {
-    let url = format!("http://{}", serve(tenth));
-    let output = Command::new(PROGRAM)
-        .args(arguments.split_whitespace())
-        .args(["--door", "sse", "--json", "-", "--url", &url])
-        .output()
-        .expect("the tester starts");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"));
-    (output, report)
+fn tester(tenth: Tenth, arguments: &str) -> (Output, Value) {
+    harness::tester(&format!("http://{}", serve(tenth)), &format!("{arguments} --door sse"))
 }
 
 const FANOUT: &str = "fanout --topics 3 --subscribers 5 --payload 100 --duration 200ms \
@@ -106,7 +101,7 @@ fn a_whole_event_stream_is_whole() {
 fn what_an_event_stream_lacks_is_found() {
     let (output, report) = tester(Tenth::Drop, &format!("{FANOUT} --rate 500"));
     assert_eq!(output.status.code(), Some(1), "{report:#}");
-    assert!(report["faults"]["lost"].as_u64().expect("a count") > 0, "{report:#}");
+    assert!(faults(&report, "lost") > 0, "{report:#}");
     for other in ["duplicated", "reordered", "misrouted", "corrupted", "closed"] {
         assert_eq!(report["faults"][other], 0, "{other}: {report:#}");
     }
@@ -114,7 +109,7 @@ fn what_an_event_stream_lacks_is_found() {
 
 #[test]
 fn idle_streams_get_the_message_from_publishers_of_their_own() {
-    let arguments = "idle --connections 20 --topics 7 --hold 50ms --message";
+    let arguments = "idle --connections 20 --topics 7 --hold 50ms --messages 1";
     let (output, report) = tester(Tenth::Deliver, arguments);
     assert_eq!(output.status.code(), Some(0), "{report:#}");
     assert_eq!(report["messaged"], 20);

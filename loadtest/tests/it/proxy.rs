@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::harness::PROGRAM;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_fanwire-loadtest");
 /// A test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
