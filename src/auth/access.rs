@@ -143,7 +143,7 @@ impl Access {
         if identity.is_server() {
             return Rights::ALL;
         }
-        let listing = self.listing(identity.user(), topic.as_str());
+        let listing = self.listing(identity.user().map(|user| &**user), topic.as_str());
         if listing == Listing::NotListed {
             return Rights::NONE;
         }

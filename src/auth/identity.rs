@@ -141,8 +141,8 @@ pub struct Grant {
 
 impl Grant {
     /// The user, where one is known.
-    pub fn user(&self) -> Option<&str> {
-        self.publisher.as_ref().map(|publisher| &*publisher.user)
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.publisher.as_ref().map(|publisher| &publisher.user)
     }
 
     /// Bytes that it holds.
@@ -195,7 +195,7 @@ impl Identity {
     }
 
     /// The user, where one is known.
-    pub fn user(&self) -> Option<&str> {
+    pub fn user(&self) -> Option<&Arc<str>> {
         self.grant()?.user()
     }
 

@@ -11,6 +11,7 @@ mod auth_keys;
 mod auth_token;
 mod churn;
 mod cli;
+mod compression;
 mod drain;
 mod frames;
 mod handshake;
