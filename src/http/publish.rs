@@ -13,9 +13,7 @@ use super::payload::Declared;
 use super::service::{Answer, Checked, Fault, Service};
 use crate::auth::Right;
 use crate::auth::header::Field;
-use crate::hub::{
-    Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, Publisher, TopicName,
-};
+use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, TopicName};
 use crate::id::Door;
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
@@ -44,7 +42,7 @@ impl Service {
         let draft = Draft {
             payload: protocol::plain::payload(declared.kind(&data)?, &data),
             session: None,
-            publisher: identified.identity.user().cloned().map(Publisher::user),
+            publisher: identified.identity.publisher(),
         };
         self.accept(topic, &draft, &parts.headers)
     }
