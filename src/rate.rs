@@ -21,6 +21,14 @@ impl Bucket {
         left >= 0.0
     }
 
+    /// Whether nothing is missing from it, so that it is as good as new.
+    pub fn is_full(&self, rate: u32, now: Instant) -> bool {
+        let full = f64::from(rate);
+        self.0.is_none_or(|(at, left)| {
+            left + now.saturating_duration_since(at).as_secs_f64() * full >= full
+        })
+    }
+
     /// Whether it was ever used.
     pub fn is_used(&self) -> bool {
         self.0.is_some()

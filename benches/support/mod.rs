@@ -32,7 +32,7 @@ pub(crate) fn name(text: &str) -> TopicName {
 /// A text publication of 128 bytes.
 pub(crate) fn draft() -> Draft {
     let payload = protocol::plain::payload(PayloadKind::Text, &[b'x'; 128]);
-    Draft { payload, session: None, user: None }
+    Draft { payload, session: None, publisher: None }
 }
 
 /// Publishes one `draft` as a WebSocket session does.

@@ -110,17 +110,20 @@ fn read_answer(
     }
 }
 
-/// A client's request for an event stream.
-pub(crate) fn event_stream(authority: &str, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: text/event-stream\r\n\r\n")
-        .into_bytes()
+/// Media types of streams.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+
+/// A client's request for a stream of type `media`.
+pub(crate) fn stream(authority: &str, path: &str, media: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: {media}\r\n\r\n").into_bytes()
 }
 
-/// Reads a server's answer to [`event_stream`].
-pub(crate) fn event_stream_answer(received: &[u8]) -> Answer {
+/// Reads a server's answer to [`stream`], for one of the types `media`.
+pub(crate) fn stream_answer(received: &[u8], media: &[&str]) -> Answer {
     read_answer(received, "200", |head| match head.field("content-type") {
-        Some(media) if media.starts_with("text/event-stream") => Ok(()),
-        _ => Err("200 with another Content-Type than text/event-stream"),
+        Some(found) if media.iter().any(|media| found.starts_with(media)) => Ok(()),
+        _ => Err("200 with another Content-Type than was asked for"),
     })
 }
 
@@ -205,7 +208,7 @@ mod tests {
         for cut in 0..sent.len() {
             assert_eq!(request(&sent[..cut]), Request::Partial);
         }
-        let stream = event_stream("127.0.0.1:8080", "/topics/a");
+        let stream = stream("127.0.0.1:8080", "/topics/a", EVENT_STREAM);
         assert_eq!(request(&stream), Request::Stream("/topics/a", stream.len()));
         let mut back = accepted();
         let len = back.len();

@@ -27,6 +27,7 @@ pub fn render(state: &State) -> String {
     traffic(&mut page, state);
     delivery(&mut page, state);
     memory(&mut page, state);
+    access(&mut page, state);
     if let Ok(process) = Process::read() {
         kernel(&mut page, &process);
     }
@@ -187,6 +188,26 @@ fn memory(page: &mut Page, state: &State) {
         "kind",
         state.memory_held(),
     );
+}
+
+fn access(page: &mut Page, state: &State) {
+    page.plain(
+        "fanwire_addresses",
+        "Client addresses that connections or handshakes are counted for.",
+        state.admission.address_count() as u64,
+    );
+    page.plain(
+        "fanwire_handshakes_untracked_total",
+        "Handshakes that were not limited because too many addresses were known.",
+        state.admission.untracked_count(),
+    );
+    page.labelled(
+        "fanwire_jwks_fetches_total",
+        "Fetches of the key set of auth.jwks_url.",
+        "result",
+        state.key_fetches(),
+    );
+    page.plain("fanwire_jwks_keys", "Keys of that set that are at hand.", state.key_count() as u64);
 }
 
 fn kernel(page: &mut Page, process: &Process) {

@@ -21,6 +21,8 @@
 //! | `tls_handshakes` | `ok`, `failed` |
 //! | `refusals`, `protocol_errors` | by word |
 //! | `closes` | list of `code`, `reason`, `count` |
+//! | `addresses` | client addresses that are counted for now |
+//! | `jwks_fetches`, `jwks_keys` | fetches of the key set by result; keys at hand now |
 //! | `accept_pauses` | times accepting paused for want of a descriptor |
 //! | `process` | the fields of [`Process`]; null without `/proc` |
 
@@ -63,6 +65,9 @@ pub(super) struct Stats {
     refusals: Named,
     protocol_errors: Named,
     closes: Vec<Close>,
+    addresses: usize,
+    jwks_fetches: Named,
+    jwks_keys: usize,
     accept_pauses: u64,
     process: Option<Process>,
 }
@@ -106,6 +111,9 @@ impl Stats {
             closes: happened(state.closes())
                 .map(|((code, reason), count)| Close { code, reason, count })
                 .collect(),
+            addresses: state.admission.address_count(),
+            jwks_fetches: Named::from(state.key_fetches()),
+            jwks_keys: state.key_count(),
             accept_pauses: state.total(|worker| &worker.accept_pauses),
             process: Process::read().ok(),
         }

@@ -13,18 +13,19 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::answer;
 use super::{Started, State, render, serve};
+use crate::admission::Admission;
 use crate::auth::Secret;
 use crate::hub::{Variant, Variants};
 use crate::id::Door;
-use crate::limits::Delivery;
+use crate::limits::{Delivery, Limits};
 use crate::metrics::{Memory, MemoryKind, WorkerMetrics};
 use crate::reason::{CloseReason, ProtocolFault, Refusal};
 
 /// Every name of the contract that this build has, and the number of its series.
-const FAMILIES: [(&str, &str, usize); 28] = [
+const FAMILIES: [(&str, &str, usize); 32] = [
     ("fanwire_build_info", "gauge", 1),
-    ("fanwire_connections", "gauge", 4),
-    ("fanwire_connections_total", "counter", 4),
+    ("fanwire_connections", "gauge", 6),
+    ("fanwire_connections_total", "counter", 6),
     ("fanwire_requests_refused_total", "counter", 27),
     ("fanwire_closes_total", "counter", 32),
     ("fanwire_protocol_errors_total", "counter", 12),
@@ -32,10 +33,10 @@ const FAMILIES: [(&str, &str, usize); 28] = [
     ("fanwire_accept_pauses_total", "counter", 1),
     ("fanwire_topics", "gauge", 1),
     ("fanwire_subscriptions", "gauge", 1),
-    ("fanwire_publications_total", "counter", 4),
-    ("fanwire_publication_bytes_total", "counter", 4),
-    ("fanwire_deliveries_total", "counter", 4),
-    ("fanwire_delivery_bytes_total", "counter", 4),
+    ("fanwire_publications_total", "counter", 6),
+    ("fanwire_publication_bytes_total", "counter", 6),
+    ("fanwire_deliveries_total", "counter", 6),
+    ("fanwire_delivery_bytes_total", "counter", 6),
     ("fanwire_encodings_total", "counter", 2),
     ("fanwire_writes_total", "counter", 1),
     ("fanwire_fanout_seconds", "histogram", 17),
@@ -43,6 +44,10 @@ const FAMILIES: [(&str, &str, usize); 28] = [
     ("fanwire_outbox_overflows_total", "counter", 3),
     ("fanwire_recoveries_total", "counter", 2),
     ("fanwire_memory_bytes", "gauge", 5),
+    ("fanwire_addresses", "gauge", 1),
+    ("fanwire_handshakes_untracked_total", "counter", 1),
+    ("fanwire_jwks_fetches_total", "counter", 4),
+    ("fanwire_jwks_keys", "gauge", 1),
     ("process_cpu_seconds_total", "counter", 1),
     ("process_resident_memory_bytes", "gauge", 1),
     ("process_virtual_memory_bytes", "gauge", 1),
@@ -284,6 +289,8 @@ fn state(password: &str) -> State {
         memory: Arc::new(memory),
         variants: Arc::new(Variants::new([variant("plain"), variant("json")])),
         topics: Box::new(|| 7),
+        admission: Arc::new(Admission::new(9, &Limits::default())),
+        keys: None,
         ready: Box::new(|| Ok(())),
         password: Secret::new(password.to_owned()),
         started: Started::now(),

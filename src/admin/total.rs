@@ -1,6 +1,7 @@
 //! Sums over the workers, with the words that `/metrics` and `/stats` give them.
 
 use super::State;
+use crate::auth::FetchResult;
 use crate::id::Door;
 use crate::limits::Delivery;
 use crate::metrics::{Counter, MemoryKind, WorkerMetrics};
@@ -50,6 +51,18 @@ impl State {
             let count = self.total(|worker| &worker.overflows[delivery as usize]);
             (delivery.word(), count)
         })
+    }
+
+    /// Fetches of the key set, zeros where there is none.
+    pub(super) fn key_fetches(&self) -> [Count; FetchResult::ALL.len()] {
+        FetchResult::ALL.map(|result| {
+            let count = self.keys.as_ref().map_or(0, |keys| keys.result_count(result));
+            (result.word(), count)
+        })
+    }
+
+    pub(super) fn key_count(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.count())
     }
 
     pub(super) fn recoveries(&self) -> [Count; 2] {

@@ -14,6 +14,8 @@ mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use load::{Flag, Loaded, Sources, load};
 pub use problem::{Origin, Problem, Problems};
 pub use render::default_file;
@@ -43,6 +45,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[limits]`.
     pub limits: Limits,
+    /// `limits.trusted_proxies`: whose word about client addresses is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// `[websocket]`.
     pub websocket: WebsocketConfig,
     /// `[auth]`.
@@ -78,6 +82,7 @@ impl Default for Config {
             private_fd_tables: false,
             log: LogConfig::default(),
             limits: Limits::default(),
+            trusted_proxies: Vec::new(),
             websocket: WebsocketConfig::default(),
             auth: AuthConfig::default(),
             topics: Vec::new(),

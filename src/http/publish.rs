@@ -11,9 +11,11 @@ use super::body::Content;
 use super::connection::Connection;
 use super::payload::Declared;
 use super::service::{Answer, Checked, Fault, Service};
+use crate::auth::Right;
 use crate::auth::header::Field;
-use crate::auth::{Identified, Right};
-use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, TopicName};
+use crate::hub::{
+    Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, Publisher, TopicName,
+};
 use crate::id::Door;
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
@@ -29,19 +31,20 @@ impl Service {
         topic: &TopicName,
         checked: Checked,
     ) -> Answer {
-        let Checked { parts, body, identified, .. } = checked;
         let mut bucket = connection.bucket.get();
         let is_in_rate = bucket.take(self.limits.publish_rate_max, Instant::now());
         connection.bucket.set(bucket);
         if !is_in_rate {
             return Err(Refusal::RateLimit.into());
         }
-        let declared = check_head(topic, &parts.headers, &identified)?;
+        self.require(Right::Publish, topic, &checked)?;
+        let Checked { parts, body, identified, .. } = checked;
+        let declared = check_head(&parts.headers)?;
         let data = self.read_body(&parts.headers, body).await?;
         let draft = Draft {
             payload: protocol::plain::payload(declared.kind(&data)?, &data),
             session: None,
-            user: identified.identity.user(),
+            publisher: identified.identity.user().cloned().map(Publisher::user),
         };
         self.accept(topic, &draft, &parts.headers)
     }
@@ -93,13 +96,8 @@ impl Service {
     }
 }
 
-/// Everything that can refuse a publication before its body is read.
-fn check_head(
-    topic: &TopicName,
-    headers: &HeaderMap,
-    identified: &Identified,
-) -> Result<Declared, Refused> {
-    identified.identity.require(Right::Publish, topic)?;
+/// What can refuse a publication by its head, before its body is read.
+fn check_head(headers: &HeaderMap) -> Result<Declared, Refused> {
     idempotency_key(headers)?;
     Declared::read(headers)
 }
@@ -124,14 +122,17 @@ mod tests {
     use http::HeaderMap;
 
     use super::{Draft, Fault, Service, TopicName};
-    use crate::auth::{Access, AuthConfig};
+    use crate::admission::Admission;
+    use crate::auth::{Access, AuthConfig, Proxies};
     use crate::http::origin::OriginPolicy;
     use crate::hub::{Hub, HubParts, INBOX_LEN_MAX, Inbox, PayloadKind, Start};
     use crate::id::WorkerId;
+    use crate::limits::Limits;
     use crate::metrics::Memory;
     use crate::protocol;
+    use crate::protocol::centrifugo::Settings;
     use crate::reason::Refusal;
-    use crate::worker::{WorkerHandle, WorkerParts};
+    use crate::worker::{Gate, WorkerHandle, WorkerParts};
 
     fn service() -> Service {
         let memory = Arc::new(Memory::new(u64::MAX));
@@ -143,6 +144,9 @@ mod tests {
             memory,
         }));
         let poll = mio::Poll::new().expect("a poller");
+        let access = Arc::new(Access::new(&AuthConfig::default(), None, &[]));
+        let settings = Settings::new(&Limits::default(), "node");
+        let gate = Gate::new(Arc::clone(&hub), Arc::clone(&access), settings);
         let worker = WorkerHandle::new(WorkerParts {
             id: WorkerId(0),
             hub,
@@ -150,11 +154,14 @@ mod tests {
             metrics: Arc::default(),
             registry: poll.registry().try_clone().expect("a registry"),
             drain: Arc::default(),
+            gate: Arc::new(gate),
         });
         Service {
             worker,
             limits: Arc::default(),
-            access: Arc::new(Access::new(AuthConfig::default(), &[])),
+            access,
+            proxies: Arc::new(Proxies::default()),
+            admission: Arc::new(Admission::new(9, &Limits::default())),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
             drain: Arc::default(),
             tls: None,
@@ -169,7 +176,7 @@ mod tests {
         let _subscribed = hub.subscribe(&topic, WorkerId(0), Start::Live, |_| 0);
         let post = |len| {
             let payload = protocol::plain::payload(PayloadKind::Binary, &vec![0; len]);
-            let draft = Draft { payload, session: None, user: None };
+            let draft = Draft { payload, session: None, publisher: None };
             match service.accept(&topic, &draft, &HeaderMap::new()) {
                 Ok(_) => None,
                 Err(Fault::Refused(refused)) => Some(refused.refusal),

@@ -13,6 +13,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use rustls::ServerConfig;
+use tokio::time::Instant;
 
 use super::answer;
 use super::body::{AnswerBody, Content};
@@ -21,7 +22,8 @@ use super::handshake::Handshake;
 use super::origin::{self, OriginPolicy};
 use super::query::Query;
 use super::route::Route;
-use crate::auth::{Access, Identified, Right};
+use crate::admission::Admission;
+use crate::auth::{Access, Client, Identified, Proxies, Right, Rights};
 use crate::drain::Drain;
 use crate::hub::TopicName;
 use crate::limits::Limits;
@@ -40,6 +42,10 @@ pub struct Service {
     pub limits: Arc<Limits>,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Whose word about client addresses is taken.
+    pub proxies: Arc<Proxies>,
+    /// How many connections there may be, in all and per address.
+    pub admission: Arc<Admission>,
     /// Which web pages may connect.
     pub origins: Arc<OriginPolicy>,
     /// The way out.
@@ -144,15 +150,23 @@ impl Service {
         if matches!(route, Route::Index) && !self.access.is_loopback_effective() {
             return Err(Refusal::NotFound.into());
         }
+        if route == Route::Centrifugo {
+            return self.connect(connection, (parts, upgrade), handshake).await;
+        }
         let query = Query::parse(parts.uri.query())?;
-        let identified = self.access.identify(&parts)?;
+        let client = self.count_client(connection, &parts)?;
+        if !is_post && matches!(route, Route::Topic(_)) {
+            self.take_handshake(client)?;
+        }
+        let identified = self.access.identify(&parts, client).await?;
         let checked = Checked { parts, body, upgrade, query, identified };
         match (route, handshake) {
             (Route::Topic(topic), Some(handshake)) => {
                 self.upgrade(connection, &topic, checked, &handshake)
             }
             (_, Some(_)) => {
-                let message = "a WebSocket handshake goes to /topics/{topic}";
+                let message =
+                    "a WebSocket handshake goes to /topics/{topic} or /connection/websocket";
                 Err(Refusal::HandshakeInvalid.because(message).into())
             }
             (Route::Topic(topic), None) if is_post => {
@@ -160,13 +174,13 @@ impl Service {
             }
             (Route::Topic(topic), None) => self.stream(connection, &topic, &checked),
             (Route::History(topic), None) => self.history(&topic, &checked),
-            (Route::Presence(topic), None) => match presence(&topic, &checked)? {},
-            (Route::Index, None) => Ok(index()),
+            (Route::Presence(topic), None) => match self.presence(&topic, &checked)? {},
+            (Route::Index | Route::Centrifugo, None) => Ok(index()),
         }
     }
 
     fn history(&self, topic: &TopicName, checked: &Checked) -> Answer {
-        checked.identified.identity.require(Right::History, topic)?;
+        self.require(Right::History, topic, checked)?;
         let hub = self.worker.hub();
         if !hub.has_history(topic) {
             return Err(Refusal::HistoryOff.into());
@@ -181,12 +195,48 @@ impl Service {
         };
         Ok(answer::json(body).map(Content::Whole))
     }
-}
 
-/// No topic of this build has presence.
-fn presence(topic: &TopicName, checked: &Checked) -> Result<Infallible, Fault> {
-    checked.identified.identity.require(Right::Presence, topic)?;
-    Err(Refusal::PresenceOff.into())
+    /// No topic of this build has presence.
+    fn presence(&self, topic: &TopicName, checked: &Checked) -> Result<Infallible, Fault> {
+        self.require(Right::Presence, topic, checked)?;
+        Err(Refusal::PresenceOff.into())
+    }
+
+    /// Asks whether the client may do that; gives all its rights on the topic.
+    pub(super) fn require(
+        &self,
+        right: Right,
+        topic: &TopicName,
+        checked: &Checked,
+    ) -> Result<Rights, Refused> {
+        let rule = self.worker.hub().rule(topic);
+        self.access.require(right, &checked.identified.identity, topic, rule)
+    }
+
+    /// Finds out who the request's client is. A trusted proxy's is counted for as long as its request
+    /// takes, and on as a WebSocket; others were counted when they connected.
+    pub(super) fn count_client(
+        &self,
+        connection: &Connection,
+        parts: &Parts,
+    ) -> Result<Client, Refused> {
+        let client = self.proxies.client(connection.peer, &parts.headers);
+        if self.proxies.has(connection.peer) {
+            let place = self.admission.enter_address(client.address())?;
+            *connection.address.borrow_mut() = place;
+        }
+        Ok(client)
+    }
+
+    /// Takes one from what the client's address may open in this second.
+    pub(super) fn take_handshake(&self, client: Client) -> Result<(), Refused> {
+        if self.admission.take_handshake(client.address(), Instant::now()) {
+            return Ok(());
+        }
+        let message = "more handshakes and streams from this address than \
+                       limits.handshake_rate_per_address_max; try again later";
+        Err(Refusal::RateLimit.because(message))
+    }
 }
 
 /// The page to try topics with.

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::accept::Stream;
 use super::answer;
 use super::body::Content;
-use super::connection::Connection;
+use super::connection::{Connection, Upgrade};
 use super::handshake::Handshake;
 use super::query::{Echo, Format};
 use super::service::{Answer, Checked, Service};
@@ -44,18 +44,13 @@ impl Service {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
-        let mut response = Response::new(Content::Whole(Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
         let used_bearer = checked.identified.used_bearer.as_deref();
-        if let Some(protocol) = handshake.select_protocol(used_bearer) {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
-        self.finish_joined(headers, &joined);
-        *connection.upgrade.borrow_mut() = Some((pending, checked.upgrade));
+        let protocol = handshake.select_protocol(used_bearer);
+        let mut response = switching_protocols(handshake, protocol);
+        self.finish_joined(response.headers_mut(), &joined);
+        let address = connection.address.take();
+        *connection.upgrade.borrow_mut() =
+            Some(Upgrade { pending, socket: checked.upgrade, address });
         Ok(response)
     }
 
@@ -91,8 +86,8 @@ impl Service {
         checked: &Checked,
         (variant, door): (VariantId, Door),
     ) -> Result<(Opening, Subscription), Refused> {
-        let identity = checked.identified.identity;
-        identity.require(Right::Subscribe, topic)?;
+        let rights = self.require(Right::Subscribe, topic, checked)?;
+        let grant = checked.identified.identity.grant().cloned();
         if self.worker.hub().memory().is_exhausted() {
             return Err(Refusal::MemoryLimit.into());
         }
@@ -103,7 +98,8 @@ impl Service {
         };
         let start = checked.query.start(&checked.parts.headers);
         let topic = topic.clone();
-        Ok((Opening { identity, door }, Subscription { topic, start, variant, pick }))
+        let opening = Opening { rights, grant, door, session: None };
+        Ok((opening, Subscription { topic, start, variant, pick }))
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {
@@ -114,6 +110,23 @@ impl Service {
             None => {}
         }
     }
+}
+
+/// The answer to a handshake (RFC 6455 section 4.2.2).
+pub(super) fn switching_protocols(
+    handshake: &Handshake,
+    protocol: Option<HeaderValue>,
+) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
 }
 
 /// What a stream says first.

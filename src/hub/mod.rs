@@ -28,7 +28,7 @@ pub use idempotency::{IDEMPOTENCY_KEY_LEN_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY
 pub use inbox::{Arrival, INBOX_LEN_MAX, Inbox};
 pub use name::{NameError, TOPIC_NAME_LEN_MAX, TopicName, decode_strict};
 pub use position::{Epoch, Position, Since, Start};
-pub use publication::{Draft, Payload, PayloadKind, Publication};
+pub use publication::{Draft, Payload, PayloadKind, Publication, Publisher};
 pub use topic::{
     Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId,
 };
@@ -143,7 +143,12 @@ impl Hub {
 
     /// Whether topics of that name keep history.
     pub fn has_history(&self, name: &TopicName) -> bool {
-        self.directory.rule(name).history_size > 0
+        self.rule(name).history_size > 0
+    }
+
+    /// The options of topics of that name. Linear in the rules.
+    pub fn rule(&self, name: &TopicName) -> &TopicRule {
+        self.directory.rule(name)
     }
 
     /// The inbox of `worker`.

@@ -68,8 +68,33 @@ pub struct Draft {
     pub payload: Payload,
     /// The publishing session, so that it can leave out its own.
     pub session: Option<SessionId>,
-    /// The publisher, where it is known.
-    pub user: Option<Arc<str>>,
+    /// Who published it, where that is known.
+    pub publisher: Option<Arc<Publisher>>,
+}
+
+/// A publisher as its door knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Publisher {
+    /// The user; empty = nobody knows.
+    pub user: Arc<str>,
+    /// What the protocol calls the connection; empty = its door has no names for them.
+    pub client: Box<str>,
+    /// What the connection tells of itself: JSON, empty = nothing.
+    pub info: Bytes,
+    /// What it tells of itself on this topic: JSON, empty = nothing.
+    pub topic_info: Bytes,
+}
+
+impl Publisher {
+    /// A user of whom nothing else is known.
+    pub fn user(user: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { user, ..Self::default() })
+    }
+
+    /// Bytes that it holds.
+    fn held_len(&self) -> usize {
+        size_of::<Self>() + self.user.len() + self.client.len() + self.info.len()
+    }
 }
 
 /// One payload with its place in the topic's order, immutable and shared by all workers.
@@ -144,7 +169,8 @@ impl Publication {
 
     /// Bytes this publication holds for as long as it is kept, encodings left out.
     pub fn held_len(&self) -> usize {
-        size_of::<Self>() + self.payload().framed().len() + ALLOCATION_COST
+        let publisher = self.draft.publisher.as_ref().map_or(0, |publisher| publisher.held_len());
+        size_of::<Self>() + self.payload().framed().len() + publisher + ALLOCATION_COST
     }
 }
 

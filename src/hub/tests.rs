@@ -41,7 +41,7 @@ fn name(name: &str) -> TopicName {
 
 fn draft(data: &[u8]) -> Draft {
     let payload = Payload::from_framed(Bytes::copy_from_slice(data), 0, PayloadKind::Binary);
-    Draft { payload, session: None, user: None }
+    Draft { payload, session: None, publisher: None }
 }
 
 fn publish_with(

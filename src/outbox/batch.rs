@@ -58,6 +58,11 @@ impl Batch {
         Self { topic, run: Run::Joined(buf), ends, charge: OnceCell::new() }
     }
 
+    /// The topic, as its worker numbers it.
+    pub fn topic(&self) -> u32 {
+        self.topic
+    }
+
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
         match &self.run {

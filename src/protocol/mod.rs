@@ -79,7 +79,7 @@ pub fn keepalive(door: Door) -> Option<Box<[u8]>> {
     let words = match door {
         Door::Sse => sse::comment(),
         Door::Ndjson => ndjson::ping(),
-        Door::Plain | Door::Http => return None,
+        Door::Plain | Door::Http | Door::CentrifugoJson | Door::CentrifugoProtobuf => return None,
     };
     Some(words.as_ref().into())
 }

@@ -26,7 +26,7 @@ fn at(offset: u64) -> Option<Position> {
 }
 
 fn publication(epoch: Option<Epoch>, kind: PayloadKind, data: &[u8]) -> Publication {
-    let draft = Draft { payload: plain::payload(kind, data), session: None, user: None };
+    let draft = Draft { payload: plain::payload(kind, data), session: None, publisher: None };
     let now = Stamp { wall: 1_700_000_000_123, ..Stamp::now() };
     Publication::new((7, epoch), now, draft, Arc::new(Memory::new(u64::MAX)))
 }
@@ -106,7 +106,7 @@ fn a_plain_payload_is_a_frame_with_the_shortest_head() {
 fn a_publication_object_shows_what_is_known() {
     let with_user = |user: &str| {
         let mut publication = text("hi");
-        publication.draft.user = Some(Arc::from(user));
+        publication.draft.publisher = Some(Publisher::user(Arc::from(user)));
         publication
     };
     for (publication, expected) in [

@@ -140,7 +140,9 @@ impl Refusal {
             Self::QueryInvalid => "a query parameter is malformed or given twice",
             Self::PayloadNotUtf8 => "the content type says text, but the body is not UTF-8",
             Self::HandshakeInvalid => "not a WebSocket handshake (RFC 6455 section 4.2.1)",
-            Self::TokenRequired => "send a credential: Authorization or X-API-Key",
+            Self::TokenRequired => {
+                "send a credential: a token, or an API key (Authorization, X-API-Key)"
+            }
             Self::TokenInvalid => "the credential is not valid here",
             Self::TokenExpired => "the token has expired; get a new one",
             Self::PermissionDenied => "this client may not do that on this topic",

@@ -119,6 +119,12 @@ impl WorkerHandle {
         result
     }
 
+    /// Begins a session that subscribes by commands.
+    pub fn open_session(&self, opening: Opening) -> Pending {
+        let key = self.stir(|worker| worker.open(opening));
+        Pending { worker: self.clone(), key, is_armed: true }
+    }
+
     /// Subscribes. From here on nothing published is missed; `greet` says what comes first.
     pub fn open(
         &self,

@@ -67,6 +67,7 @@ impl Worker {
     fn leave(&mut self, key: ConnectionKey, reason: CloseReason) {
         let index = key.index;
         let connection = &mut self.connections[index as usize];
+        let reason = connection.in_its_words(reason);
         self.metrics.closes[reason.index()].add(1);
         let (door, label) = (connection.door.word(), reason.labels().1);
         tracing::debug!(door, reason = label, "session ended");

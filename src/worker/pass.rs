@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::Worker;
@@ -35,18 +36,18 @@ const SPARE_LEN_MAX: usize = 2 * LARGE_BATCH_LEN_MAX;
 /// Invariant: of the list at `list`, members below `cursor` are served; lists before it are done.
 #[derive(Debug)]
 pub(super) struct Pass {
-    publications: Vec<Arc<Publication>>,
-    batches: Vec<(VariantId, Rc<Batch>)>,
+    publications: SmallVec<[Arc<Publication>; 4]>,
+    batches: SmallVec<[(VariantId, Rc<Batch>); 1]>,
     pub(super) list: usize,
     pub(super) cursor: usize,
 }
 
 impl Pass {
     /// Takes the next batch from `pending`.
-    pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Self {
+    pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Box<Self> {
         let count = fitting(topic.pending.iter(), batch_len_max);
         let publications = topic.pending.drain(..count).collect();
-        Self { publications, batches: Vec::new(), list: 0, cursor: 0 }
+        Box::new(Self { publications, batches: SmallVec::new(), list: 0, cursor: 0 })
     }
 
     /// The batch in `variant`, encoded at first use.

@@ -4,10 +4,11 @@ use std::io::{ErrorKind, Read};
 
 use super::Worker;
 use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
-use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
+use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError, Publisher};
 use crate::id::Door;
 use crate::metrics::MemoryKind;
 use crate::protocol;
+use crate::protocol::centrifugo::{Codec, Commands};
 use crate::reason::CloseReason;
 use crate::session::Action;
 use crate::ws::{self, DecodeError, Event, Input, MessageKind};
@@ -185,13 +186,18 @@ impl Worker {
     }
 
     fn on_message(&mut self, key: ConnectionKey, kind: MessageKind, data: &[u8]) {
+        match self.connections[key.index as usize].door {
+            Door::CentrifugoJson => return self.on_commands(key, Codec::Json, data),
+            Door::CentrifugoProtobuf => return self.on_commands(key, Codec::Protobuf, data),
+            Door::Plain | Door::Sse | Door::Ndjson | Door::Http => {}
+        }
         if !self.take_rate(key) {
             return self.end(key, CloseReason::RateLimit);
         }
         let connection = &self.connections[key.index as usize];
         let Some((_, member)) = connection.members.iter().next() else { return };
         let topic = &self.topics[member.topic as usize].topic;
-        if let Action::Close(reason) = connection.session.on_message(topic.name()) {
+        if let Action::Close(reason) = connection.session.on_message() {
             return self.end(key, reason);
         }
         let kind = match kind {
@@ -201,7 +207,11 @@ impl Worker {
         let draft = Draft {
             payload: protocol::plain::payload(kind, data),
             session: Some(key.session(self.output.worker)),
-            user: connection.session.identity().user(),
+            publisher: connection
+                .grant
+                .as_ref()
+                .and_then(|grant| grant.user.clone())
+                .map(Publisher::user),
         };
         let options =
             Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
@@ -218,7 +228,7 @@ impl Worker {
     }
 
     /// Takes one publication from the connection's allowance. Returns whether there was one.
-    fn take_rate(&mut self, key: ConnectionKey) -> bool {
+    pub(super) fn take_rate(&mut self, key: ConnectionKey) -> bool {
         let rate = self.limits.publish_rate_max;
         rate == 0 || {
             let extra = self.connections[key.index as usize].extra();
@@ -227,7 +237,7 @@ impl Worker {
     }
 
     /// Reads no more from a publisher until the inboxes have room.
-    fn pause(&mut self, key: ConnectionKey) {
+    pub(super) fn pause(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key.index as usize];
         if !connection.inflow.is_paused {
             connection.inflow.is_paused = true;
@@ -249,6 +259,9 @@ impl Worker {
                 // It was not heard because we did not listen.
                 connection.seen = now;
                 connection.awaits_pong = false;
+                if connection.has_session() {
+                    self.drive(key, &mut Commands::none(), |session, it| session.on_resume(it));
+                }
                 self.mark_ready(key);
             }
         }

@@ -118,6 +118,7 @@ impl Worker {
         self.drain_inbox();
         self.flush_topics();
         self.catch_up();
+        self.tell_gaps();
         self.run_deadlines();
         let drained_at = self.leave_evenly();
         self.end_sessions();

@@ -14,14 +14,16 @@ use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
-use super::{Opening, Pending, Subscription, WorkerHandle, WorkerParts};
-use crate::auth::Identity;
+use super::{Gate, Opening, Pending, Subscription, WorkerHandle, WorkerParts};
+use crate::auth::{Access, AuthConfig, Rights};
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
     Start, TopicName, VariantId, Variants,
 };
 use crate::id::{Door, WorkerId};
+use crate::limits::Limits;
 use crate::metrics::{Memory, MemoryKind};
+use crate::protocol::centrifugo::Settings;
 use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
@@ -64,7 +66,7 @@ fn topic() -> LocalTopic {
 
 fn publication(sequence: u64) -> Arc<Publication> {
     let payload = Payload::from_framed(Bytes::from_static(b"x"), 0, PayloadKind::Text);
-    let draft = Draft { payload, session: None, user: None };
+    let draft = Draft { payload, session: None, publisher: None };
     let memory = Arc::new(Memory::new(u64::MAX));
     Arc::new(Publication::new((sequence, None), Stamp::now(), draft, memory))
 }
@@ -79,7 +81,8 @@ fn connection() -> Connection {
         deadline: Tick::default(),
         members: Members::default(),
         transport: Transport::Pending,
-        session: Session::new(Identity::with(&[])),
+        session: Session::new(Rights::NONE),
+        grant: None,
         reading: Reading::default(),
         outbox: None,
         extra: None,
@@ -227,6 +230,7 @@ proptest! {
 #[test]
 fn an_idle_connection_takes_few_bytes() {
     assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
+    assert!(size_of::<LocalTopic>() <= 136, "{}", size_of::<LocalTopic>());
 }
 
 #[test]
@@ -279,6 +283,8 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         memory,
     }));
     let poll = mio::Poll::new().expect("a poller");
+    let access = Access::new(&AuthConfig::default(), None, &[]);
+    let settings = Settings::new(&Limits::default(), "node");
     let handle = WorkerHandle::new(WorkerParts {
         id: WorkerId(0),
         hub: Arc::clone(&hub),
@@ -286,12 +292,13 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         metrics: Arc::default(),
         registry: poll.registry().try_clone().expect("a descriptor"),
         drain: Arc::default(),
+        gate: Arc::new(Gate::new(Arc::clone(&hub), Arc::new(access), settings)),
     });
     (handle, hub)
 }
 
 fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
-    let opening = Opening { identity: Identity::ALL, door: Door::Plain };
+    let opening = Opening { rights: Rights::ALL, grant: None, door: Door::Plain, session: None };
     let (topic, start) = (name.clone(), Start::Live);
     let subscription = Subscription { topic, start, variant: VariantId::NATIVE, pick: Pick::All };
     handle.open(opening, subscription, |_| None)
@@ -303,7 +310,7 @@ fn a_newcomer_gets_nothing_that_was_on_its_way_to_those_before_it() {
     let name = TopicName::new("a", 255).expect("a topic name");
     let publish = |data: &[u8]| {
         let payload = crate::protocol::plain::payload(PayloadKind::Text, data);
-        let draft = Draft { payload, session: None, user: None };
+        let draft = Draft { payload, session: None, publisher: None };
         let (now, admission) = (Stamp::now(), Admission::IfRoom);
         let published =
             hub.publish(&name, &draft, Publish { now, admission, idempotency_key: None });
@@ -339,16 +346,16 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let _subscribed = hub.subscribe(&name("other"), elsewhere, Start::Live, |_| 0);
     let payload =
         crate::protocol::plain::payload(PayloadKind::Binary, &vec![0; crate::hub::INBOX_LEN_MAX]);
-    let draft = Draft { payload, session: None, user: None };
+    let draft = Draft { payload, session: None, publisher: None };
     let options =
         Publish { now: Stamp::now(), admission: Admission::Always, idempotency_key: None };
     hub.publish(&name("other"), &draft, options).expect("there was room when it came");
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();
     socket.set_nonblocking(true).expect("a socket");
-    let admission = Arc::new(crate::admission::Admission::new(9, 0));
-    let here = std::net::Ipv4Addr::LOCALHOST.into();
-    let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
+    let limits = crate::limits::Limits::default();
+    let admission = Arc::new(crate::admission::Admission::new(9, &limits));
+    let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
         panic!("there is room");
     };
     pending.activate(Socket::Plain(socket), Vec::new(), permit);

@@ -5,6 +5,9 @@
 mod centrifugo;
 mod coding;
 mod cut;
+mod mixed;
+mod mqtt;
+mod nats;
 mod plain;
 mod sse;
 mod websocket;
@@ -12,6 +15,9 @@ mod websocket;
 pub(crate) use centrifugo::Centrifugo;
 pub(crate) use coding::{Chunked, Coding};
 pub(crate) use cut::Cutter;
+pub(crate) use mixed::Mixed;
+pub(crate) use mqtt::Mqtt;
+pub(crate) use nats::Nats;
 pub(crate) use plain::Plain;
 pub(crate) use sse::Sse;
 
@@ -30,6 +36,12 @@ pub(crate) enum Name {
     Sse,
     /// The Centrifugo protocol in JSON, as Centrifugo itself speaks it
     Centrifugo,
+    /// Fanwire's plain, json, sse and ndjson doors in turn; publishers stay on the plain door
+    Mixed,
+    /// A NATS server's WebSocket listener
+    Nats,
+    /// MQTT 3.1.1 behind a broker's WebSocket listener
+    Mqtt,
 }
 
 impl Name {
@@ -39,6 +51,9 @@ impl Name {
             Self::Plain => "",
             Self::Sse => ", SSE",
             Self::Centrifugo => ", Centrifugo",
+            Self::Mixed => ", mixed doors",
+            Self::Nats => ", NATS",
+            Self::Mqtt => ", MQTT",
         }
     }
 }
@@ -58,6 +73,18 @@ macro_rules! through {
             }
             $crate::door::Name::Centrifugo => {
                 let $door = $crate::door::Centrifugo::default();
+                $call
+            }
+            $crate::door::Name::Mixed => {
+                let $door = $crate::door::Mixed::default();
+                $call
+            }
+            $crate::door::Name::Nats => {
+                let $door = $crate::door::Nats;
+                $call
+            }
+            $crate::door::Name::Mqtt => {
+                let $door = $crate::door::Mqtt;
                 $call
             }
         }

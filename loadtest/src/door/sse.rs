@@ -3,7 +3,7 @@
 use memchr::memchr;
 
 use super::{Chunked, Coding, Door, Found, Next, Opening, Plain, Role, Topic};
-use crate::http::{self, Answer};
+use crate::http::{self, Answer, EVENT_STREAM};
 
 /// A block that has not ended by then never will.
 const BLOCK_LEN_MAX: usize = 64 << 20;
@@ -22,7 +22,8 @@ impl Door for Sse {
         match role {
             Role::Publisher => Plain.open(authority, topic, role),
             Role::Subscriber => {
-                Opening::single(http::event_stream(authority, &format!("/topics/{topic}")))
+                let path = format!("/topics/{topic}");
+                Opening::single(http::stream(authority, &path, EVENT_STREAM))
             }
         }
     }
@@ -31,7 +32,7 @@ impl Door for Sse {
         if received.starts_with(b"HTTP/1.1 101") {
             Plain.answer(received)
         } else {
-            http::event_stream_answer(received)
+            http::stream_answer(received, &[EVENT_STREAM])
         }
     }
 
@@ -65,7 +66,7 @@ impl Door for Sse {
 /// The block that `received` starts with. A payload of one line, as the tester's are, is found as
 /// it is; one of several keeps what stands between them, and so differs from what was sent.
 #[inline]
-fn block(received: &[u8], on: &mut impl FnMut(Found<'_>)) -> Next {
+pub(super) fn block(received: &[u8], on: &mut impl FnMut(Found<'_>)) -> Next {
     let (mut data, mut at, mut named) = (None, 0, false);
     while let Some(line_len) = memchr(b'\n', &received[at..]) {
         let (begin, end) = (at, at + line_len);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::auth::Identity;
+use crate::auth::{Identity, Rights};
 use crate::hub::TopicName;
 use crate::limits::Limits;
 use crate::time::Stamp;
@@ -13,6 +13,9 @@ use crate::time::Stamp;
 pub trait Host {
     /// What a topic offers; `None` = there cannot be a topic of that name.
     fn topic(&self, topic: &TopicName) -> Option<TopicOptions>;
+
+    /// What `identity` may do on a topic (`auth::Access::rights`).
+    fn rights(&self, identity: &Identity, topic: &TopicName) -> Rights;
 
     /// Checks a connection token at `now` (seconds since 1970).
     ///

@@ -118,19 +118,23 @@ pub(super) fn show_cell(
     ratio: Option<&Option<Spread>>,
 ) -> String {
     let Some(value) = cell.value else { return "-".to_owned() };
-    let ranged = |spread: Spread, show: &dyn Fn(f64) -> String| {
-        let Spread { median, min, max } = spread;
-        match (show(min), show(max)) {
-            (min, max) if min == max => max,
-            (min, max) => format!("{} ({min}..{max})", show(median)),
-        }
-    };
-    let value = ranged(value, &show);
+    let value = show_spread(value, show);
     match ratio {
         Some(Some(ratio)) => {
-            format!("{value}, x {}", ranged(*ratio, &|ratio| format!("{ratio:.2}")))
+            format!("{value}, x {}", show_spread(*ratio, |ratio| format!("{ratio:.2}")))
         }
         _ => value,
+    }
+}
+
+/// A median, and the range of the rounds if it shows.
+pub(super) fn show_spread(
+    Spread { median, min, max }: Spread,
+    show: impl Fn(f64) -> String,
+) -> String {
+    match (show(min), show(max)) {
+        (min, max) if min == max => max,
+        (min, max) => format!("{} ({min}..{max})", show(median)),
     }
 }
 

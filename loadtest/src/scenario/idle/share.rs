@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a share sleeps at a time while it holds; pings are answered on waking.
 const NAP: Duration = Duration::from_millis(100);
+/// How long a share that has nothing to do leaves the core to the others.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Messages that make no progress for that long are lost.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -49,6 +51,8 @@ pub(super) struct Share<D> {
     /// Topics that this share publishes on: one from each of its first connections.
     published: u32,
     publishers: usize,
+    /// Whether other shares want this core, too.
+    has_company: bool,
     topics: u32,
     messages: u32,
     /// Messages by subscriber.
@@ -87,6 +91,7 @@ impl<D: Door> Share<D> {
             first,
             published,
             publishers,
+            has_company: options.tables > 1,
             topics: options.topics,
             messages: options.messages,
             counts: vec![0; count],
@@ -148,7 +153,8 @@ impl<D: Door> Share<D> {
     }
 
     /// Publishes on every topic of this share and waits until all shares have it, as often as
-    /// asked. It spins: waking a sleeping client is work that the kernel charges to the server.
+    /// asked. It never sleeps in the poll: waking a sleeping client is work that the kernel charges
+    /// to the server.
     fn exchange(&mut self, course: &Course) -> anyhow::Result<()> {
         for round in 1..=self.messages {
             for index in 0..self.published {
@@ -162,9 +168,8 @@ impl<D: Door> Share<D> {
                     course.finish_round();
                     is_told = true;
                 }
-                if self.turn(course, Wait::Spin)? == 0 {
-                    // Other shares are on this core, too.
-                    thread::yield_now();
+                if self.turn(course, Wait::Spin)? == 0 && self.has_company {
+                    thread::sleep(PAUSE);
                 }
                 if self.found.received > received {
                     (progress, received) = (Instant::now(), self.found.received);

@@ -115,7 +115,7 @@ impl Session {
                 return Err(Disconnect::BadRequest.into());
             }
             let is_known = given.iter().any(|known| known.topic == topic);
-            if is_known || !self.may_have_unasked(&topic) {
+            if is_known || !self.may_have_unasked(&topic, context) {
                 continue;
             }
             let subscription = ServerSubscription::to(name);
@@ -124,9 +124,9 @@ impl Session {
         Ok(given)
     }
 
-    fn may_have_unasked(&self, topic: &TopicName) -> bool {
+    fn may_have_unasked(&self, topic: &TopicName, context: &Context<'_>) -> bool {
         let name = topic.as_str();
-        name.is_ascii() && !name.starts_with('$') && self.may(Right::Subscribe, topic)
+        name.is_ascii() && !name.starts_with('$') && self.may(Right::Subscribe, topic, context)
     }
 
     fn connect_result(&self, context: &Context<'_>) -> ConnectResult {

@@ -110,7 +110,7 @@ pub enum Pings {
 }
 
 /// How far a session is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nobody yet.
     New,
@@ -127,7 +127,7 @@ enum Phase {
 }
 
 /// Why a command was not carried out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
     /// It gets an error.
     Error(ErrorCode),
@@ -255,8 +255,7 @@ impl Session {
         if !self.out.is_empty() {
             return Some(Action::Send(self.out.take()));
         }
-        if let Phase::Closing(disconnect) = &mut self.phase {
-            let disconnect = disconnect.clone();
+        if let Phase::Closing(disconnect) = self.phase {
             self.phase = Phase::Closed;
             return Some(Action::Close(disconnect));
         }

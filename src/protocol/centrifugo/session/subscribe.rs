@@ -71,7 +71,7 @@ impl Session {
         }
         let wants_members = request.join_leave
             && options.presence == Presence::On
-            && self.may(Right::Presence, &topic);
+            && self.may(Right::Presence, &topic, context);
         // What changed can only be told where it is known what the client has.
         let wants_delta = !request.delta.is_empty() && options.recovery != Recovery::Off;
         let wish = Wish::of(request);
@@ -125,7 +125,7 @@ impl Session {
     ) -> Result<Option<SubscriptionToken>, Failure> {
         if token.is_empty() {
             let is_private = topic.as_str().starts_with('$');
-            if is_private || !self.may(Right::Subscribe, topic) {
+            if is_private || !self.may(Right::Subscribe, topic, context) {
                 return Err(ErrorCode::PermissionDenied.into());
             }
             return Ok(None);
@@ -151,8 +151,9 @@ impl Session {
         Err(Disconnect::InvalidToken)
     }
 
-    pub(super) fn may(&self, right: Right, topic: &TopicName) -> bool {
-        self.identity.as_ref().is_some_and(|identity| identity.may(right, topic))
+    pub(super) fn may(&self, right: Right, topic: &TopicName, context: &Context<'_>) -> bool {
+        let identity = self.identity.as_ref();
+        identity.is_some_and(|identity| context.host.rights(identity, topic).has(right))
     }
 
     /// Subscribes the client to what it did not ask for by a command.

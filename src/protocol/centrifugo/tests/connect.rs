@@ -6,7 +6,7 @@ use crate::protocol::centrifugo::{Opening, Pings, Wire};
 
 /// What ended the session, as code and reason.
 fn end(world: &mut World, client: usize) -> Option<(u16, String)> {
-    let closed = world.client(client).closed.as_ref();
+    let closed = world.client(client).closed;
     closed.map(|disconnect| (disconnect.code(), disconnect.reason().to_owned()))
 }
 

@@ -9,7 +9,7 @@ use crate::protocol::centrifugo::{ErrorCode, Hears, ServerSubscription, Unsubscr
 
 /// What ended the session.
 fn end(world: &mut World, client: usize) -> Option<u16> {
-    world.client(client).closed.as_ref().map(|closed| closed.code())
+    world.client(client).closed.map(|closed| closed.code())
 }
 
 fn error(id: u32, code: u32, message: &str) -> String {

@@ -280,14 +280,16 @@ impl World {
             Action::Unsubscribe(topic) => self.leave(client, &topic),
             Action::Publish(publish) => {
                 let user = self.clients[client].session.user().into();
-                let draft = Draft { payload: publish.payload, session: None, user: Some(user) };
+                let publisher = Some(Publisher::user(user));
+                let draft = Draft { payload: publish.payload, session: None, publisher };
                 self.publish_draft(publish.topic.as_str(), &draft);
                 self.clients[client].session.on_published(publish.command, Ok(()));
             }
             Action::History(history) => {
                 let page = self.page(&history);
                 let session = &mut self.clients[client].session;
-                session.on_history(&history, Ok(page), context!(self));
+                let context = context!(self);
+                session.on_history(&history, Ok(page), context);
             }
             Action::Presence(command, topic) => {
                 let members = self.members(&topic);
@@ -301,7 +303,9 @@ impl World {
             Action::Close(disconnect) => {
                 self.clients[client].closed = Some(disconnect);
                 let members = std::mem::take(&mut self.clients[client].members);
-                members.iter().for_each(|member| self.unsubscribe(&member.topic));
+                for member in &members {
+                    self.unsubscribe(&member.topic);
+                }
             }
         }
     }
@@ -379,7 +383,7 @@ impl World {
     /// Publishes as a plain client does.
     pub(super) fn publish(&mut self, topic: &str, data: &str) {
         let payload = plain::payload(PayloadKind::Text, data.as_bytes());
-        self.publish_draft(topic, &Draft { payload, session: None, user: None });
+        self.publish_draft(topic, &Draft { payload, session: None, publisher: None });
         self.deliver();
     }
 
