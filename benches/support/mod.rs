@@ -16,7 +16,7 @@ pub(crate) fn hub(history_size: usize) -> Hub {
         rules: vec![TopicRule { history_size, ..TopicRule::default() }],
         meta_ttl: Duration::ZERO,
         inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
-        variants: Arc::new(protocol::variants()),
+        variants: Arc::new(protocol::variants(None)),
         memory,
     })
 }

@@ -62,6 +62,12 @@ fn connections(page: &mut Page, state: &State) {
         "reason",
         state.refused(),
     );
+    page.labelled(
+        "fanwire_commands_refused_total",
+        "Commands of the Centrifugo protocol answered with an error, by its code.",
+        "code",
+        (state.refused_commands)(),
+    );
     page.samples(
         "fanwire_closes_total",
         "WebSocket connections ended, by the close code sent or received.",

@@ -48,6 +48,8 @@ pub struct State {
     pub variants: Arc<Variants>,
     /// Answers how many topics exist.
     pub topics: Box<dyn Fn() -> usize + Send + Sync>,
+    /// Answers how many commands of sessions were refused, by error code.
+    pub refused_commands: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// Who is counted per address.
     pub admission: Arc<Admission>,
     /// The key set of tokens, where there is one.

@@ -22,13 +22,14 @@ use crate::metrics::{Memory, MemoryKind, WorkerMetrics};
 use crate::reason::{CloseReason, ProtocolFault, Refusal};
 
 /// Every name of the contract that this build has, and the number of its series.
-const FAMILIES: [(&str, &str, usize); 32] = [
+const FAMILIES: [(&str, &str, usize); 33] = [
     ("fanwire_build_info", "gauge", 1),
     ("fanwire_connections", "gauge", 6),
     ("fanwire_connections_total", "counter", 6),
     ("fanwire_requests_refused_total", "counter", 27),
+    ("fanwire_commands_refused_total", "counter", 1),
     ("fanwire_closes_total", "counter", 32),
-    ("fanwire_protocol_errors_total", "counter", 12),
+    ("fanwire_protocol_errors_total", "counter", 13),
     ("fanwire_tls_handshakes_total", "counter", 2),
     ("fanwire_accept_pauses_total", "counter", 1),
     ("fanwire_topics", "gauge", 1),
@@ -283,12 +284,13 @@ fn state(password: &str) -> State {
     workers[1].fanout.observe(Duration::from_secs(9), 1);
     let memory = Memory::new(1000);
     memory.charge(MemoryKind::History, 99);
-    let variant = |name| Variant { name, encode: |_, _| Bytes::new() };
+    let variant = |name| Variant::new(name, |_, _| Bytes::new());
     State {
         workers: workers.into_iter().map(Arc::new).collect(),
         memory: Arc::new(memory),
         variants: Arc::new(Variants::new([variant("plain"), variant("json")])),
         topics: Box::new(|| 7),
+        refused_commands: Box::new(|| vec![("103", 2)]),
         admission: Arc::new(Admission::new(9, &Limits::default())),
         keys: None,
         ready: Box::new(|| Ok(())),

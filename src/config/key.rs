@@ -202,17 +202,17 @@ pub(super) const KEYS: &[Key<Config>] = &[
         integer(0..=1 << 50),
         "Memory for connections and history; 0 = 80 % of the machine or cgroup."
     ),
-    lacking!(
+    key!(
         "websocket.compression",
-        lacks_unless_false("permessage-deflate"),
-        Some(|_| false.show()),
-        "permessage-deflate; each publication is deflated once. Not in this build."
+        websocket.compression,
+        boolean(),
+        "permessage-deflate for clients that offer it; each publication is deflated once."
     ),
     key!(
         "websocket.compression_min_bytes",
         websocket.compression_min_bytes,
         integer(0..=GIB),
-        "Shorter publications are not deflated."
+        "Shorter publications are not deflated, nor those that it would not shorten; 0 = deflate all."
     ),
     key!(
         "websocket.allowed_origins",

@@ -66,10 +66,18 @@ pub struct Config {
 pub struct WebsocketConfig {
     /// Whether permessage-deflate is negotiated.
     pub compression: bool,
-    /// Shorter publications are not deflated, in bytes.
+    /// Shorter publications are not deflated, in bytes; 0 = all are, also where that makes them
+    /// longer.
     pub compression_min_bytes: usize,
     /// Origins of web pages that may connect; empty = the same host, `*` = any.
     pub allowed_origins: Vec<String>,
+}
+
+impl WebsocketConfig {
+    /// Length from which publications are deflated; `None` = compression is off.
+    pub fn deflate_len_min(&self) -> Option<usize> {
+        self.compression.then_some(self.compression_min_bytes)
+    }
 }
 
 impl Default for Config {

@@ -70,7 +70,8 @@ fn every_key_of_the_contract_is_read() {
         limits.message_bytes_max = 1_000
         limits.connections_max = 0x10
         limits.handshake_timeout = "1m 30s"
-        websocket.compression = false
+        websocket.compression = true
+        websocket.compression_min_bytes = 0
         websocket.allowed_origins = ["https://a.example", "null"]
         auth.anonymous = "subscribe"
         auth.api_keys = ["k1", "k2"]
@@ -97,6 +98,7 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!(config.limits.connections_max, 16);
     assert_eq!(config.limits.handshake_timeout, Duration::from_secs(90));
     assert_eq!(config.websocket.allowed_origins, ["https://a.example", "null"]);
+    assert_eq!(config.websocket.deflate_len_min(), Some(0));
     assert_eq!(config.auth.anonymous, Anonymous::Subscribe);
     let keys: Vec<_> = config.auth.api_keys.iter().map(Secret::expose).collect();
     assert_eq!(keys, ["k1", "k2"]);
@@ -239,8 +241,8 @@ const REFUSED: &[(&str, &str)] = &[
         "FILE:2: limits.trusted_proxies: \"10.0.0.0/33\" is not a network: write 10.0.0.0/8, 192.0.2.1 or fd00::/8",
     ),
     (
-        "[websocket]\ncompression = true",
-        "FILE:2: websocket.compression: this build lacks permessage-deflate: set it to false",
+        "[websocket]\ncompression = 6",
+        "FILE:2: websocket.compression: expected true or false, found an integer",
     ),
     (
         "[websocket]\nallowed_origins = [\"https://a.example/\"]",
@@ -356,8 +358,8 @@ fn a_refused_variable_or_flag_is_named() {
         ),
         (
             "FANWIRE_WEBSOCKET__COMPRESSION",
-            "true",
-            "FANWIRE_WEBSOCKET__COMPRESSION: websocket.compression: this build lacks permessage-deflate: set it to false",
+            "on",
+            "FANWIRE_WEBSOCKET__COMPRESSION: websocket.compression: expected true or false, found a string",
         ),
         (
             "FANWIRE_TLS__CERT_FILE",

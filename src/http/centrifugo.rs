@@ -15,6 +15,7 @@ use crate::id::Door;
 use crate::protocol::centrifugo::{Codec, Opening as SessionOpening, Pings, Wire};
 use crate::reason::Refusal;
 use crate::worker::Opening;
+use crate::ws::Agreement;
 
 /// Subprotocols of the door.
 const JSON: &str = "centrifuge-json";
@@ -66,10 +67,17 @@ impl Service {
         let transport_pings = asks(TRANSPORT_PINGS_PARAMETER);
         let pings = if transport_pings { Pings::Transport } else { Pings::Messages };
         let session = SessionOpening { wire, identity, pings, emulation_key: None };
-        let opening = Opening { rights: Rights::NONE, grant: None, door, session: Some(session) };
+        let agreement = self.agreement(&parts.headers);
+        let opening = Opening {
+            rights: Rights::NONE,
+            grant: None,
+            door,
+            deflate: agreement.map(Agreement::window),
+            session: Some(session),
+        };
         let pending = self.worker.open_session(opening);
         let address = connection.address.take();
         *connection.upgrade.borrow_mut() = Some(Upgrade { pending, socket: upgrade, address });
-        Ok(switching_protocols(&handshake, protocol))
+        Ok(switching_protocols(&handshake, protocol, agreement))
     }
 }

@@ -140,7 +140,7 @@ mod tests {
             rules: Vec::new(),
             meta_ttl: Duration::ZERO,
             inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
-            variants: Arc::new(protocol::variants()),
+            variants: Arc::new(protocol::variants(None)),
             memory,
         }));
         let poll = mio::Poll::new().expect("a poller");
@@ -164,6 +164,7 @@ mod tests {
             admission: Arc::new(Admission::new(9, &Limits::default())),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
             drain: Arc::default(),
+            compression: false,
             tls: None,
         }
     }

@@ -50,6 +50,8 @@ pub struct Service {
     pub origins: Arc<OriginPolicy>,
     /// The way out.
     pub drain: Arc<Drain>,
+    /// Whether permessage-deflate is agreed on with those who offer it.
+    pub compression: bool,
     /// What TLS handshakes are made with, if the port speaks TLS.
     pub tls: Option<Arc<ServerConfig>>,
 }

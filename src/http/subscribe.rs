@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -13,7 +14,7 @@ use super::accept::Stream;
 use super::answer;
 use super::body::Content;
 use super::connection::{Connection, Upgrade};
-use super::handshake::Handshake;
+use super::handshake::{self, Handshake};
 use super::query::{Echo, Format};
 use super::service::{Answer, Checked, Service};
 use crate::auth::Right;
@@ -22,6 +23,7 @@ use crate::id::Door;
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
 use crate::worker::{Opening, Pick, Subscription};
+use crate::ws::Agreement;
 
 /// Range of the reconnection time that SSE clients are given, in milliseconds.
 const SSE_RETRY: std::ops::RangeInclusive<u64> = 1000..=3000;
@@ -39,19 +41,26 @@ impl Service {
             Format::Native => protocol::NATIVE,
             Format::Json => protocol::JSON,
         };
+        let agreement = self.agreement(&checked.parts.headers);
         let (opening, subscription) = self.opening(topic, &checked, (variant, Door::Plain))?;
+        let opening = Opening { deflate: agreement.map(Agreement::window), ..opening };
         let (pending, joined) = self.worker.open(opening, subscription, |joined| {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
         let used_bearer = checked.identified.used_bearer.as_deref();
         let protocol = handshake.select_protocol(used_bearer);
-        let mut response = switching_protocols(handshake, protocol);
+        let mut response = switching_protocols(handshake, protocol, agreement);
         self.finish_joined(response.headers_mut(), &joined);
         let address = connection.address.take();
         *connection.upgrade.borrow_mut() =
             Some(Upgrade { pending, socket: checked.upgrade, address });
         Ok(response)
+    }
+
+    /// What to answer about compression.
+    pub(super) fn agreement(&self, headers: &HeaderMap) -> Option<Agreement> {
+        if self.compression { handshake::agreement(headers) } else { None }
     }
 
     /// Answers with a stream that does not end.
@@ -98,7 +107,7 @@ impl Service {
         };
         let start = checked.query.start(&checked.parts.headers);
         let topic = topic.clone();
-        let opening = Opening { rights, grant, door, session: None };
+        let opening = Opening { rights, grant, door, deflate: None, session: None };
         Ok((opening, Subscription { topic, start, variant, pick }))
     }
 
@@ -116,6 +125,7 @@ impl Service {
 pub(super) fn switching_protocols(
     handshake: &Handshake,
     protocol: Option<HeaderValue>,
+    agreement: Option<Agreement>,
 ) -> Response<Content> {
     let mut response = Response::new(Content::Whole(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -125,6 +135,10 @@ pub(super) fn switching_protocols(
     headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
     if let Some(protocol) = protocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let extension = agreement.map(|agreement| HeaderValue::try_from(agreement.answer()));
+    if let Some(Ok(extension)) = extension {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, extension);
     }
     response
 }

@@ -32,7 +32,7 @@ pub use publication::{Draft, Payload, PayloadKind, Publication, Publisher};
 pub use topic::{
     Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId,
 };
-pub use variant::{Variant, VariantId, Variants};
+pub use variant::{Derive, Variant, VariantId, Variants};
 
 use crate::id::WorkerId;
 use crate::limits::TopicRule;

@@ -1,5 +1,6 @@
 //! One payload accepted into a topic, and its encodings.
 
+use std::iter;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -111,11 +112,19 @@ pub struct Publication {
     /// What the publisher handed in.
     pub draft: Draft,
     /// The first variant asked for; nearly every topic has one.
-    first: OnceLock<(VariantId, Bytes)>,
-    /// The others, by variant.
-    others: OnceLock<Box<[OnceLock<Bytes>]>>,
+    encoding: OnceLock<Encoding>,
     /// Charged for the encodings, which live as long as the publication.
     memory: Arc<Memory>,
+}
+
+/// The bytes of one variant, and behind them those of the next one asked for.
+#[derive(Debug)]
+struct Encoding {
+    variant: VariantId,
+    bytes: Bytes,
+    /// Bytes charged: none if another variant's are shared.
+    charged: usize,
+    next: OnceLock<Box<Self>>,
 }
 
 impl Publication {
@@ -127,8 +136,7 @@ impl Publication {
         memory: Arc<Memory>,
     ) -> Self {
         let (time, accepted) = (now.wall, now.instant);
-        let (first, others) = (OnceLock::new(), OnceLock::new());
-        Self { sequence, epoch, time, accepted, draft, first, others, memory }
+        Self { sequence, epoch, time, accepted, draft, encoding: OnceLock::new(), memory }
     }
 
     /// The payload.
@@ -146,25 +154,24 @@ impl Publication {
         if variant == VariantId::NATIVE {
             return self.payload().framed();
         }
-        let encode = || {
-            let bytes = variants.encode(variant, self, topic);
-            self.memory.charge(MemoryKind::History, bytes.len());
-            bytes
+        // The base is made first: a cell must not be asked for while it is being filled.
+        let base = match variants.base(variant) {
+            Some(base) => self.encoded(base, topic, variants),
+            None => self.payload().framed(),
         };
-        let (first, bytes) = self.first.get_or_init(|| (variant, encode()));
-        if *first == variant {
-            return bytes;
+        let encode = || {
+            let made = variants.encode(variant, (self, topic), base);
+            let charged = made.as_ref().map_or(0, Bytes::len);
+            self.memory.charge(MemoryKind::History, charged);
+            let bytes = made.unwrap_or_else(|| base.clone());
+            Encoding { variant, bytes, charged, next: OnceLock::new() }
+        };
+        let mut encoding = self.encoding.get_or_init(encode);
+        // Ends: every variant is in the chain at most once.
+        while encoding.variant != variant {
+            encoding = encoding.next.get_or_init(|| Box::new(encode()));
         }
-        let others =
-            self.others.get_or_init(|| (0..variants.count()).map(|_| OnceLock::new()).collect());
-        others[variant.index()].get_or_init(encode)
-    }
-
-    /// Bytes of all encodings made.
-    fn encoded_len(&self) -> usize {
-        let others = self.others.get().into_iter().flat_map(|others| others.iter());
-        let others = others.filter_map(OnceLock::get).map(Bytes::len).sum::<usize>();
-        others + self.first.get().map_or(0, |(_, bytes)| bytes.len())
+        &encoding.bytes
     }
 
     /// Bytes this publication holds for as long as it is kept, encodings left out.
@@ -176,8 +183,11 @@ impl Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        if self.first.get().is_some() {
-            self.memory.release(MemoryKind::History, self.encoded_len());
+        let first = self.encoding.get();
+        let encodings = iter::successors(first, |one| one.next.get().map(|next| &**next));
+        let charged = encodings.map(|encoding| encoding.charged).sum::<usize>();
+        if charged > 0 {
+            self.memory.release(MemoryKind::History, charged);
         }
     }
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Admission, CatchUp, Draft, Epoch, Hub, HubParts, IDEMPOTENCY_TTL, INBOX_LEN_MAX, Inbox, Joined,
-    Payload, PayloadKind, Publication, Publish, PublishError, Published, Since, Start, TopicName,
-    Variant, VariantId, Variants,
+    Admission, CatchUp, Derive, Draft, Epoch, Hub, HubParts, IDEMPOTENCY_TTL, INBOX_LEN_MAX, Inbox,
+    Joined, Payload, PayloadKind, Publication, Publish, PublishError, Published, Since, Start,
+    TopicName, Variant, VariantId, Variants,
 };
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
@@ -25,7 +25,7 @@ fn hub(rule: TopicRule, workers: usize) -> Hub {
 fn hub_with_memory(rule: TopicRule, workers: usize, memory: Memory) -> Hub {
     let memory = Arc::new(memory);
     let inbox = || Arc::new(Inbox::new(Arc::clone(&memory), || {}));
-    let native = Variant { name: "native", encode: |one, _| one.payload().framed().clone() };
+    let native = Variant::new("native", |one, _| one.payload().framed().clone());
     Hub::new(HubParts {
         rules: vec![rule],
         meta_ttl: Duration::from_mins(1),
@@ -232,15 +232,53 @@ fn keys_are_charged_until_they_expire() {
 fn encodings_are_charged_as_long_as_their_publication_lives() {
     let memory = Arc::new(Memory::new(u64::MAX));
     let held = || memory.held(MemoryKind::History);
-    let native = Variant { name: "native", encode: |one, _| one.payload().framed().clone() };
-    let short = Variant { name: "short", encode: |_, _| Bytes::from_static(&[0; 10]) };
-    let long = Variant { name: "long", encode: |_, _| Bytes::from_static(&[0; 1000]) };
+    let native = Variant::new("native", |one, _| one.payload().framed().clone());
+    let short = Variant::new("short", |_, _| Bytes::from_static(&[0; 10]));
+    let long = Variant::new("long", |_, _| Bytes::from_static(&[0; 1000]));
     let variants = Variants::new([native, short, long]);
     let publication = Publication::new((1, None), Stamp::now(), draft(b"x"), Arc::clone(&memory));
     for (variant, expected) in [(0, 0), (1, 10), (2, 1010), (1, 1010)] {
         publication.encoded(VariantId::new(variant), &name("a"), &variants);
         assert_eq!(held(), expected, "after variant {variant}");
     }
+    drop(publication);
+    assert_eq!(held(), 0);
+}
+
+/// Keeps the first byte, unless there is but one.
+#[derive(Debug)]
+struct First;
+
+impl Derive for First {
+    fn derive(&self, base: &[u8]) -> Option<Bytes> {
+        (base.len() > 1).then(|| Bytes::copy_from_slice(&base[..1]))
+    }
+}
+
+#[test]
+fn a_derived_variant_is_made_once_or_shares_the_bytes_of_its_base() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let held = || memory.held(MemoryKind::History);
+    let (long, of_native, of_long) = (VariantId::new(1), VariantId::new(2), VariantId::new(3));
+    let variants = Variants::new([
+        Variant::new("native", |one, _| one.payload().framed().clone()),
+        Variant::new("long", |_, _| Bytes::from_static(b"long")),
+        Variant::derived("of_native", VariantId::NATIVE, First),
+        Variant::derived("of_long", long, First),
+    ]);
+    let publication = Publication::new((1, None), Stamp::now(), draft(b"x"), Arc::clone(&memory));
+    let encoded = |variant| publication.encoded(variant, &name("a"), &variants);
+    let framed = publication.payload().framed();
+    for _ in 0..2 {
+        assert_eq!(encoded(of_native).as_ptr(), framed.as_ptr(), "not even copied");
+    }
+    assert_eq!(held(), 0, "and not charged");
+    for (variant, expected) in [(of_long, "l"), (long, "long"), (of_native, "x"), (of_long, "l")] {
+        assert_eq!(encoded(variant), expected);
+    }
+    let counts: Vec<_> = variants.encodings().map(|(_, count)| count).collect();
+    assert_eq!(counts, [0, 1, 0, 1], "each made once, and counted only when made");
+    assert_eq!(held(), 5);
     drop(publication);
     assert_eq!(held(), 0);
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::centrifugo::Wire;
 use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
-use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, TopicName};
+use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, Publisher, TopicName};
 use crate::metrics::Memory;
 use crate::time::Stamp;
 
@@ -52,7 +52,7 @@ fn unframe(frame: &Bytes, opcode: u8) -> &[u8] {
 
 #[test]
 fn the_constants_name_the_table() {
-    let names: Vec<_> = variants().encodings().map(|(name, _)| name).collect();
+    let names: Vec<_> = variants(None).encodings().map(|(name, _)| name).collect();
     for (variant, name) in [
         (NATIVE, "plain"),
         (JSON, "json"),
@@ -72,7 +72,7 @@ fn the_constants_name_the_table() {
 
 #[test]
 fn every_variant_is_encoded_by_its_own_encoder() {
-    let (publication, topic, variants) = (text("hi"), topic("a"), variants());
+    let (publication, topic, variants) = (text("hi"), topic("a"), variants(None));
     let encoded = |variant| publication.encoded(variant, &topic, &variants).clone();
     assert_eq!(encoded(NATIVE), publication.payload().framed());
     assert_eq!(encoded(JSON), json::publication(&publication, &topic));

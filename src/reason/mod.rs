@@ -362,7 +362,7 @@ impl CloseReason {
     }
 }
 
-/// How a peer broke RFC 6455; the label `kind` of `fanwire_protocol_errors_total`.
+/// How a peer broke RFC 6455 or RFC 7692; the label `kind` of `fanwire_protocol_errors_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each variant is its own word")]
 pub enum ProtocolFault {
@@ -378,11 +378,12 @@ pub enum ProtocolFault {
     ClosePayload,
     CloseCode,
     Utf8,
+    Deflate,
 }
 
 impl ProtocolFault {
     /// Every fault, by index.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ReservedBits,
         Self::ReservedOpcode,
         Self::Unmasked,
@@ -395,6 +396,7 @@ impl ProtocolFault {
         Self::ClosePayload,
         Self::CloseCode,
         Self::Utf8,
+        Self::Deflate,
     ];
 
     /// Place in [`ProtocolFault::ALL`].
@@ -417,6 +419,7 @@ impl ProtocolFault {
             Self::ClosePayload => "close_payload",
             Self::CloseCode => "close_code",
             Self::Utf8 => "utf8",
+            Self::Deflate => "deflate",
         }
     }
 

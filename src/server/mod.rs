@@ -201,7 +201,7 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
         rules: config.topics.clone(),
         meta_ttl: config.history_meta_ttl,
         inboxes,
-        variants: Arc::new(protocol::variants()),
+        variants: Arc::new(protocol::variants(config.websocket.deflate_len_min())),
         memory,
     });
     let origins = OriginPolicy::new(config.websocket.allowed_origins.clone());
@@ -258,11 +258,13 @@ fn start_workers(shared: &Arc<Shared>, polls: Vec<mio::Poll>) -> Result<Vec<Thre
 
 fn admin_state(shared: &Arc<Shared>, started: admin::Started) -> admin::State {
     let (hub, drain) = (Arc::clone(&shared.hub), Arc::clone(&shared.drain));
+    let gate = Arc::clone(&shared.gate);
     admin::State {
         workers: Arc::clone(&shared.metrics),
         memory: Arc::clone(shared.hub.memory()),
         variants: Arc::clone(shared.hub.variants()),
         topics: Box::new(move || hub.topic_count()),
+        refused_commands: Box::new(move || gate.refused_commands()),
         admission: Arc::clone(&shared.admission),
         keys: shared.keys.clone(),
         ready: Box::new(move || if drain.is_draining() { Err(Refusal::Draining) } else { Ok(()) }),

@@ -71,6 +71,7 @@ impl WorkerThread {
                 admission: Arc::clone(&shared.admission),
                 origins: Arc::clone(&shared.origins),
                 drain: Arc::clone(&shared.drain),
+                compression: shared.config.websocket.compression,
                 tls: shared.tls.clone(),
             });
             let listener = TcpListener::from_std(listener)?;

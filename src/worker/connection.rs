@@ -18,7 +18,7 @@ use crate::rate::Bucket;
 use crate::reason::{CloseReason, Disconnect};
 use crate::session::Session;
 use crate::tls::Socket;
-use crate::ws::Reading;
+use crate::ws::{Reading, Window};
 
 /// Names a connection of this worker; each connection has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -150,6 +150,8 @@ pub(super) struct Connection {
     pub(super) door: Door,
     pub(super) phase: Phase,
     pub(super) awaits_pong: bool,
+    /// Window to deflate messages with, where the two sides agreed on compression.
+    pub(super) deflate: Option<Window>,
     pub(super) inflow: Inflow,
 }
 

@@ -1,40 +1,43 @@
 //! What sessions ask and are told at once: what topics offer, and what tokens say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
-use serde_json::value::RawValue;
-use tokio::time::Instant;
-
-use crate::auth::{
-    Access, Attachment, Identity, Rights, SubscriptionOptions, TokenError, Verifier,
-};
+use crate::auth::{Access, Identity, Rights};
 use crate::hub::{Hub, TopicName};
 use crate::protocol::centrifugo::{
-    ConnectionToken, Delta, Host, Presence, Recovery, ServerSubscription, Settings,
-    SubscriptionToken, TokenFault, TopicOptions,
+    self, ConnectionToken, Delta, ErrorCode, Host, Presence, Recovery, Settings, SubscriptionToken,
+    TokenFault, TopicOptions,
 };
 use crate::time::Stamp;
 
-/// Those who know topics and keys, and what holds for all sessions.
+/// Those who know topics and keys, and what holds for all sessions. One for all workers.
 #[derive(Debug)]
 pub struct Gate {
     hub: Arc<Hub>,
     access: Arc<Access>,
     pub(super) settings: Settings,
+    /// Commands refused, by the place of their error in [`ErrorCode::ALL`].
+    refused: [AtomicU64; ErrorCode::ALL.len()],
 }
 
 impl Gate {
     /// Asks `hub` for topics and `access` for rights.
     pub fn new(hub: Arc<Hub>, access: Arc<Access>, settings: Settings) -> Self {
-        Self { hub, access, settings }
+        Self { hub, access, settings, refused: Default::default() }
     }
 
-    fn verifier(&self) -> Result<&Verifier, TokenFault> {
-        let verifier = self.access.verifier();
-        if verifier.has_keys() { Ok(verifier) } else { Err(TokenFault::NoKey) }
+    /// How many commands were refused, by error code.
+    pub fn refused_commands(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
+        ErrorCode::ALL.into_iter().map(ErrorCode::label).zip(counts).collect()
+    }
+
+    /// Looks for a key that is not at hand, so that the client's next attempt finds it.
+    fn fetch_key(&self, token: &str) {
+        let (access, token) = (Arc::clone(&self.access), token.to_owned());
+        // Ends with the fetch, which has its time and its rate.
+        tokio::task::spawn_local(async move { access.verifier().verify(&token).await.is_ok() });
     }
 }
 
@@ -49,62 +52,26 @@ impl Host for Gate {
         self.access.rights(identity, topic, self.hub.rule(topic))
     }
 
-    fn connection_token(&self, token: &str, now: u64) -> Result<ConnectionToken, TokenFault> {
-        let verifier = self.verifier()?;
-        let claims = verifier.try_verify(token, at(now)).map_err(fault)?;
-        let listed = claims.topics.iter().map(|topic| ServerSubscription::to(topic));
-        let detailed =
-            claims.subscriptions.iter().map(|(topic, options)| subscription(topic, options));
-        Ok(ConnectionToken {
-            // The session ends by itself when its token does, unless that is renewed.
-            identity: claims.identity(verifier.expiry_grace(), at(now)),
-            user: claims.user.as_deref().unwrap_or_default().into(),
-            expires_at: claims.expires_at,
-            info: json(claims.info.as_ref()),
-            subscriptions: detailed.chain(listed).collect(),
-        })
-    }
-
-    fn subscription_token(&self, token: &str, now: u64) -> Result<SubscriptionToken, TokenFault> {
-        let claims = self.verifier()?.try_verify_subscription(token, at(now)).map_err(fault)?;
-        Ok(SubscriptionToken {
-            user: claims.user.as_deref().unwrap_or_default().into(),
-            topic: claims.topic.into(),
-            client: claims.client.unwrap_or_default().into(),
-            expires_at: claims.expires_at,
-            info: json(claims.options.info.as_ref()),
-            data: json(claims.options.data.as_ref()),
-        })
-    }
-}
-
-fn at(seconds: u64) -> Stamp {
-    Stamp { wall: seconds.saturating_mul(1000), instant: Instant::now() }
-}
-
-fn fault(error: TokenError) -> TokenFault {
-    match error {
-        TokenError::Expired => TokenFault::Expired,
-        TokenError::KeyUnknown | TokenError::KeysAway => TokenFault::KeyAway,
-        _ => TokenFault::Invalid,
-    }
-}
-
-fn subscription(topic: &str, options: &SubscriptionOptions) -> ServerSubscription {
-    let (info, data) = (json(options.info.as_ref()), json(options.data.as_ref()));
-    ServerSubscription { topic: topic.into(), info, data }
-}
-
-/// As JSON: bytes that are none become a string of base64.
-fn json(attachment: Option<&Attachment>) -> Bytes {
-    match attachment {
-        None => Bytes::new(),
-        Some(Attachment::Json(value)) => Bytes::copy_from_slice(value.get().as_bytes()),
-        Some(Attachment::Binary(bytes)) if serde_json::from_slice::<&RawValue>(bytes).is_ok() => {
-            Bytes::copy_from_slice(bytes)
+    fn connection_token(&self, token: &str, now: Stamp) -> Result<ConnectionToken, TokenFault> {
+        let grace = self.settings.expired_grace;
+        let checked = centrifugo::connection_token(self.access.verifier(), token, grace, now);
+        if matches!(checked, Err(TokenFault::KeyAway)) {
+            self.fetch_key(token);
         }
-        Some(Attachment::Binary(bytes)) => {
-            Bytes::from(format!("\"{}\"", BASE64_STANDARD.encode(bytes)))
+        checked
+    }
+
+    fn subscription_token(&self, token: &str, now: Stamp) -> Result<SubscriptionToken, TokenFault> {
+        let checked = centrifugo::subscription_token(self.access.verifier(), token, now);
+        if matches!(checked, Err(TokenFault::KeyAway)) {
+            self.fetch_key(token);
+        }
+        checked
+    }
+
+    fn refused(&self, error: ErrorCode) {
+        if let Some(at) = ErrorCode::ALL.iter().position(|one| *one == error) {
+            self.refused[at].fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -53,11 +53,11 @@ use crate::id::{Door, WorkerId};
 use crate::limits::Limits;
 use crate::metrics::{MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
-use crate::protocol::centrifugo as centrifugo_protocol;
+use crate::protocol::{self, centrifugo as centrifugo_protocol};
 use crate::session::Session;
 use crate::time::Stamp;
 use crate::tls::Socket;
-use crate::ws::{Decoder, Reading};
+use crate::ws::{Decoder, Inflater, Reading, Window};
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -87,6 +87,8 @@ pub struct Opening {
     pub grant: Option<Arc<Grant>>,
     /// The front door, for the metrics.
     pub door: Door,
+    /// Window to deflate its messages with, where the two sides agreed on compression.
+    pub deflate: Option<Window>,
     /// How its session begins, where its messages are commands.
     pub session: Option<centrifugo_protocol::Opening>,
 }
@@ -137,6 +139,8 @@ pub struct Worker {
     /// Publishers that are not read until the inboxes have room.
     paused: Vec<ConnectionKey>,
     read_buf: Box<[u8]>,
+    /// Made for the first client that may deflate.
+    inflater: Option<Box<Inflater>>,
     /// Answers to the pings of the read that is handled.
     pongs: Vec<u8>,
     due: Vec<(Tick, ConnectionKey)>,
@@ -184,6 +188,7 @@ impl Worker {
             catching: VecDeque::new(),
             paused: Vec::new(),
             read_buf: vec![0; read::READ_LEN].into(),
+            inflater: None,
             pongs: Vec::new(),
             due: Vec::new(),
         }
@@ -203,7 +208,7 @@ impl Worker {
     /// Begins the session of a connection that is not there yet: until it is, everything waits for
     /// it.
     fn open(&mut self, opening: Opening) -> ConnectionKey {
-        let Opening { rights, grant, door, session } = opening;
+        let Opening { rights, grant, door, deflate, session } = opening;
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
         let now = self.output.now;
@@ -225,8 +230,12 @@ impl Worker {
             door,
             phase: Phase::Open,
             awaits_pong: false,
+            deflate,
             inflow: Inflow::default(),
         });
+        if deflate.is_some() && self.inflater.is_none() {
+            self.inflater = Some(Box::new(Inflater::new(Arc::clone(&self.output.memory))));
+        }
         let Self { connections, output, .. } = self;
         let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
         let connection = &mut connections[index as usize];
@@ -276,6 +285,8 @@ impl Worker {
         local.count += 1;
         let connection = &mut self.connections[key.index as usize];
         let place = Place::CatchingUp;
+        let window = connection.deflate;
+        let variant = window.map_or(variant, |window| protocol::deflate::twin(variant, window));
         let slot = connection.members.add(Member { topic: joined.local, variant, pick, place });
         self.metrics.subscriptions.add(1);
         (slot, joined)

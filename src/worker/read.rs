@@ -11,7 +11,7 @@ use crate::protocol;
 use crate::protocol::centrifugo::{Codec, Commands};
 use crate::reason::CloseReason;
 use crate::session::Action;
-use crate::ws::{self, DecodeError, Event, Input, MessageKind};
+use crate::ws::{self, DecodeError, Event, Inflater, Input, MessageKind};
 
 /// Length of the read buffer that all connections of a worker share.
 pub(super) const READ_LEN: usize = 64 * 1024;
@@ -109,22 +109,34 @@ impl Worker {
 
     /// Handles bytes of an open connection.
     pub(super) fn receive(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
-        self.decode(key, bytes);
+        // Taken out for the call: an event borrows from it.
+        let mut inflater = self.inflater.take();
+        self.decode(key, bytes, inflater.as_deref_mut());
+        if let Some(inflater) = &mut inflater {
+            inflater.shed();
+        }
+        self.inflater = inflater;
         self.send_pongs(key);
     }
 
     /// Decodes until the bytes are used up or the connection ends.
-    fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+    fn decode(
+        &mut self,
+        key: ConnectionKey,
+        bytes: &mut [u8],
+        mut inflater: Option<&mut Inflater>,
+    ) {
         let (decoder, mut input) = (self.decoder, Input::new(bytes));
         loop {
             let Some(connection) = self.get(key) else { return };
             if connection.phase != Phase::Open {
                 return;
             }
-            // Taken out for the call: an event borrows the input only.
+            // Taken out for the call: an event borrows the input or the inflater only.
             let mut reading = std::mem::take(&mut connection.reading);
             let before = reading.held_len();
-            let event = decoder.next_event(&mut reading, &mut input);
+            let inflater = inflater.as_deref_mut().filter(|_| connection.deflate.is_some());
+            let event = decoder.next_event(&mut reading, &mut input, inflater);
             self.charge_reading(before, reading.held_len());
             if let Some(connection) = self.get(key) {
                 connection.reading = reading;

@@ -90,6 +90,7 @@ fn connection() -> Connection {
         door: Door::Plain,
         phase: Phase::Open,
         awaits_pong: false,
+        deflate: None,
         inflow: Inflow::default(),
     }
 }
@@ -160,7 +161,7 @@ impl Model {
             if self.topic.pending.is_empty() {
                 return;
             }
-            self.topic.pass = Some(Pass::take(&mut self.topic, 3));
+            self.topic.pass = Some(Box::new(Pass::take(&mut self.topic, 3)));
             let batch = self.batch();
             for late in 0..self.topic.late.len() {
                 let late_one = self.topic.late[late];
@@ -279,7 +280,7 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         rules: Vec::new(),
         meta_ttl: Duration::ZERO,
         inboxes: (0..workers).map(|_| Arc::new(Inbox::new(Arc::clone(&memory), || {}))).collect(),
-        variants: Arc::new(crate::protocol::variants()),
+        variants: Arc::new(crate::protocol::variants(None)),
         memory,
     }));
     let poll = mio::Poll::new().expect("a poller");
@@ -298,7 +299,8 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
 }
 
 fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
-    let opening = Opening { rights: Rights::ALL, grant: None, door: Door::Plain, session: None };
+    let (rights, door) = (Rights::ALL, Door::Plain);
+    let opening = Opening { rights, grant: None, door, deflate: None, session: None };
     let (topic, start) = (name.clone(), Start::Live);
     let subscription = Subscription { topic, start, variant: VariantId::NATIVE, pick: Pick::All };
     handle.open(opening, subscription, |_| None)
@@ -353,7 +355,7 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();
     socket.set_nonblocking(true).expect("a socket");
-    let limits = crate::limits::Limits::default();
+    let limits = Limits::default();
     let admission = Arc::new(crate::admission::Admission::new(9, &limits));
     let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
         panic!("there is room");

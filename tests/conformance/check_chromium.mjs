@@ -17,6 +17,11 @@ const FROM_FILES = `
 allowed_origins = ["null"]
 `;
 
+const COMPRESSED = `
+[websocket]
+compression = true
+`;
+
 async function withServer(config, body) {
   const server = await start(config);
   try {
@@ -95,6 +100,29 @@ await run({
         await one.screenshot({ path: join(logs, "chat-desktop.png") });
         await other.screenshot({ path: join(logs, "chat-phone.png") });
       }))),
+
+  "compression is agreed on, and both sides deflate": () => withServer(`${DRAIN}${COMPRESSED}`, (server) =>
+    withPage({}, async (page) => {
+      await page.goto(server.url);
+      const [extensions, ...got] = await page.evaluate(async (url) => {
+        const socket = new WebSocket(url);
+        socket.binaryType = "arraybuffer";
+        const results = [];
+        await new Promise((opened) => { socket.onopen = opened; });
+        results.push(socket.extensions);
+        for (const payload of ["", "short", "many words ".repeat(900), new Uint8Array(5000).fill(7)]) {
+          socket.send(payload);
+          const { data } = await new Promise((arrived) => { socket.onmessage = arrived; });
+          results.push(typeof data === "string" ? data : [...new Uint8Array(data)]);
+        }
+        socket.close();
+        return results;
+      }, server.ws("deflate"));
+      same(extensions, "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+      same(got, ["", "short", "many words ".repeat(900), Array(5000).fill(7)]);
+      const metrics = await (await fetch(`${server.admin}/metrics`)).text();
+      same(metrics.includes('fanwire_encodings_total{variant="plain_deflate_15"} 2\n'), true);
+    })),
 
   "markup in a message stays text": () => withServer(DRAIN, (server) =>
     withPage({}, async (page) => {

@@ -27,8 +27,8 @@ pub(crate) use proxy::CutProxy;
 pub(crate) use server::{Authority, Server};
 pub(crate) use stream::{Block, Stream};
 pub(crate) use websocket::{
-    BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, TEXT,
-    WebSocket, close_payload, frame,
+    BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, RSV1,
+    TEXT, WebSocket, close_payload, deflated, frame,
 };
 pub(crate) use wire::Wire;
 
