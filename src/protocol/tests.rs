@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::centrifugo::Wire;
 use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
-use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, TopicName};
+use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, Publisher, TopicName};
 use crate::metrics::Memory;
 use crate::time::Stamp;
 

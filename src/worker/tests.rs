@@ -355,7 +355,7 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();
     socket.set_nonblocking(true).expect("a socket");
-    let limits = crate::limits::Limits::default();
+    let limits = Limits::default();
     let admission = Arc::new(crate::admission::Admission::new(9, &limits));
     let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
         panic!("there is room");

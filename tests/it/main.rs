@@ -7,6 +7,8 @@
 mod harness;
 
 mod auth;
+mod auth_keys;
+mod auth_token;
 mod churn;
 mod cli;
 mod compression;
@@ -22,6 +24,7 @@ mod origin;
 mod peer;
 mod plain;
 mod post;
+mod proxy_trust;
 mod recovery;
 mod slow;
 mod startup;

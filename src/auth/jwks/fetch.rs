@@ -170,15 +170,12 @@ impl Source {
                 }
             })
         };
-        // The answer ends both; the connection makes progress only while it is polled.
-        let mut connection = std::pin::pin!(connection);
         let mut answer = std::pin::pin!(answer);
+        // The answer makes progress only while the connection is polled. Nothing is lost by
+        // dropping either: whole or cut, an answer is there when its connection has ended.
         tokio::select! {
             answer = &mut answer => answer,
-            ended = &mut connection => match ended {
-                Ok(()) => answer.await,
-                Err(error) => Err(FetchError::Broken(error)),
-            },
+            _ = connection => answer.await,
         }
     }
 }

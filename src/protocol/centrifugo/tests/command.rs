@@ -155,7 +155,7 @@ fn bytes_of_protobuf_clients_are_text_where_they_can_be() {
     use crate::protocol::centrifugo::message::{Command, ConnectRequest, PublishRequest};
 
     let mut world = World::new();
-    let client = world.enter(Wire::ProtobufFrames, Some(Identity::ALL));
+    let client = world.enter(Wire::ProtobufFrames, Some(Identity::SERVER));
     let connect = Some(ConnectRequest::default());
     let connect = Command { id: 1, connect, ..Command::default() };
     world.hear(client, &connect.encode_length_delimited_to_vec());

@@ -390,7 +390,7 @@ fn the_server_subscribes_clients_and_tells_them() {
         ]
     );
     assert_eq!(world.topics(client), ["a"]);
-    let client = world.enter(Wire::JsonFrames, Some(Identity::ALL));
+    let client = world.enter(Wire::JsonFrames, Some(Identity::SERVER));
     world.act(client, |session, context| {
         let early = session.subscribe_for_server(ServerSubscription::to("a"), context);
         assert_eq!(early, Err(ErrorCode::NotAvailable));

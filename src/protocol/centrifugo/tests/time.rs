@@ -103,7 +103,7 @@ fn a_client_that_was_not_listened_to_is_not_given_up() {
 #[test]
 fn who_does_not_connect_is_stale() {
     let mut world = World::new();
-    let silent = world.enter(Wire::JsonFrames, Some(Identity::ALL));
+    let silent = world.enter(Wire::JsonFrames, Some(Identity::SERVER));
     let refused = world.connected_by("old");
     let connected = world.connected();
     world.pass(Duration::from_secs(9));

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::auth::{Identity, Right};
+use crate::auth::{Access, AuthConfig, Identity, Right, Rights};
 use crate::hub::{
-    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Position, Publish, Since, Start, TopicName,
+    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Position, Publish, Publisher, Since,
+    Start, TopicName,
 };
 use crate::id::WorkerId;
 use crate::limits::{Limits, TopicRule};
@@ -47,11 +48,16 @@ impl Host for Town {
         Some(TopicOptions { recovery, presence, delta })
     }
 
+    fn rights(&self, identity: &Identity, topic: &TopicName) -> Rights {
+        let access = Access::new(&AuthConfig::default(), None, &[]);
+        access.rights(identity, topic, &TopicRule::default())
+    }
+
     fn connection_token(&self, token: &str, now: u64) -> Result<ConnectionToken, TokenFault> {
         let fields = self.fields(token, now)?;
         let topics = fields.third.split(',').filter(|name| !name.is_empty());
         Ok(ConnectionToken {
-            identity: Identity::ALL,
+            identity: Identity::SERVER,
             user: fields.user,
             expires_at: fields.expires_at,
             info: Bytes::from_static(b"{\"name\":\"Ann\"}"),
@@ -192,7 +198,8 @@ impl World {
     }
 
     pub(super) fn connected_with(&mut self, rights: &[Right]) -> usize {
-        let client = self.enter(Wire::JsonFrames, Some(Identity::with(rights)));
+        let client = self
+            .enter(Wire::JsonFrames, Some(Identity::anonymous(rights.iter().copied().collect())));
         self.say(client, r#"{"id":1,"connect":{}}"#);
         client
     }
