@@ -119,7 +119,14 @@ impl Order {
         true
     }
 
+    /// Takes note of the next one, which is not to be looked at.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        self.next += 1;
+    }
+
     /// The first sequence that is still to come.
+    #[inline]
     pub(crate) fn next(&self) -> u32 {
         self.next
     }

@@ -44,10 +44,10 @@ pub(super) struct Pass {
 
 impl Pass {
     /// Takes the next batch from `pending`.
-    pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Box<Self> {
+    pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Self {
         let count = fitting(topic.pending.iter(), batch_len_max);
         let publications = topic.pending.drain(..count).collect();
-        Box::new(Self { publications, batches: SmallVec::new(), list: 0, cursor: 0 })
+        Self { publications, batches: SmallVec::new(), list: 0, cursor: 0 }
     }
 
     /// The batch in `variant`, encoded at first use.
@@ -179,7 +179,7 @@ impl Worker {
         let Some(topic) = self.topics.get_mut(local as usize) else { return false };
         if topic.pass.is_none() && !topic.pending.is_empty() {
             let batch_len_max = (self.limits.outbox_bytes_max / 4).max(LARGE_LEN);
-            topic.pass = Some(Pass::take(topic, batch_len_max));
+            topic.pass = Some(Box::new(Pass::take(topic, batch_len_max)));
             self.serve_late(local, budget);
         }
         if !self.run_pass(local, budget) {

@@ -161,7 +161,7 @@ impl Model {
             if self.topic.pending.is_empty() {
                 return;
             }
-            self.topic.pass = Some(Pass::take(&mut self.topic, 3));
+            self.topic.pass = Some(Box::new(Pass::take(&mut self.topic, 3)));
             let batch = self.batch();
             for late in 0..self.topic.late.len() {
                 let late_one = self.topic.late[late];

@@ -5,10 +5,8 @@ import { once } from "node:events";
 import { createServer, connect } from "node:net";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { binary, environment, examples, load, logs, run, same, start, within } from "./server.mjs";
-
-const { chromium } = load("playwright-core");
-const SECONDS_MAX = 20;
+import { browser, withPage } from "./browser.mjs";
+import { binary, environment, examples, logs, run, same, start, within } from "./server.mjs";
 
 const DRAIN = `
 [drain]
@@ -23,31 +21,6 @@ const COMPRESSED = `
 [websocket]
 compression = true
 `;
-
-// Every launch has a new, empty profile.
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-  ],
-});
-
-/** Runs `body` with a new page; whatever the page throws fails the case. */
-async function withPage(options, body) {
-  const context = await browser.newContext(options);
-  try {
-    const page = await context.newPage();
-    page.setDefaultTimeout(SECONDS_MAX * 1000);
-    let thrown;
-    page.on("pageerror", (error) => { thrown ??= error; });
-    const result = await body(page, context);
-    if (thrown) throw thrown;
-    return result;
-  } finally {
-    await context.close();
-  }
-}
 
 async function withServer(config, body) {
   const server = await start(config);

@@ -132,12 +132,8 @@ fn a_101_that_cannot_be_written_leaves_nothing_behind() {
 fn start_with_few_descriptors(connections_max: &str) -> Server {
     let args = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let serve = fanwire(&args);
-    let mut command = Command::new("sh");
-    command
-        .env("FANWIRE_LIMITS__CONNECTIONS_MAX", connections_max)
-        .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
-        .arg(serve.get_program())
-        .args(serve.get_args());
+    let mut command = with_files(256, &serve);
+    command.env("FANWIRE_LIMITS__CONNECTIONS_MAX", connections_max);
     Server::run(command, TempDir::new().unwrap())
 }
 
@@ -156,4 +152,41 @@ fn a_server_without_descriptors_keeps_its_sessions_and_recovers() {
         server.await_metric("fanwire_connections", &[("door", "http")], 0);
         assert_eq!(server.get("/topics/a/history").status, 200);
     }
+}
+
+#[test]
+fn workers_with_their_own_tables_hold_more_connections_than_one_table_could() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("fanwire.toml");
+    let config = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nworkers = 4\n\
+                  private_fd_tables = true\n[drain]\nwindow = \"100ms\"\n";
+    std::fs::write(&path, config).unwrap();
+    let serve = fanwire(&["serve", "--config", path.to_str().unwrap()]);
+    let mut server = Server::run(with_files(256, &serve), folder);
+    // The kernel spreads them over the workers: 75 each, give or take.
+    let mut sockets: Vec<_> =
+        (0..300).map(|index| server.websocket(&format!("/topics/{}", index % 7))).collect();
+    assert_eq!(server.metric("fanwire_connections", &[("door", "plain")]), 300);
+    for topic in 0..7 {
+        // From a subscriber on one worker to those on all of them.
+        sockets[topic].text(&format!("to {topic}"));
+    }
+    for (index, socket) in sockets.iter_mut().enumerate() {
+        assert_eq!(socket.next_text(), format!("to {}", index % 7));
+    }
+    server.process.signal("TERM");
+    for socket in &mut sockets {
+        socket.assert_closed(1012, "draining");
+    }
+    assert_eq!(server.process.exit_code(), Some(0));
+}
+
+/// `command` with so many open files at most.
+fn with_files(count: usize, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell
 }

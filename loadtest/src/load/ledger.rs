@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
+use super::recent::Recent;
 use crate::{
     door::{Door, Topic as TopicName},
     fault::{Faults, Order},
@@ -15,6 +16,7 @@ use crate::{
 #[derive(Debug)]
 struct Topic {
     published: u32,
+    recent: Recent,
     /// Under a closed loop.
     window: Option<Window>,
     /// Whether it stands in [`Ledger::credited`].
@@ -47,7 +49,12 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// For `topics` with `subscribers` each, and payloads of `payload_len` bytes.
     pub(crate) fn new(topics: u32, subscribers: u32, payload_len: usize) -> Self {
-        let topic = |_| Topic { published: 0, window: None, credited: false };
+        let topic = |_| Topic {
+            published: 0,
+            recent: Recent::new(topics, u32::MAX, payload_len),
+            window: None,
+            credited: false,
+        };
         let subscriber = |index| Subscriber { topic: index % topics, order: Order::new() };
         Self {
             filler: Filler::new(payload_len),
@@ -67,7 +74,9 @@ impl Ledger {
     pub(crate) fn close_loop(&mut self, window: u32) {
         let subscribers = self.subscribers_per_topic();
         self.credited = (0..self.topic_count()).collect();
+        let (topics, payload_len) = (self.topic_count(), self.filler.payload_len());
         for topic in &mut self.topics {
+            topic.recent = Recent::new(topics, window, payload_len);
             topic.window = Some(Window::new(window, subscribers));
             topic.credited = true;
         }
@@ -85,12 +94,14 @@ impl Ledger {
 
     /// Books the next publication of `topic`, stamped `time`, and appends it to `out`.
     pub(crate) fn publish<D: Door>(&mut self, door: &D, topic: u32, time: u64, out: &mut Vec<u8>) {
-        let seq = &mut self.topics[topic as usize].published;
-        *seq += 1;
+        let Topic { published, recent, .. } = &mut self.topics[topic as usize];
+        *published += 1;
         self.published += 1;
-        let stamp = Stamp { topic, seq: *seq, time };
+        let stamp = Stamp { topic, seq: *published, time };
         door.encode(out, TopicName(topic), self.filler.payload_len(), |out| {
+            let begin = out.len();
             self.filler.push(stamp, out);
+            recent.keep(stamp.seq, time, &out[begin..]);
         });
     }
 
@@ -98,6 +109,23 @@ impl Ledger {
     #[inline]
     pub(crate) fn receive(&mut self, index: u32, now: u64, payload: &[u8]) {
         self.received += 1;
+        let Subscriber { topic: number, order } = &mut self.subscribers[index as usize];
+        let recent = &self.topics[*number as usize].recent;
+        let next = order.next();
+        // Nearly always it is the very one that its subscriber waits for.
+        match recent.time_of(next, payload) {
+            Some(time) if recent.is_whole() || !self.filler.is_compared(next, index) => {
+                order.advance();
+                let number = *number;
+                self.settle(number, next..next + 1, time, now);
+            }
+            _ => self.examine(index, now, payload),
+        }
+    }
+
+    /// Books what subscriber `index` received at `now`, whatever it is.
+    #[inline(never)]
+    fn examine(&mut self, index: u32, now: u64, payload: &[u8]) {
         let subscriber = &mut self.subscribers[index as usize];
         let Some(stamp) = Stamp::read(payload) else {
             self.faults.corrupted += 1;
@@ -117,15 +145,23 @@ impl Ledger {
             return;
         }
         let settled = subscriber.order.accept(stamp.seq, &mut self.faults);
+        self.settle(stamp.topic, settled, stamp.time, now);
+    }
+
+    /// Books that one subscriber of topic `number` is done with the sequences `settled`, the last
+    /// of them stamped `time`.
+    #[inline]
+    fn settle(&mut self, number: u32, settled: Range<u32>, time: u64, now: u64) {
         self.settled += settled.len() as u64;
-        if self.measured.contains(&stamp.time) {
-            self.latency.saturating_record(now.saturating_sub(stamp.time));
+        if self.measured.contains(&time) {
+            self.latency.saturating_record(now.saturating_sub(time));
         }
+        let topic = &mut self.topics[number as usize];
         if let Some(window) = &mut topic.window {
             window.settle(settled);
             if !topic.credited && window.credit(topic.published) > 0 {
                 topic.credited = true;
-                self.credited.push(stamp.topic);
+                self.credited.push(number);
             }
         }
     }

@@ -52,7 +52,8 @@ impl Named {
 pub(crate) type Show = fn(f64) -> String;
 
 /// Where a record may have a figure, what people call it, how it is written.
-const FIGURES: [(&str, &str, Show); 38] = [
+const FIGURES: [(&str, &str, Show); 39] = [
+    ("/rate", "highest rate, publications/s", rounded),
     ("/publications", "publications", rounded),
     ("/deliveries", "deliveries", rounded),
     ("/deliveries_per_second", "deliveries/s, wall", rounded),

@@ -37,6 +37,23 @@ pub(super) struct Case {
     /// The tester's, but for the server.
     pub(super) arguments: Vec<String>,
     pub(super) baseline: Baseline,
+    pub(super) participants: Participants,
+}
+
+/// Which servers are put through a case.
+#[derive(Debug, Clone)]
+pub(super) enum Participants {
+    All,
+    Named(Vec<&'static str>),
+}
+
+impl Participants {
+    pub(super) fn include(&self, server: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.contains(&server),
+        }
+    }
 }
 
 impl Case {
@@ -49,6 +66,7 @@ impl Case {
             title: line,
             arguments: words.clone(),
             baseline: Baseline::First,
+            participants: Participants::All,
         }
     }
 
@@ -74,6 +92,7 @@ impl Case {
             title: shape.title.to_owned(),
             arguments: line.split_whitespace().map(str::to_owned).collect(),
             baseline: shape.baseline,
+            participants: Participants::All,
         }
     }
 }
@@ -125,7 +144,7 @@ const fn delivery(
 }
 
 /// All of them, in the order of the tables.
-pub(super) const SHAPES: [Shape; 11] = [
+pub(super) const SHAPES: [Shape; 15] = [
     delivery("w1", "1 x 1,000 x 128 B, window 1", "--window 1", Baseline::Each),
     delivery("w16", "1 x 1,000 x 128 B, window 16", "--window 16", Baseline::Join),
     delivery("w64", "1 x 1,000 x 128 B, window 64", "--window 64", Baseline::Join),
@@ -152,6 +171,25 @@ pub(super) const SHAPES: [Shape; 11] = [
         "1,000 x 10 x 128 B, window 8",
         "--topics 1000 --subscribers 10 --window 8",
         Baseline::Join,
+    ),
+    delivery("latency", "1 x 1,000 x 128 B, open 50/s", "--rate 50", Baseline::Each),
+    delivery(
+        "latency-chat",
+        "1,000 x 10 x 128 B, open 2/s each",
+        "--topics 1000 --subscribers 10 --rate 2000",
+        Baseline::Each,
+    ),
+    delivery(
+        "hot",
+        "1 x 10,000 x 128 B, window 1",
+        "--subscribers 10000 --window 1",
+        Baseline::Each,
+    ),
+    delivery(
+        "spread",
+        "50 x 200 x 128 B, window 1",
+        "--topics 50 --subscribers 200 --window 1",
+        Baseline::Each,
     ),
     delivery("open-2000", "1 x 1,000 x 128 B, open 2,000/s", "--rate 2000", Baseline::Join),
     delivery("open-4000", "1 x 1,000 x 128 B, open 4,000/s", "--rate 4000", Baseline::Join),

@@ -4,6 +4,9 @@
 //! ratio to the baseline of the same round: a shared machine changes its mind between rounds.
 
 mod case;
+mod goal;
+mod ledger;
+mod matrix;
 mod page;
 mod spawn;
 mod summary;
@@ -17,14 +20,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Verdict;
-use crate::{cli, machine, report::Origin};
+use crate::{cli, door, machine, report::Origin};
 use case::{Case, SHAPES, Scenario};
+use ledger::Ledger;
 use spawn::{Served, Tested, tester};
 use summary::Summary;
 
@@ -34,11 +38,12 @@ use summary::Summary;
 Without --scenario it measures the fixed shapes, all servers and two bare `send` loops, and gives \
 ratios to the loop that the shape allows. With --scenario it measures only what is named so and \
 in --shapes, and ratios are to the first server named; a bare loop takes part in scenarios as \
---server 'bare=fanwire-loadtest bare --join'.")]
+--server 'bare=fanwire-loadtest bare --join'. With --goals it measures what Fanwire promises: \
+servers of the names that the rows speak of, as loadtest/figures gives them.")]
 pub(crate) struct Options {
     /// A server by name, and the command that starts it on a free port; it must print
-    /// `listening http://HOST:PORT` first. May be repeated
-    #[arg(long = "server", value_name = "NAME=CMD", value_parser = startable)]
+    /// `listening http://HOST:PORT` first. DOOR is the one it speaks, if not plain. May be repeated
+    #[arg(long = "server", value_name = "NAME[@DOOR]=CMD", value_parser = startable)]
     servers: Vec<Contender>,
     /// A server by name that runs already, and its process to weigh. May be repeated
     #[arg(long = "target", value_name = "NAME=URL[@PID]", value_parser = running)]
@@ -52,6 +57,16 @@ pub(crate) struct Options {
     /// Only these of the fixed shapes, by name
     #[arg(long, value_delimiter = ',', value_parser = case::names())]
     shapes: Vec<String>,
+    /// Instead of shapes and scenarios: these of the promises, by name, or `all`
+    #[arg(long, value_delimiter = ',', value_parser = goal::names(),
+          conflicts_with_all = ["scenarios", "shapes", "targets"])]
+    goals: Vec<String>,
+    /// How the shapes are printed
+    #[arg(long, value_enum, default_value_t = Layout::Figures)]
+    layout: Layout,
+    /// Keep every run in this file, and leave out those that it has already
+    #[arg(long, value_name = "FILE")]
+    resume: Option<String>,
     /// Added to the command line of every run, such as `--door centrifugo` or `--insecure`
     #[arg(long, value_name = "ARGS", default_value = "", allow_hyphen_values = true)]
     with: String,
@@ -81,10 +96,20 @@ pub(crate) struct Options {
     html: Option<String>,
 }
 
+/// How the shapes are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Layout {
+    /// A table for each figure, a row for each shape
+    Figures,
+    /// One table, a row for each server
+    Servers,
+}
+
 /// A server that takes part.
 #[derive(Debug, Clone)]
 struct Contender {
     name: String,
+    door: door::Name,
     source: Source,
 }
 
@@ -109,7 +134,11 @@ fn named(text: &str) -> Result<(String, &str), String> {
 
 fn startable(text: &str) -> Result<Contender, String> {
     let (name, command) = named(text)?;
-    Ok(Contender { name, source: Source::Command(command.to_owned()) })
+    let (name, door) = match name.rsplit_once('@') {
+        Some((name, door)) => (name.to_owned(), door::Name::from_str(door, false)?),
+        None => (name, door::Name::Plain),
+    };
+    Ok(Contender { name, door, source: Source::Command(command.to_owned()) })
 }
 
 fn running(text: &str) -> Result<Contender, String> {
@@ -118,10 +147,17 @@ fn running(text: &str) -> Result<Contender, String> {
         Some((url, pid)) => (url, Some(pid.parse().map_err(|_| format!("{pid} is no process"))?)),
         None => (rest, None),
     };
-    Ok(Contender { name, source: Source::Running { url: url.to_owned(), pid } })
+    let source = Source::Running { url: url.to_owned(), pid };
+    Ok(Contender { name, door: door::Name::Plain, source })
 }
 
 impl Contender {
+    /// Arguments for the tester.
+    fn door(&self) -> impl Iterator<Item = String> {
+        let name = self.door.to_possible_value().filter(|_| self.door != door::Name::Plain);
+        name.into_iter().flat_map(|name| ["--door".to_owned(), name.get_name().to_owned()])
+    }
+
     fn serve(&self) -> anyhow::Result<Served> {
         match &self.source {
             Source::Command(command) => Served::start(command),
@@ -131,7 +167,7 @@ impl Contender {
 }
 
 /// One run of one server.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Run {
     case: String,
     server: String,
@@ -167,9 +203,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     }
     let shapes = shapes(options);
     let shape_count = shapes.len();
+    let scenarios = options.scenarios.iter().map(Case::scenario);
     let cases: Vec<Case> =
-        shapes.into_iter().chain(options.scenarios.iter().map(Case::scenario)).collect();
-    let runs = rounds(options, &cases, &contenders);
+        shapes.into_iter().chain(scenarios).chain(goal::cases(options)).collect();
+    let mut ledger = Ledger::open(options.resume.as_deref())?;
+    let runs = rounds(options, &cases, &contenders, &mut ledger)?;
     let servers: Vec<String> = contenders.iter().map(|contender| contender.name.clone()).collect();
     let names: Vec<&str> = servers.iter().map(String::as_str).collect();
     let summary = |case| Summary::of(case, &names, options.rounds, &runs);
@@ -189,7 +227,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
 
 fn shapes(options: &Options) -> Vec<Case> {
     let is_asked = |name: &str| match &options.shapes[..] {
-        [] => options.scenarios.is_empty(),
+        [] => options.scenarios.is_empty() && options.goals.is_empty(),
         asked => asked.iter().any(|asked| asked == name),
     };
     let asked = SHAPES.iter().filter(|shape| is_asked(shape.name));
@@ -202,6 +240,7 @@ fn contenders(options: &Options) -> anyhow::Result<Vec<Contender>> {
     let program = program.to_str().context("this program's path is not UTF-8")?;
     let bare = |name: &str, option: &str| Contender {
         name: name.to_owned(),
+        door: door::Name::Plain,
         source: Source::Command(format!("'{program}' bare {option} {}", options.bare_with)),
     };
     let mut contenders = Vec::new();
@@ -220,8 +259,19 @@ fn contenders(options: &Options) -> anyhow::Result<Vec<Contender>> {
     Ok(contenders)
 }
 
-fn rounds(options: &Options, cases: &[Case], contenders: &[Contender]) -> Vec<Run> {
-    let total = u64::from(options.rounds) * (cases.len() * contenders.len()) as u64;
+fn rounds(
+    options: &Options,
+    cases: &[Case],
+    contenders: &[Contender],
+    ledger: &mut Ledger,
+) -> anyhow::Result<Vec<Run>> {
+    let participants = |case: &Case| -> Vec<Contender> {
+        contenders.iter().filter(|one| case.participants.include(&one.name)).cloned().collect()
+    };
+    let plan: Vec<(&Case, Vec<Contender>)> =
+        cases.iter().map(|case| (case, participants(case))).collect();
+    let per_round: usize = plan.iter().map(|(_, contenders)| contenders.len()).sum();
+    let total = u64::from(options.rounds) * per_round as u64;
     let progress = ProgressBar::new(total).with_style(
         ProgressStyle::with_template("{pos}/{len} {bar:24} {msg} (about {eta} left)")
             .expect("a good template"),
@@ -229,14 +279,18 @@ fn rounds(options: &Options, cases: &[Case], contenders: &[Contender]) -> Vec<Ru
     let is_log = !io::stderr().is_terminal();
     let mut runs = Vec::new();
     for round in 0..options.rounds {
-        for case in cases {
+        for (case, contenders) in &plan {
             for place in 0..contenders.len() {
                 // Every round begins with another server, so that none always runs on a warm or
                 // a tired machine.
                 let contender = &contenders[(place + round as usize) % contenders.len()];
                 let about = format!("{}, {}", case.name, contender.name);
                 progress.set_message(about.clone());
-                runs.push(run_one(options, case, contender, round));
+                let key = ledger::key(case, contender, round);
+                runs.push(match ledger.take(&key) {
+                    Some(run) => run,
+                    None => ledger.keep(&key, run_one(options, case, contender, round))?,
+                });
                 progress.inc(1);
                 if is_log {
                     // Nobody to tell if this fails.
@@ -246,7 +300,7 @@ fn rounds(options: &Options, cases: &[Case], contenders: &[Contender]) -> Vec<Ru
         }
     }
     progress.finish_and_clear();
-    runs
+    Ok(runs)
 }
 
 fn run_one(options: &Options, case: &Case, contender: &Contender, round: u32) -> Run {
@@ -256,7 +310,8 @@ fn run_one(options: &Options, case: &Case, contender: &Contender, round: u32) ->
         machine::pin(options.tester_core)?;
         let served = served?;
         let with = options.with.split_whitespace().map(str::to_owned);
-        let arguments: Vec<String> = case.arguments.iter().cloned().chain(with).collect();
+        let arguments = case.arguments.iter().cloned().chain(contender.door()).chain(with);
+        let arguments: Vec<String> = arguments.collect();
         tester(&arguments, &served)
     };
     let (record, fault) = match tested() {
@@ -310,7 +365,11 @@ fn publish(options: &Options, comparison: &Comparison, shape_count: usize) -> an
         let page = page::page(comparison, &record);
         fs::write(path, page).with_context(|| format!("writing {path}"))?;
     }
-    let text = table::text(comparison, shape_count);
+    let text = match options.layout {
+        _ if !options.goals.is_empty() => goal::text(options, comparison),
+        Layout::Servers => matrix::text(comparison),
+        Layout::Figures => table::text(comparison, shape_count),
+    };
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
 
@@ -320,8 +379,12 @@ mod tests {
 
     #[test]
     fn servers_are_read_as_written() {
-        let Contender { name, source } = startable("a=sleep 1 --b=c").expect("good");
+        let Contender { name, source, .. } = startable("a=sleep 1 --b=c").expect("good");
         assert!(name == "a" && matches!(source, Source::Command(line) if line == "sleep 1 --b=c"));
+        let broker = startable("a b@nats=x").expect("good");
+        assert_eq!((broker.name.as_str(), broker.door), ("a b", door::Name::Nats));
+        assert_eq!(broker.door().collect::<Vec<_>>(), ["--door", "nats"]);
+        assert!(startable("a@nobody=x").is_err());
         for (text, expected) in [
             ("a=http://127.0.0.1:1", ("http://127.0.0.1:1", None)),
             ("a=http://127.0.0.1:1@77", ("http://127.0.0.1:1", Some(77))),

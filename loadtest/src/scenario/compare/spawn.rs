@@ -1,6 +1,7 @@
 //! The processes of one run: a server, started or found, and the tester against it.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -23,7 +24,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Served {
     url: String,
-    /// To weigh.
+    /// To weigh, with all that it has started.
     pid: Option<u32>,
     child: Option<Child>,
 }
@@ -72,6 +73,19 @@ fn listening(stdout: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     rx
 }
 
+/// A process and its descendants: some servers do their work in a child.
+fn family(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<u32> = children
+        .flat_map(|text| {
+            text.split(' ').filter_map(|pid| pid.trim().parse().ok()).collect::<Vec<_>>()
+        })
+        .collect();
+    std::iter::once(pid).chain(children.into_iter().flat_map(family)).collect()
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         let Some(child) = &mut self.child else { return };
@@ -100,11 +114,12 @@ pub(super) struct Tested {
 /// # Errors
 /// It could not run.
 pub(super) fn tester(arguments: &[String], served: &Served) -> anyhow::Result<Tested> {
-    let pid = served.pid.map(|pid| ["--pid".to_owned(), pid.to_string()]);
+    let pids = served.pid.into_iter().flat_map(family);
+    let pids = pids.flat_map(|pid| ["--pid".to_owned(), pid.to_string()]);
     let output = Command::new(std::env::current_exe()?)
         .args(arguments)
         .args(["--url", &served.url, "--json", "-"])
-        .args(pid.into_iter().flatten())
+        .args(pids)
         .output()
         .context("starting the tester")?;
     let told = String::from_utf8_lossy(&output.stderr).trim().to_owned();

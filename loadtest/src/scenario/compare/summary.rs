@@ -16,7 +16,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    fn of(values: &[f64]) -> Option<Self> {
+    pub(super) fn of(values: &[f64]) -> Option<Self> {
         let min = values.iter().copied().reduce(f64::min)?;
         let max = values.iter().copied().reduce(f64::max)?;
         Some(Self { median: median(values.to_vec()), min, max })
@@ -92,18 +92,19 @@ impl Summary {
 
 fn cell(server: &str, rounds: Vec<Option<f64>>, base: &[Option<f64>]) -> Cell {
     let values: Vec<f64> = rounds.iter().copied().flatten().collect();
+    let (value, ratio) = (Spread::of(&values), ratio(&rounds, base));
+    Cell { server: server.to_owned(), value, ratio, rounds }
+}
+
+/// The ratios of values to those of the same rounds.
+pub(super) fn ratio(rounds: &[Option<f64>], base: &[Option<f64>]) -> Option<Spread> {
     let ratios: Vec<f64> = rounds
         .iter()
         .zip(base)
         .filter_map(|(value, base)| Some(((*value)?, (*base).filter(|base| *base > 0.0)?)))
         .map(|(value, base)| value / base)
         .collect();
-    Cell {
-        server: server.to_owned(),
-        value: Spread::of(&values),
-        ratio: Spread::of(&ratios),
-        rounds,
-    }
+    Spread::of(&ratios)
 }
 
 #[cfg(test)]

@@ -118,19 +118,25 @@ pub(super) fn show_cell(
     ratio: Option<&Option<Spread>>,
 ) -> String {
     let Some(value) = cell.value else { return "-".to_owned() };
-    let ranged = |spread: Spread, show: &dyn Fn(f64) -> String| {
-        let Spread { median, min, max } = spread;
-        match cell.rounds.len() {
-            1 => show(median),
-            _ => format!("{} ({}..{})", show(median), show(min), show(max)),
-        }
-    };
-    let value = ranged(value, &show);
+    let count = cell.rounds.len();
+    let value = show_spread(value, count, show);
     match ratio {
         Some(Some(ratio)) => {
-            format!("{value}, x {}", ranged(*ratio, &|ratio| format!("{ratio:.2}")))
+            format!("{value}, x {}", show_spread(*ratio, count, |ratio| format!("{ratio:.2}")))
         }
         _ => value,
+    }
+}
+
+/// A median, and the range of several rounds.
+pub(super) fn show_spread(
+    Spread { median, min, max }: Spread,
+    round_count: usize,
+    show: impl Fn(f64) -> String,
+) -> String {
+    match (show(min), show(max)) {
+        (min, max) if round_count == 1 || min == max => show(median),
+        (min, max) => format!("{} ({min}..{max})", show(median)),
     }
 }
 
@@ -150,8 +156,8 @@ mod tests {
         let shown = show_cell(&cell, rounded, Some(&cell.ratio));
         assert_eq!(shown, "1,500 (1,000..2,000), x 0.50 (0.46..0.60)");
         assert_eq!(show_cell(&cell, rounded, None), "1,500 (1,000..2,000)");
-        cell.rounds.truncate(1);
-        assert_eq!(show_cell(&cell, rounded, Some(&cell.ratio)), "1,500, x 0.50");
+        cell.ratio = spread(0.5, 0.5, 0.5);
+        assert_eq!(show_cell(&cell, rounded, Some(&cell.ratio)), "1,500 (1,000..2,000), x 0.50");
         cell.value = None;
         assert_eq!(show_cell(&cell, rounded, None), "-");
     }

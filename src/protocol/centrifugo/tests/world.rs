@@ -160,7 +160,7 @@ impl World {
             rules: vec![rule("off:*", 0), rule("small:*", 2), rule("*", 400)],
             meta_ttl: Duration::from_mins(1),
             inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
-            variants: Arc::new(variants()),
+            variants: Arc::new(variants(None)),
             memory,
         });
         let mut settings = Settings::new(&Limits::default(), "node-1");

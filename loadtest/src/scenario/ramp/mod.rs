@@ -1,7 +1,10 @@
 //! `ramp`: the highest open-loop rate that the server keeps up with.
 //!
 //! Every step is a `fanout` run of its own, on fresh connections: what one step overloaded does
-//! not burden the next.
+//! not burden the next. A machine has moods, so nothing is decided by a single step that was
+//! close, and the limit is looked for several times.
+
+mod search;
 
 use std::{
     io::{self, Write as _},
@@ -11,6 +14,7 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
+use self::search::{Search, Try, Vote, middle};
 use super::{Verdict, fanout};
 use crate::{
     cli::{Fanout, Server, Shape, duration},
@@ -19,10 +23,10 @@ use crate::{
     report::{self, Origin, mebibytes, series::Sample},
 };
 
-/// The search ends when the highest rate that passed and the lowest that failed are so close.
-const PRECISION_PERCENT: u64 = 4;
-/// A step that fails is run again: one hiccup of the machine is not the server's limit.
-const TRIES: usize = 3;
+/// Before a step is measured: time for the server to have its buffers.
+const WARMUP: Duration = Duration::from_millis(500);
+/// A step whose p99 is under this share of the bound has passed clearly.
+const CLEAR_SHARE: f64 = 0.5;
 /// Less of the offered deliveries within the window means that the rate was not reached.
 const REACHED_SHARE: f64 = 0.97;
 const RATE_MAX: u64 = 10_000_000;
@@ -30,11 +34,13 @@ const RATE_MAX: u64 = 10_000_000;
 /// Options of `ramp`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Doubles the rate until a step fails, then halves the interval between the highest rate that \
-passed and the lowest that failed until they are 4 % apart. A step fails when a publication is \
-lost or a connection closed, when p99 is over the bound, or when less than 97 % of the offered \
-deliveries come in time; a rate counts as failed after three failed steps. If the tester \
-had no time left in the last failed step, the result says that the tester is the limit.")]
+Doubles the rate until one fails, then halves the interval between the highest rate that passed \
+and the lowest that failed until they are 4 % apart. Then it looks for the limit again around \
+there, until it was found --repeat times, and tells the median of them all. A step fails when a \
+publication is lost or a connection closed, when p99 is over the bound, or when less than 97 % of \
+the offered deliveries come in time. Two failed steps fail a rate, two passed ones pass it; one \
+that keeps half of the bound is enough. If the tester had no time left in the last failed step, \
+the result says that the tester is the limit.")]
 pub(crate) struct Options {
     #[command(flatten)]
     server: Server,
@@ -49,6 +55,9 @@ pub(crate) struct Options {
     /// The first rate, in publications per second over all topics
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     start: u64,
+    /// How often the limit is looked for
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=25))]
+    repeat: u32,
     /// No higher rate is tried
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     rate_max: u64,
@@ -60,33 +69,67 @@ pub(crate) struct Options {
 /// It could not be run at all.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     let origin = Origin::here();
-    let mut search = Search::new(options.start, options.rate_max);
-    let (clock, mut series) = (Clock::new(), Vec::new());
-    let mut steps = Vec::new();
-    while let Some(rate) = search.next() {
-        let mut passed = false;
-        for _ in 0..TRIES {
-            let begun = clock.now();
-            let (step, samples) = step(options, rate)?;
-            let offset = float(begun) / 1e9;
-            series.extend(samples.into_iter().map(|sample| sample.later(offset)));
-            writeln!(io::stderr(), "{}", step.line())?;
-            passed = step.failure.is_none();
-            steps.push(step);
-            if passed {
-                break;
-            }
-        }
-        search.note(rate, if passed { Outcome::Passed } else { Outcome::Failed });
+    let mut ramp = Ramp { options, clock: Clock::new(), steps: Vec::new(), series: Vec::new() };
+    let mut search = ramp.search(Search::new(options.start, options.rate_max))?;
+    let mut rates: Vec<u64> = search.passed.into_iter().collect();
+    while let Some(rate) = rates.last()
+        && rates.len() < options.repeat as usize
+    {
+        let again = ramp.search(Search::around(*rate, options.rate_max))?;
+        let Some(rate) = again.passed else { break };
+        rates.push(rate);
+        search = again;
     }
-    let report = Report { series, ..Report::new(options, origin, &search, steps) };
+    let report = Report::new(ramp, origin, &search, rates);
     let kept = report::publish(&report.table(), &report, &options.server)?;
     let is_good = report.rate.is_some() && kept == report::Kept::All;
     Ok(if is_good { Verdict::Good } else { Verdict::Faulty })
 }
 
+/// All steps so far.
+struct Ramp<'a> {
+    options: &'a Options,
+    clock: Clock,
+    steps: Vec<Step>,
+    series: Vec<Sample>,
+}
+
+impl Ramp<'_> {
+    /// Takes steps until `search` has found its limit.
+    fn search(&mut self, mut search: Search) -> anyhow::Result<Search> {
+        while let Some(rate) = search.next() {
+            let mut vote = Vote::default();
+            let outcome = loop {
+                let tried = self.step(rate)?;
+                if let Some(outcome) = vote.add(tried) {
+                    break outcome;
+                }
+            };
+            search.note(rate, outcome);
+        }
+        Ok(search)
+    }
+
+    fn step(&mut self, rate: u64) -> anyhow::Result<Try> {
+        let begun = float(self.clock.now()) / 1e9;
+        let (step, samples) = step(self.options, rate)?;
+        writeln!(io::stderr(), "{}", step.line())?;
+        self.series.extend(samples.into_iter().map(|sample| sample.later(begun)));
+        let bound = self.options.p99.as_secs_f64() * 1e3;
+        let tried = match step.failure {
+            Some(_) if step.disturbed => Try::Disturbed,
+            Some(_) => Try::Failed,
+            None if step.p99_ms < bound * CLEAR_SHARE => Try::Clear,
+            None => Try::Passed,
+        };
+        self.steps.push(step);
+        Ok(tried)
+    }
+}
+
 fn step(options: &Options, rate: u64) -> anyhow::Result<(Step, Vec<Sample>)> {
     let run = Fanout {
+        warmup: WARMUP,
         // What is still to come after that counts with the latency it has by then.
         drain: options.step,
         ..Fanout::open_loop(&options.server, &options.shape, rate, options.step)
@@ -152,53 +195,6 @@ fn judge(found: &Found) -> Option<Failure> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Passed,
-    Failed,
-}
-
-/// Doubling (or halving, if the first rate fails), then bisection.
-#[derive(Debug)]
-struct Search {
-    start: u64,
-    rate_max: u64,
-    /// The highest.
-    passed: Option<u64>,
-    /// The lowest.
-    failed: Option<u64>,
-}
-
-impl Search {
-    fn new(start: u64, rate_max: u64) -> Self {
-        Self { start: start.min(rate_max), rate_max, passed: None, failed: None }
-    }
-
-    /// The rate to try next; `None` when the limit is known.
-    fn next(&self) -> Option<u64> {
-        match (self.passed, self.failed) {
-            (None, None) => Some(self.start),
-            (Some(passed), None) => {
-                (passed < self.rate_max).then(|| (passed * 2).min(self.rate_max))
-            }
-            (None, Some(failed)) => (failed > 1).then_some(failed / 2),
-            (Some(passed), Some(failed)) => {
-                let near = (passed * PRECISION_PERCENT / 100).max(1);
-                (failed - passed > near).then(|| u64::midpoint(passed, failed))
-            }
-        }
-    }
-
-    fn note(&mut self, rate: u64, outcome: Outcome) {
-        match outcome {
-            Outcome::Passed => self.passed = self.passed.max(Some(rate)),
-            Outcome::Failed => {
-                self.failed = Some(self.failed.map_or(rate, |failed| failed.min(rate)));
-            }
-        }
-    }
-}
-
 /// One rate, tried once.
 #[derive(Debug, Serialize)]
 struct Step {
@@ -233,8 +229,10 @@ struct Report {
     #[serde(flatten)]
     origin: Origin,
     shape: String,
-    /// Publications per second; none if even the lowest failed.
+    /// Publications per second, the median of `rates`; none if even the lowest failed.
     rate: Option<u64>,
+    /// What each search found.
+    rates: Vec<u64>,
     deliveries_per_second: f64,
     p99_ms: f64,
     server: Option<report::ServerCost>,
@@ -250,9 +248,11 @@ struct Report {
 }
 
 impl Report {
-    fn new(options: &Options, origin: Origin, search: &Search, steps: Vec<Step>) -> Self {
-        let best =
-            steps.iter().rfind(|step| step.failure.is_none() && Some(step.rate) == search.passed);
+    /// `search` is the last one.
+    fn new(ramp: Ramp<'_>, origin: Origin, search: &Search, rates: Vec<u64>) -> Self {
+        let Ramp { options, steps, series, .. } = ramp;
+        let rate = middle(&rates);
+        let best = steps.iter().rfind(|step| step.failure.is_none() && Some(step.rate) == rate);
         let stop =
             steps.iter().rfind(|step| step.failure.is_some() && Some(step.rate) == search.failed);
         let Shape { topics, subscribers, payload } = options.shape;
@@ -263,7 +263,8 @@ impl Report {
                 humantime::format_duration(options.step),
                 humantime::format_duration(options.p99),
             ),
-            rate: search.passed,
+            rate,
+            rates,
             deliveries_per_second: best.map_or(0.0, |step| step.deliveries_per_second),
             p99_ms: best.map_or(0.0, |step| step.p99_ms),
             server: best.and_then(|step| step.server),
@@ -271,7 +272,7 @@ impl Report {
             tester_is_limit: stop.is_some_and(|step| step.tester_full),
             disturbed: stop.is_some_and(|step| step.disturbed),
             steps,
-            series: Vec::new(),
+            series,
         }
     }
 
@@ -280,6 +281,8 @@ impl Report {
         let rate =
             self.rate.map_or("none passed".to_owned(), |rate| format!("{}/s", grouped(rate)));
         table.row("highest rate", rate);
+        let rates: Vec<String> = self.rates.iter().copied().map(grouped).collect();
+        table.row("found", rates.join(", "));
         table.row("deliveries/s", rounded(self.deliveries_per_second));
         table.row("latency p99", format!("{:.3} ms", self.p99_ms));
         if let Some(server) = &self.server {
@@ -307,38 +310,6 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The rate found and the steps it took, of a server that can do `capacity`.
-    fn found(start: u64, rate_max: u64, capacity: u64) -> (Option<u64>, usize) {
-        let mut search = Search::new(start, rate_max);
-        let mut count = 0;
-        while let Some(rate) = search.next() {
-            search.note(rate, if rate <= capacity { Outcome::Passed } else { Outcome::Failed });
-            count += 1;
-            assert!(count < 60, "the search ends");
-        }
-        (search.passed, count)
-    }
-
-    #[test]
-    fn the_limit_is_found_within_the_precision_from_below() {
-        for capacity in [1, 2, 3, 99, 100, 101, 777, 12_345, 999_999] {
-            let (rate, count) = found(100, 1_000_000, capacity);
-            let rate = rate.expect("one passes");
-            assert!(
-                rate <= capacity && capacity - rate <= (rate / 25).max(1),
-                "{capacity}: {rate}"
-            );
-            assert!(count <= 24, "{capacity}: {count} steps");
-        }
-    }
-
-    #[test]
-    fn the_search_keeps_to_its_bounds() {
-        assert_eq!(found(100, 1_000, u64::MAX).0, Some(1_000));
-        assert_eq!(found(5_000, 1_000, u64::MAX), (Some(1_000), 1));
-        assert_eq!(found(100, 1_000, 0).0, None);
-    }
 
     #[test]
     fn a_step_fails_for_each_of_its_reasons() {
