@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::caps::Caps;
+use crate::hub::Publisher;
 use crate::time::Stamp;
 
 /// How often it is looked at whether the wall clock, set back, has come to a session's end.
@@ -130,8 +131,8 @@ impl Expiry {
 /// What a token gave to the session that it let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The user; `None` where the token names nobody.
-    pub user: Option<Arc<str>>,
+    /// The user, as publications name it; `None` where the token names nobody.
+    pub publisher: Option<Arc<Publisher>>,
     /// What it allows by topic; `None` = everything, as far as the topics' rules go.
     pub caps: Option<Caps>,
     /// When the session ends.
@@ -139,9 +140,14 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// The user, where one is known.
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.publisher.as_ref().map(|publisher| &publisher.user)
+    }
+
     /// Bytes that it holds.
     pub fn held_len(&self) -> usize {
-        let user = self.user.as_ref().map_or(0, |user| user.len());
+        let user = self.publisher.as_ref().map_or(0, |publisher| publisher.held_len());
         let caps = self.caps.as_ref().map_or(0, Caps::held_len);
         size_of::<Self>().saturating_add(user).saturating_add(caps)
     }
@@ -190,7 +196,12 @@ impl Identity {
 
     /// The user, where one is known.
     pub fn user(&self) -> Option<&Arc<str>> {
-        self.grant()?.user.as_ref()
+        self.grant()?.user()
+    }
+
+    /// Who its publications are by, where that is known.
+    pub fn publisher(&self) -> Option<Arc<Publisher>> {
+        self.grant()?.publisher.clone()
     }
 
     /// Whether it holds an API key.

@@ -12,9 +12,7 @@ use super::payload::Declared;
 use super::service::{Answer, Checked, Fault, Service};
 use crate::auth::Right;
 use crate::auth::header::Field;
-use crate::hub::{
-    Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, Publisher, TopicName,
-};
+use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, TopicName};
 use crate::id::Door;
 use crate::metrics::{Charge, MemoryKind};
 use crate::protocol;
@@ -50,7 +48,7 @@ impl Service {
         let draft = Draft {
             payload: protocol::plain::payload(declared.kind(&data)?, &data),
             session: None,
-            publisher: identified.identity.user().cloned().map(Publisher::user),
+            publisher: identified.identity.publisher(),
         };
         self.accept(topic, &draft, &parts.headers)
     }

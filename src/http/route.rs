@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_this_build_lacks_says_so() {
-        for path in ["/topics", "/stomp", "/app/key", "/connection/websocket"] {
+        for path in ["/topics", "/stomp", "/app/key", "/connection/sse", "/api/publish"] {
             let refused = Route::parse(path, 255).expect_err("not in this build");
             assert!(refused.message.contains("not in this build"), "{path}");
         }

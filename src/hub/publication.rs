@@ -93,7 +93,7 @@ impl Publisher {
     }
 
     /// Bytes that it holds.
-    fn held_len(&self) -> usize {
+    pub fn held_len(&self) -> usize {
         size_of::<Self>() + self.user.len() + self.client.len() + self.info.len()
     }
 }

@@ -206,9 +206,9 @@ impl Worker {
         let options =
             Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
         match self.hub.publish(&topic, &draft, options) {
-            Ok(published) => {
+            Ok(accepted) => {
                 self.metrics.count_publication(door_of(session), len);
-                if published.overrun {
+                if accepted.overrun {
                     self.pause(key);
                 }
                 Ok(())
@@ -247,7 +247,7 @@ impl Worker {
             let name = local.topic.name().clone();
             if self.get(key).is_some_and(|connection| connection.phase == Phase::Open) {
                 self.drive(key, &mut Commands::none(), |session, _| {
-                    session.end(&name, UnsubscribeCode::InsufficientState)
+                    session.end(&name, UnsubscribeCode::InsufficientState);
                 });
             }
         }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use super::Worker;
 use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
-use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError, Publisher};
+use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
 use crate::id::Door;
 use crate::metrics::MemoryKind;
 use crate::protocol;
@@ -223,11 +223,7 @@ impl Worker {
         let draft = Draft {
             payload: protocol::plain::payload(kind, data),
             session: Some(key.session(self.output.worker)),
-            publisher: connection
-                .grant
-                .as_ref()
-                .and_then(|grant| grant.user.clone())
-                .map(Publisher::user),
+            publisher: connection.grant.as_ref().and_then(|grant| grant.publisher.clone()),
         };
         let options =
             Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };

@@ -69,20 +69,16 @@ fn scenarios_are_compared_with_ratios_to_the_first() {
 
 #[test]
 fn shapes_are_divided_by_the_bare_loop_that_they_allow() {
-    let (output, record, _) = compare(
-        "shapes",
-        &[
-            "--server",
-            &started("other", "--join"),
-            "--shapes",
-            "w16",
-            "--duration",
-            "400ms",
-            "--warmup",
-            "50ms",
-        ],
-    );
-    assert_eq!(output.status.code(), Some(0), "{record:#}");
+    let other = started("other", "--join");
+    let arguments =
+        ["--server", &other, "--shapes", "w16", "--duration", "400ms", "--warmup", "50ms"];
+    // A busy machine may not bring 1,000 subscribers everything in time.
+    let whole = (0..5).map(|_| compare("shapes", &arguments)).find(|(output, ..)| {
+        let errors = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() || errors.contains("FAULT: "), "{errors}");
+        output.status.success()
+    });
+    let (output, record, _) = whole.expect("one of five is whole");
     assert_eq!(record["servers"], serde_json::json!(["bare", "bare-join", "other"]));
     assert_eq!(record["cases"][0]["baseline"], "bare-join");
     let text = String::from_utf8(output.stdout).expect("text");

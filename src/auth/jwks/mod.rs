@@ -133,19 +133,23 @@ impl KeySet {
     /// Awaits the fetch under way, or one that is begun for it if the last is long enough ago.
     /// Returns whether it is worth looking again.
     pub(super) async fn refresh(&self) -> bool {
-        let mut done = {
-            let mut schedule = self.schedule.lock();
-            if !schedule.is_fetching {
-                if Instant::now() < schedule.earliest {
-                    return false;
-                }
-                schedule.is_fetching = true;
-                self.asked.notify_one();
-            }
-            // Under the lock, so that the end of that fetch is still to come.
-            self.done.subscribe()
-        };
+        let Some(mut done) = self.ask() else { return false };
         matches!(timeout(fetch::TIMEOUT, done.changed()).await, Ok(Ok(())))
+    }
+
+    /// Begins a fetch if none is under way and the last is long enough ago. Gives what tells its
+    /// end; `None` = what is at hand is all there is for now.
+    pub(super) fn ask(&self) -> Option<watch::Receiver<u64>> {
+        let mut schedule = self.schedule.lock();
+        if !schedule.is_fetching {
+            if Instant::now() < schedule.earliest {
+                return None;
+            }
+            schedule.is_fetching = true;
+            self.asked.notify_one();
+        }
+        // Under the lock, so that the end of that fetch is still to come.
+        Some(self.done.subscribe())
     }
 
     /// Keeps the keys current until it is dropped; one task runs it.

@@ -54,8 +54,8 @@ pub enum TokenError {
     /// The key set has no such key.
     #[error("no key of the key set has its kid and algorithm")]
     KeyUnknown,
-    /// The key set was never fetched.
-    #[error("the key set was not fetched yet")]
+    /// The key set is not there yet, or is being fetched again.
+    #[error("the key set is not there yet")]
     KeysAway,
     /// Not signed with the key.
     #[error("its signature is wrong")]
@@ -168,10 +168,10 @@ impl Verifier {
     /// As [`Verifier::verify`], with the keys at hand.
     ///
     /// # Errors
-    /// [`TokenError`]; after [`TokenError::KeyUnknown`] and [`TokenError::KeysAway`], `verify` may
-    /// still find the key.
+    /// [`TokenError`]; after [`TokenError::KeysAway`], a fetch is under way, and trying again a
+    /// little later can help.
     pub fn try_verify(&self, token: &str, now: Stamp) -> Result<Claims, TokenError> {
-        self.check_now(token, now)
+        self.check_or_ask(token, now)
     }
 
     /// As [`Verifier::verify_subscription`], with the keys at hand.
@@ -183,7 +183,17 @@ impl Verifier {
         token: &str,
         now: Stamp,
     ) -> Result<SubscriptionClaims, TokenError> {
-        self.check_now(token, now)
+        self.check_or_ask(token, now)
+    }
+
+    fn check_or_ask<T: Kind>(&self, token: &str, now: Stamp) -> Result<T, TokenError> {
+        let checked = self.check_now(token, now);
+        if let (Err(TokenError::KeyUnknown), Public::Set(keys)) = (&checked, &self.public)
+            && keys.ask().is_some()
+        {
+            return Err(TokenError::KeysAway);
+        }
+        checked
     }
 
     async fn check<T: Kind>(&self, token: &str) -> Result<T, TokenError> {

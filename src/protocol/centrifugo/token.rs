@@ -64,11 +64,12 @@ fn fault(verifier: &Verifier, error: TokenError) -> TokenFault {
     match error {
         _ if !verifier.has_keys() => TokenFault::NoKey,
         TokenError::Expired => TokenFault::Expired,
-        TokenError::KeyUnknown | TokenError::KeysAway => TokenFault::KeyAway,
+        TokenError::KeysAway => TokenFault::KeyAway,
         TokenError::TooLong
         | TokenError::Malformed
         | TokenError::Algorithm
         | TokenError::Critical
+        | TokenError::KeyUnknown
         | TokenError::Signature
         | TokenError::Claim(_) => TokenFault::Invalid,
     }

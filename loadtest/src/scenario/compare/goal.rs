@@ -377,7 +377,6 @@ pub(super) fn text(options: &Options, comparison: &Comparison) -> String {
          | :--- | :--- | ---: | :--- | :--- |\n",
         origin.machine
     );
-    let count = *rounds as usize;
     for goal in asked(options) {
         let command = format!("`loadtest/figures --goals {}`", goal.name);
         let mut labels = Some((goal.wants, &command[..]));
@@ -387,13 +386,11 @@ pub(super) fn text(options: &Options, comparison: &Comparison) -> String {
             let Line { about, of, unit, base } = line;
             let measured = spread(cases, *of).map_or_else(
                 || "-".to_owned(),
-                |spread| {
-                    format!("{} {}", show_spread(spread, count, |v| unit.show(v)), unit.name())
-                },
+                |spread| format!("{} {}", show_spread(spread, |v| unit.show(v)), unit.name()),
             );
             let divided = base.and_then(|base| Some((base, divided(cases, *of, base)?)));
             let divided = divided.map_or_else(String::new, |(base, ratio)| {
-                format!("{} of {}", show_spread(ratio, count, |v| format!("{v:.2}")), base.name)
+                format!("{} of {}", show_spread(ratio, |v| format!("{v:.2}")), base.name)
             });
             writeln!(text, "| {wants} | {about} | {measured} | {divided} | {command} |")
                 .expect("to a string");

@@ -118,24 +118,22 @@ pub(super) fn show_cell(
     ratio: Option<&Option<Spread>>,
 ) -> String {
     let Some(value) = cell.value else { return "-".to_owned() };
-    let count = cell.rounds.len();
-    let value = show_spread(value, count, show);
+    let value = show_spread(value, show);
     match ratio {
         Some(Some(ratio)) => {
-            format!("{value}, x {}", show_spread(*ratio, count, |ratio| format!("{ratio:.2}")))
+            format!("{value}, x {}", show_spread(*ratio, |ratio| format!("{ratio:.2}")))
         }
         _ => value,
     }
 }
 
-/// A median, and the range of several rounds.
+/// A median, and the range of the rounds if it shows.
 pub(super) fn show_spread(
     Spread { median, min, max }: Spread,
-    round_count: usize,
     show: impl Fn(f64) -> String,
 ) -> String {
     match (show(min), show(max)) {
-        (min, max) if round_count == 1 || min == max => show(median),
+        (min, max) if min == max => max,
         (min, max) => format!("{} ({min}..{max})", show(median)),
     }
 }

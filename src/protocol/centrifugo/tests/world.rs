@@ -63,7 +63,11 @@ impl Host for Town {
         let fields = self.fields(token, now.wall / 1_000)?;
         let topics = fields.third.split(',').filter(|name| !name.is_empty());
         Ok(ConnectionToken {
-            identity: Identity::token(Grant { user: fields.user, caps: None, expiry: None }),
+            identity: Identity::token(Grant {
+                publisher: fields.user.map(Publisher::user),
+                caps: None,
+                expiry: None,
+            }),
             expires_at: fields.expires_at,
             info: Bytes::from_static(b"{\"name\":\"Ann\"}"),
             subscriptions: topics.map(ServerSubscription::to).collect(),
