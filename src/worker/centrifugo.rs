@@ -131,7 +131,7 @@ impl Worker {
         session: &Session,
         subscribe: &Subscribe,
     ) -> Result<Subscribed, ErrorCode> {
-        if self.hub.memory().is_exhausted() || self.get(key).is_none() {
+        if self.hub.memory().is_scarce() || self.get(key).is_none() {
             return Err(ErrorCode::Internal);
         }
         let subscription = Subscription {

@@ -31,26 +31,22 @@ struct Signer {
 
 impl Signer {
     fn new(kid: &'static str, algorithm: Algorithm) -> Self {
-        let kind = match algorithm {
+        let scheme = match algorithm {
             Algorithm::EdDSA => &PKCS_ED25519,
             _ => &PKCS_ECDSA_P256_SHA256,
         };
-        Self { kid, pair: KeyPair::generate_for(kind).unwrap(), algorithm }
+        Self { kid, pair: KeyPair::generate_for(scheme).unwrap(), algorithm }
     }
 
     fn jwk(&self) -> Value {
         let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let raw = self.pair.public_key_raw();
-        match self.algorithm {
-            Algorithm::EdDSA => {
-                json!({ "kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": encode(raw) })
-            }
-            _ => {
-                // Behind one byte that says "uncompressed".
-                let (x, y) = (encode(&raw[1..33]), encode(&raw[33..]));
-                json!({ "kty": "EC", "crv": "P-256", "kid": self.kid, "x": x, "y": y })
-            }
+        if self.algorithm == Algorithm::EdDSA {
+            return json!({ "kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": encode(raw) });
         }
+        // Behind one byte that says "uncompressed".
+        let (x, y) = (encode(&raw[1..33]), encode(&raw[33..]));
+        json!({ "kty": "EC", "crv": "P-256", "kid": self.kid, "x": x, "y": y })
     }
 
     fn sign(&self, header: impl FnOnce(&mut Header)) -> String {

@@ -1,6 +1,10 @@
 //! Connections that come and go leave nothing behind.
 
-use crate::harness::{Metrics, Request, Server, WebSocket, eventually, eventually_equal};
+use tempfile::TempDir;
+
+use crate::harness::{
+    Metrics, Request, Server, WebSocket, eventually, eventually_equal, fanwire, with_files,
+};
 
 const BATCH: usize = 100;
 
@@ -72,9 +76,9 @@ fn workers_with_their_own_tables_hold_more_connections_than_one_table_could() {
     let mut sockets: Vec<_> =
         (0..300).map(|index| server.websocket(&format!("/topics/{}", index % 7))).collect();
     assert_eq!(server.metric("fanwire_connections", &[("door", "plain")]), 300);
-    for topic in 0..7 {
-        // From a subscriber on one worker to those on all of them.
-        sockets[topic].text(&format!("to {topic}"));
+    // From a subscriber on one worker to those on all of them.
+    for (topic, socket) in sockets.iter_mut().enumerate().take(7) {
+        socket.text(&format!("to {topic}"));
     }
     for (index, socket) in sockets.iter_mut().enumerate() {
         assert_eq!(socket.next_text(), format!("to {}", index % 7));

@@ -132,7 +132,7 @@ impl Wire {
 
     /// Our port.
     pub(crate) fn port(&self) -> u16 {
-        self.stream.local_addr().unwrap().port()
+        self.stream.socket().local_addr().unwrap().port()
     }
 
     /// Writes `bytes` in one call, so that they travel together when they fit a segment.
