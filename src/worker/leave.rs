@@ -34,7 +34,9 @@ impl Worker {
                 }
                 Phase::Open | Phase::Closing | Phase::Cut => self.leave(key, reason),
                 // Its close is counted already; now the socket is gone too.
-                Phase::Leaving | Phase::Lingering if reason == CloseReason::Abnormal => {
+                Phase::Leaving | Phase::Lingering
+                    if matches!(reason, CloseReason::Abnormal | CloseReason::WriteTimeout) =>
+                {
                     self.remove(key.index);
                 }
                 Phase::Leaving | Phase::Lingering => {}

@@ -142,8 +142,8 @@ impl Output {
             }
             Ok(len) => len,
             Err(error) if is_transient(&error) => 0,
-            Err(_) => {
-                self.end(index, connection, CloseReason::Abnormal);
+            Err(error) => {
+                self.end(index, connection, broken(&error));
                 return None;
             }
         };
@@ -263,7 +263,7 @@ impl Output {
             return slot.is_none();
         };
         let before = outbox.len();
-        let mut failed = false;
+        let mut failed = None;
         // Ends: the outbox only shrinks here, and the kernel takes something or blocks.
         while !outbox.is_empty() || socket.has_waiting() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -281,7 +281,7 @@ impl Output {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    failed = error.kind() != ErrorKind::WouldBlock;
+                    failed = (error.kind() != ErrorKind::WouldBlock).then(|| broken(&error));
                     break;
                 }
             }
@@ -292,8 +292,8 @@ impl Output {
             connection.note_progress(self.now);
         }
         self.account(before, connection);
-        if failed {
-            self.end(index, connection, CloseReason::Abnormal);
+        if let Some(reason) = failed {
+            self.end(index, connection, reason);
         }
         connection.outbox.is_none()
     }
@@ -329,7 +329,9 @@ impl Output {
         let counts = match connection.phase {
             Phase::Open => true,
             Phase::Closing => is_cut,
-            Phase::Leaving | Phase::Lingering => reason == CloseReason::Abnormal,
+            Phase::Leaving | Phase::Lingering => {
+                matches!(reason, CloseReason::Abnormal | CloseReason::WriteTimeout)
+            }
             Phase::Cut => false,
         };
         if !counts {
@@ -348,6 +350,14 @@ pub(super) fn wake(connection: &mut Connection) {
         && let Some(waker) = stream.waker.take()
     {
         waker.wake();
+    }
+}
+
+/// Why a socket that failed ends: the kernel watches over `write_timeout`, too, and may be first.
+pub(super) fn broken(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        ErrorKind::TimedOut => CloseReason::WriteTimeout,
+        _ => CloseReason::Abnormal,
     }
 }
 

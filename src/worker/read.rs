@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use super::Worker;
 use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
+use super::output;
 use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
 use crate::id::Door;
 use crate::metrics::MemoryKind;
@@ -75,8 +76,8 @@ impl Worker {
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return More::No,
             Err(error) if error.kind() == ErrorKind::Interrupted => return More::Perhaps,
-            Err(_) => {
-                self.end(key, CloseReason::Abnormal);
+            Err(error) => {
+                self.end(key, output::broken(&error));
                 return More::No;
             }
         };
