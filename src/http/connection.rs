@@ -171,6 +171,7 @@ async fn serve_requests(
         let mut served = std::pin::pin!(builder.serve_connection(io, handler).with_upgrades());
         // Every arm is cancel safe: the connection keeps its own state.
         let early = tokio::select! {
+            biased;
             end = in_time(service, connection, served.as_mut()) => Some(end),
             () = service.worker.is_over() => None,
         };
