@@ -2,7 +2,6 @@
 //!
 //! Nothing here uses the library: a fault of the server's codecs must not be repeated by what tests them.
 
-mod checker;
 mod http;
 mod metrics;
 mod position;
@@ -18,10 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use checker::Checker;
 pub(crate) use http::{Request, Response};
-pub(crate) use metrics::Metrics;
-pub(crate) use position::Position;
 pub(crate) use process::{Process, fanwire};
 pub(crate) use proxy::CutProxy;
 pub(crate) use server::Server;

@@ -4,16 +4,17 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::{Request, Response};
 use super::metrics::Metrics;
-use super::position::Position;
 use super::process::{Process, fanwire};
 use super::stream::Stream;
 use super::websocket::WebSocket;
 use super::wire::Wire;
 use super::{eventually, eventually_equal};
+use crate::invariant::{Baseline, Position};
 
 /// A server on free ports of the loopback, killed when dropped.
 #[derive(Debug)]
@@ -97,6 +98,16 @@ impl Server {
 
     pub(crate) fn admin_get(&self, target: &str) -> Response {
         Wire::connect(self.admin).request(&Request::get(target))
+    }
+
+    /// What `/stats` says now.
+    pub(crate) fn stats(&self) -> Value {
+        self.admin_get("/stats").json()
+    }
+
+    /// What the server holds now.
+    pub(crate) fn baseline(&self) -> Baseline {
+        Baseline::of(&self.stats(), self.process.id())
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
