@@ -74,6 +74,12 @@ fn connections(page: &mut Page, state: &State) {
         "kind",
         state.protocol_errors(),
     );
+    page.labelled(
+        "fanwire_tls_handshakes_total",
+        "TLS handshakes of clients.",
+        "result",
+        state.tls_handshakes(),
+    );
     page.plain(
         "fanwire_accept_pauses_total",
         "Times a worker stopped accepting because no descriptor was left.",

@@ -18,6 +18,7 @@
 //! | `outbox_bytes`, `outbox_overflows` | queued now; times full, by delivery class |
 //! | `memory_bytes`, `memory_bytes_max` | by kind; the budget of their sum |
 //! | `recoveries` | `recovered`, `not_recovered` |
+//! | `tls_handshakes` | `ok`, `failed` |
 //! | `refusals`, `protocol_errors` | by word |
 //! | `closes` | list of `code`, `reason`, `count` |
 //! | `accept_pauses` | times accepting paused for want of a descriptor |
@@ -58,6 +59,7 @@ pub(super) struct Stats {
     memory_bytes: Named,
     memory_bytes_max: u64,
     recoveries: Named,
+    tls_handshakes: Named,
     refusals: Named,
     protocol_errors: Named,
     closes: Vec<Close>,
@@ -98,6 +100,7 @@ impl Stats {
             memory_bytes: state.memory_held().into(),
             memory_bytes_max: state.memory.limit(),
             recoveries: state.recoveries().into(),
+            tls_handshakes: state.tls_handshakes().into(),
             refusals: happened(state.refused()).collect(),
             protocol_errors: happened(state.protocol_errors()).collect(),
             closes: happened(state.closes())

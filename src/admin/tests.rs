@@ -21,13 +21,14 @@ use crate::metrics::{Memory, MemoryKind, WorkerMetrics};
 use crate::reason::{CloseReason, ProtocolFault, Refusal};
 
 /// Every name of the contract that this build has, and the number of its series.
-const FAMILIES: [(&str, &str, usize); 27] = [
+const FAMILIES: [(&str, &str, usize); 28] = [
     ("fanwire_build_info", "gauge", 1),
     ("fanwire_connections", "gauge", 4),
     ("fanwire_connections_total", "counter", 4),
     ("fanwire_requests_refused_total", "counter", 27),
-    ("fanwire_closes_total", "counter", 16),
+    ("fanwire_closes_total", "counter", 32),
     ("fanwire_protocol_errors_total", "counter", 12),
+    ("fanwire_tls_handshakes_total", "counter", 2),
     ("fanwire_accept_pauses_total", "counter", 1),
     ("fanwire_topics", "gauge", 1),
     ("fanwire_subscriptions", "gauge", 1),

@@ -59,6 +59,13 @@ impl State {
         ]
     }
 
+    pub(super) fn tls_handshakes(&self) -> [Count; 2] {
+        [
+            ("ok", self.total(|worker| &worker.tls_done)),
+            ("failed", self.total(|worker| &worker.tls_failed)),
+        ]
+    }
+
     pub(super) fn memory_held(&self) -> [Count; MemoryKind::ALL.len()] {
         MemoryKind::ALL.map(|kind| (kind.word(), self.memory.held(kind)))
     }

@@ -1,6 +1,8 @@
 //! The HTTP client of `pub` and `sub`: one server, credentials, errors that a person can act on.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +15,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::tls;
 
 /// Time to connect, and time to the head of an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +40,8 @@ pub(super) struct Client {
     /// Without brackets, for the resolver.
     host: String,
     port: u16,
+    /// The name to verify and what to verify it with, where the server is to speak TLS.
+    tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
     /// For the `Host` header.
     authority: HeaderValue,
     /// Path before `/topics/`, without a slash at its end.
@@ -91,18 +101,19 @@ impl ClientError {
 }
 
 impl Client {
-    /// A client for `http://HOST[:PORT][/BASE]`.
+    /// A client for `http://HOST[:PORT][/BASE]`, or `https://`.
     ///
     /// # Errors
     /// What is wrong with the address, for a person.
     pub(super) fn new(url: &str) -> Result<Self, String> {
-        let shown = || format!("{url:?} is not an address: write http://HOST:PORT");
+        let shown =
+            || format!("{url:?} is not an address: write http://HOST:PORT or https://HOST:PORT");
         let uri: Uri = url.parse().map_err(|_| shown())?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("https:// is not in this build: use http://".to_owned()),
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err(shown()),
-        }
+        };
         let authority = uri.authority().ok_or_else(shown)?;
         if uri.query().is_some() || authority.as_str().contains('@') || authority.host().is_empty()
         {
@@ -110,9 +121,16 @@ impl Client {
         }
         let host = authority.host();
         let host = host.strip_prefix('[').unwrap_or(host);
+        let host = host.strip_suffix(']').unwrap_or(host).to_owned();
+        let tls = is_tls.then(|| {
+            let name = ServerName::try_from(host.clone()).map_err(|_| shown())?;
+            let config = tls::client_config().map_err(|error| error.to_string())?;
+            Ok::<_, String>((name, config))
+        });
         Ok(Self {
-            host: host.strip_suffix(']').unwrap_or(host).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            host,
+            port: authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            tls: tls.transpose()?,
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| shown())?,
             base: uri.path().trim_end_matches('/').to_owned(),
             credentials: HeaderMap::new(),
@@ -147,23 +165,38 @@ impl Client {
 
     /// Opens a connection, which lives in a task until either side ends it.
     pub(super) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
-        let failed = |source| ClientError::Connect {
-            server: format!("http://{}", self.authority.to_str().unwrap_or(&self.host)),
-            source,
-        };
-        let connecting = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = timeout(CONNECT_TIMEOUT, connecting)
+        let stream = timeout(CONNECT_TIMEOUT, self.open())
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+            .map_err(|source| {
+                let scheme = if self.tls.is_some() { "https" } else { "http" };
+                let authority = self.authority.to_str().unwrap_or(&self.host);
+                ClientError::Connect { server: format!("{scheme}://{authority}"), source }
+            })?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Broken)?;
         // Ends with the connection; the request in flight learns why.
         tokio::spawn(connection);
         Ok(sender)
     }
+
+    async fn open(&self) -> io::Result<Pin<Box<dyn Stream>>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Box::pin(stream)),
+            Some((name, config)) => {
+                let tls = TlsConnector::from(Arc::clone(config));
+                Ok(Box::pin(tls.connect(name.clone(), stream).await?))
+            }
+        }
+    }
 }
+
+/// A connection, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
 /// Sends a request and waits for the head of a 200; a refusal is read whole.
 pub(super) async fn ask(
@@ -252,7 +285,6 @@ mod tests {
     #[test]
     fn other_addresses_are_refused() {
         for (url, part) in [
-            ("https://a.example", "not in this build"),
             ("127.0.0.1:8080", "write http://"),
             ("ws://127.0.0.1:8080", "write http://"),
             ("http://user:password@a.example", "write http://"),

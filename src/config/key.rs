@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::Config;
 use super::value::{
     ANONYMOUS, DELIVERY, LOG_FORMAT, LOG_LEVEL, Refused, Show as _, address, address_or_off,
-    boolean, duration, integer, origins, pattern, secret, secrets, word,
+    boolean, duration, integer, origins, path, pattern, secret, secrets, word,
 };
 use crate::limits::TopicRule;
 
@@ -234,8 +234,13 @@ pub(super) const KEYS: &[Key<Config>] = &[
         duration(YEAR),
         "A forgotten topic keeps its position this long, 1,000,000 topics at most."
     ),
-    lacking!("tls.cert_file", lacks("TLS"), None, ""),
-    lacking!("tls.key_file", lacks("TLS"), None, ""),
+    key!(
+        "tls.cert_file",
+        tls.cert_file,
+        path(),
+        "Certificate chain in PEM: with it and its key, `listen` speaks https and wss."
+    ),
+    key!("tls.key_file", tls.key_file, path(), "Private key in PEM."),
     lacking!(
         "engine.kind",
         lacks_unless_memory("an engine other than \"memory\""),

@@ -15,6 +15,7 @@ use super::value::REDACTED;
 use super::{Config, Origin, Problem, Problems};
 use crate::auth::{Anonymous, Secret};
 use crate::limits::TopicRule;
+use crate::tls::CertificateFiles;
 
 /// Every variable of the server begins so.
 const PREFIX: &str = "FANWIRE_";
@@ -305,6 +306,11 @@ impl Loader {
             );
             let origins = ["limits.outbox_bytes_max", "limits.message_bytes_max"];
             self.problem(self.last_origin(origins), text);
+        }
+        let CertificateFiles { cert_file, key_file } = &self.config.tls;
+        if cert_file.as_os_str().is_empty() != key_file.as_os_str().is_empty() {
+            let text = "tls.cert_file and tls.key_file go together: set both or neither";
+            self.problem(self.last_origin(["tls.cert_file", "tls.key_file"]), text.to_owned());
         }
         let Some(admin) = self.config.admin_listen else { return };
         if !is_loopback(admin) && self.config.admin_password.is_empty() {

@@ -21,6 +21,7 @@ pub use render::default_file;
 use crate::auth::{AuthConfig, Secret};
 use crate::limits::{Limits, TopicRule};
 use crate::log::LogConfig;
+use crate::tls::CertificateFiles;
 
 /// The effective configuration.
 ///
@@ -50,6 +51,8 @@ pub struct Config {
     pub topics: Vec<TopicRule>,
     /// How long a forgotten topic keeps its position.
     pub history_meta_ttl: Duration,
+    /// `[tls]`: the certificate of `listen`; none = plain HTTP.
+    pub tls: CertificateFiles,
     /// Over which time a drain asks the sessions to leave.
     pub drain_window: Duration,
 }
@@ -79,6 +82,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             topics: Vec::new(),
             history_meta_ttl: Duration::from_hours(24),
+            tls: CertificateFiles::default(),
             drain_window: Duration::from_secs(10),
         }
     }

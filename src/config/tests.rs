@@ -223,8 +223,11 @@ const REFUSED: &[(&str, &str)] = &[
         "[auth]\njwks_url = \"http://a\"",
         "FILE:2: auth.jwks_url: this build lacks JWT authentication: remove the key",
     ),
-    ("[tls]\ncert_file = \"\"", "FILE:2: tls.cert_file: this build lacks TLS: remove the key"),
-    ("[tls]\nkey_file = \"a\"", "FILE:2: tls.key_file: this build lacks TLS: remove the key"),
+    (
+        "[tls]\nkey_file = \"a\"",
+        "FILE:2: tls.cert_file and tls.key_file go together: set both or neither",
+    ),
+    ("[tls]\ncert_file = 1", "FILE:2: tls.cert_file: expected a string, found an integer"),
     (
         "[engine]\nkind = \"redis\"",
         "FILE:2: engine.kind: this build lacks an engine other than \"memory\": set it to \"memory\"",
@@ -308,7 +311,7 @@ fn a_refused_variable_or_flag_is_named() {
         (
             "FANWIRE_TLS__CERT_FILE",
             "a.pem",
-            "FANWIRE_TLS__CERT_FILE: tls.cert_file: this build lacks TLS: remove the key",
+            "FANWIRE_TLS__CERT_FILE: tls.cert_file and tls.key_file go together: set both or neither",
         ),
         (
             "FANWIRE_LIMITS",

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -120,6 +121,11 @@ pub(super) fn origins(value: &DeValue<'_>) -> Result<Vec<String>, Refused> {
     list(value, origin)
 }
 
+/// A path, relative to where the server is started; empty = none.
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Refused> {
+    text(value).map(PathBuf::from)
+}
+
 /// A pattern over topic names.
 pub(super) fn pattern(value: &DeValue<'_>) -> Result<String, Refused> {
     match text(value)? {
@@ -227,6 +233,12 @@ show_word!(Anonymous: ANONYMOUS, Delivery: DELIVERY, LogFormat: LOG_FORMAT, LogL
 impl Show for String {
     fn show(&self) -> String {
         quote(self)
+    }
+}
+
+impl Show for PathBuf {
+    fn show(&self) -> String {
+        quote(&self.to_string_lossy())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,14 +14,18 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::service::Service;
+use super::stream::Stream;
 use crate::admission::Permit;
 use crate::rate::Bucket;
 use crate::reason::Refusal;
-use crate::worker::{Carrier, Pending};
+use crate::tls::Socket;
+use crate::worker::{Carrier, HttpGuard, Pending};
 
 /// What one connection's task and its requests share.
 #[derive(Debug)]
@@ -113,7 +116,7 @@ struct Patience {
 #[derive(Debug)]
 pub struct Accepted {
     /// The socket.
-    pub socket: tokio::net::TcpStream,
+    pub socket: TcpStream,
     /// Its place among the open connections.
     pub permit: Permit,
     /// Why it is served nothing, if it came over a limit.
@@ -123,37 +126,63 @@ pub struct Accepted {
 /// Spawns the task that serves HTTP on a socket until it closes, times out, drains or is upgraded.
 pub fn spawn(service: Rc<Service>, accepted: Accepted) {
     let abort = Rc::new(OnceCell::new());
-    let task = tokio::task::spawn_local(serve(service, accepted, Rc::clone(&abort)));
+    // Counted from here on: a drained worker must not end between now and the task's first turn.
+    let counted = service.worker.enter_http();
+    let task = tokio::task::spawn_local(serve(service, (accepted, counted), Rc::clone(&abort)));
     abort.get_or_init(|| task.abort_handle());
 }
 
-async fn serve(service: Rc<Service>, accepted: Accepted, abort: Rc<OnceCell<AbortHandle>>) {
+async fn serve(
+    service: Rc<Service>,
+    (accepted, counted): (Accepted, HttpGuard),
+    abort: Rc<OnceCell<AbortHandle>>,
+) {
     let Accepted { socket, permit, refused } = accepted;
     let (received, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let (begin, descriptor) = (Instant::now(), socket.as_raw_fd());
+    let Some(stream) = secure(&service, socket).await else { return };
     let connection = Rc::new(Connection {
         refused,
         abort,
         upgrade: RefCell::new(None),
         bucket: Cell::default(),
         // The first head has its deadline from the start.
-        progress: Cell::new(Progress::Head(Instant::now())),
+        progress: Cell::new(Progress::Head(begin)),
         received: Arc::clone(&received),
         sent: Arc::clone(&sent),
-        socket: socket.as_raw_fd(),
+        socket: descriptor,
     });
-    let upgraded = {
-        let _counted = service.worker.enter_http();
-        serve_requests(
-            &service,
-            &connection,
-            Transport { io: TokioIo::new(socket), received, sent },
-        )
-        .await
-    };
+    let io = Transport { io: TokioIo::new(stream), received, sent };
+    let upgraded = serve_requests(&service, &connection, io).await;
+    drop(counted);
     if let Some((pending, upgraded)) = upgraded
         && let Some((socket, first)) = take_socket(upgraded)
     {
         pending.activate(socket, first, permit);
+    }
+}
+
+/// Makes the TLS handshake, if this server speaks TLS, within the time of a first request head.
+async fn secure(service: &Service, socket: TcpStream) -> Option<Stream> {
+    let Some(tls) = &service.tls else { return Some(Stream::Plain(socket)) };
+    let accept = TlsAcceptor::from(Arc::clone(tls)).accept(socket);
+    let patience = service.limits.handshake_timeout;
+    // Every arm is cancel safe: the handshake is given up with its socket.
+    let handshake = tokio::select! {
+        handshake = timeout(patience, accept) => handshake,
+        () = service.worker.is_over() => return None,
+    };
+    let metrics = service.worker.metrics();
+    match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => {
+            metrics.tls_done.add(1);
+            Some(Stream::Tls(Box::new(stream)))
+        }
+        Err(error) => {
+            metrics.tls_failed.add(1);
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
     }
 }
 
@@ -226,9 +255,9 @@ async fn in_time(
 }
 
 /// The socket of an upgraded connection, with what came behind the request.
-fn take_socket(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
+fn take_socket(upgraded: Upgraded) -> Option<(Socket, Vec<u8>)> {
     let parts = upgraded.downcast::<Transport>().ok()?;
-    let socket = parts.io.io.into_inner().into_std().ok()?;
+    let socket = parts.io.io.into_inner().into_socket().ok()?;
     // Copied, so that nothing of hyper's buffer stays.
     Some((socket, parts.read_buf.to_vec()))
 }
@@ -236,7 +265,7 @@ fn take_socket(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
 /// The socket as hyper sees it, with a note of when bytes come in and go out.
 #[derive(Debug)]
 struct Transport {
-    io: TokioIo<tokio::net::TcpStream>,
+    io: TokioIo<Stream>,
     received: Arc<AtomicBool>,
     sent: Arc<AtomicBool>,
 }

@@ -16,4 +16,5 @@ mod publish;
 pub mod query;
 pub mod route;
 pub mod service;
+mod stream;
 mod subscribe;

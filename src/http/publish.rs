@@ -157,6 +157,7 @@ mod tests {
             access: Arc::new(Access::new(AuthConfig::default(), &[])),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
             drain: Arc::default(),
+            tls: None,
         }
     }
 

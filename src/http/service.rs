@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use rustls::ServerConfig;
 
 use super::answer;
 use super::body::{AnswerBody, Content};
@@ -43,6 +44,8 @@ pub struct Service {
     pub origins: Arc<OriginPolicy>,
     /// The way out.
     pub drain: Arc<Drain>,
+    /// What TLS handshakes are made with, if the port speaks TLS.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// An answer, or why there is none.

@@ -21,7 +21,7 @@ use crate::hub::{Joined, TopicName, VariantId};
 use crate::id::Door;
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
-use crate::worker::{Opening, Pick};
+use crate::worker::{Opening, Pick, Subscription};
 
 /// Range of the reconnection time that SSE clients are given, in milliseconds.
 const SSE_RETRY: std::ops::RangeInclusive<u64> = 1000..=3000;
@@ -39,8 +39,8 @@ impl Service {
             Format::Native => protocol::NATIVE,
             Format::Json => protocol::JSON,
         };
-        let opening = self.opening(topic.clone(), &checked, (variant, Door::Plain))?;
-        let (pending, joined) = self.worker.open(opening, |joined| {
+        let (opening, subscription) = self.opening(topic, &checked, (variant, Door::Plain))?;
+        let (pending, joined) = self.worker.open(opening, subscription, |joined| {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
@@ -72,9 +72,9 @@ impl Service {
             (Stream::Sse, Format::Json) => (protocol::SSE_JSON, Door::Sse, "text/event-stream"),
             (Stream::Ndjson, _) => (protocol::NDJSON, Door::Ndjson, "application/x-ndjson"),
         };
-        let opening = self.opening(topic.clone(), checked, (variant, door))?;
-        let (pending, joined) =
-            self.worker.open(opening, |joined| Some(greeting(stream, topic, joined)));
+        let (opening, subscription) = self.opening(topic, checked, (variant, door))?;
+        let greet = |joined: &Joined| Some(greeting(stream, topic, joined));
+        let (pending, joined) = self.worker.open(opening, subscription, greet);
         let body = pending.into_body(connection.carrier());
         let mut response = Response::new(Content::Stream(body));
         let headers = response.headers_mut();
@@ -87,12 +87,12 @@ impl Service {
 
     fn opening(
         &self,
-        topic: TopicName,
+        topic: &TopicName,
         checked: &Checked,
         (variant, door): (VariantId, Door),
-    ) -> Result<Opening, Refused> {
+    ) -> Result<(Opening, Subscription), Refused> {
         let identity = checked.identified.identity;
-        identity.require(Right::Subscribe, &topic)?;
+        identity.require(Right::Subscribe, topic)?;
         if self.worker.hub().memory().is_exhausted() {
             return Err(Refusal::MemoryLimit.into());
         }
@@ -102,7 +102,8 @@ impl Service {
             Echo::On | Echo::Off => Pick::All,
         };
         let start = checked.query.start(&checked.parts.headers);
-        Ok(Opening { topic, start, variant, pick, identity, door })
+        let topic = topic.clone();
+        Ok((Opening { identity, door }, Subscription { topic, start, variant, pick }))
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {

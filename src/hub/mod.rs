@@ -37,6 +37,7 @@ pub use variant::{Variant, VariantId, Variants};
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::Memory;
+use crate::sync::yield_now;
 
 /// All topics, and the inboxes of all workers.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Hub {
             let topic = self.directory.get_or_create(name);
             match topic.publish(&self.inboxes, draft.clone(), options) {
                 Ok(result) => return result,
-                Err(topic::Closed) => std::thread::yield_now(),
+                Err(topic::Closed) => yield_now(),
             }
         }
     }
@@ -122,7 +123,7 @@ impl Hub {
             let topic = self.directory.get_or_create(name);
             match topic.subscribe(worker, start, || number(&topic)) {
                 Ok(joined) => return (topic, joined),
-                Err(topic::Closed) => std::thread::yield_now(),
+                Err(topic::Closed) => yield_now(),
             }
         }
     }

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::history::History;
@@ -17,6 +16,7 @@ use super::publication::{Draft, Publication};
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::{Memory, MemoryKind};
+use crate::sync::Mutex;
 use crate::time::Stamp;
 
 /// One incarnation of a topic in this process.

@@ -36,6 +36,10 @@ pub struct WorkerMetrics {
     pub overflows: [Counter; Delivery::ALL.len()],
     pub recovered: Counter,
     pub not_recovered: Counter,
+    /// TLS handshakes that succeeded.
+    pub tls_done: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub tls_failed: Counter,
     pub protocol_errors: [Counter; ProtocolFault::ALL.len()],
     pub fanout: Histogram,
     /// Times the accept loop paused because the process had no descriptor left.

@@ -14,6 +14,8 @@ use crate::metrics::{Memory, MemoryKind};
 /// Invariant: `ends` are ascending and end at the run's length; one entry per publication.
 #[derive(Debug)]
 pub struct Batch {
+    /// The topic, as its worker numbers it: what is dropped for one topic is of that topic.
+    topic: u32,
     run: Run,
     ends: Vec<usize>,
     charge: OnceCell<Charge>,
@@ -36,20 +38,24 @@ struct Charge {
 
 impl Batch {
     /// One publication, not copied.
-    pub fn single(bytes: Bytes) -> Self {
+    pub fn single(topic: u32, bytes: Bytes) -> Self {
         let ends = vec![bytes.len()];
-        Self { run: Run::Shared(bytes), ends, charge: OnceCell::new() }
+        Self { topic, run: Run::Shared(bytes), ends, charge: OnceCell::new() }
     }
 
     /// Several publications, copied into `buf` (whose content is dropped).
-    pub fn join<'a>(mut buf: Vec<u8>, encoded: impl Iterator<Item = &'a Bytes>) -> Self {
+    pub fn join<'a>(
+        topic: u32,
+        mut buf: Vec<u8>,
+        encoded: impl Iterator<Item = &'a Bytes>,
+    ) -> Self {
         buf.clear();
         let mut ends = Vec::with_capacity(encoded.size_hint().0);
         for bytes in encoded {
             buf.extend_from_slice(bytes);
             ends.push(buf.len());
         }
-        Self { run: Run::Joined(buf), ends, charge: OnceCell::new() }
+        Self { topic, run: Run::Joined(buf), ends, charge: OnceCell::new() }
     }
 
     /// All bytes.
@@ -130,6 +136,11 @@ impl Slice {
     /// The bytes `range` of `batch`, which end at a boundary.
     pub fn new(batch: Rc<Batch>, range: Range<usize>) -> Self {
         Self { batch, at: range.start, end: range.end }
+    }
+
+    /// The topic, as its worker numbers it.
+    pub(super) fn topic(&self) -> u32 {
+        self.batch.topic
     }
 
     /// The bytes that are left.

@@ -91,13 +91,13 @@ impl Outbox {
                     return Push::Full;
                 }
                 Delivery::Latest => {
-                    dropped = self.clear() + slice.keep_newest();
+                    dropped = self.clear_topic(slice.topic()) + slice.keep_newest();
                 }
                 Delivery::Lossy => {
                     // What this adds counts, too.
                     self.split_begun();
                     let excess = self.weight() + slice.bytes().len() - policy.len_max;
-                    dropped = self.drop_oldest(excess);
+                    dropped = self.drop_oldest(slice.topic(), excess);
                     let rest = self.weight() + slice.bytes().len();
                     let excess = rest.saturating_sub(policy.len_max);
                     if excess > 0 {
@@ -191,28 +191,37 @@ impl Outbox {
 
     /// Drops every publication but one that is begun. Returns how many.
     pub fn clear(&mut self) -> usize {
+        self.clear_where(|_| true)
+    }
+
+    /// Drops every publication of `topic` but one that is begun. Returns how many.
+    pub fn clear_topic(&mut self, topic: u32) -> usize {
+        self.clear_where(|slice| slice.topic() == topic)
+    }
+
+    fn clear_where(&mut self, is_meant: impl Fn(&Slice) -> bool) -> usize {
         let mut dropped = 0;
         self.items.retain_mut(|item| match item {
-            Item::Own { .. } => true,
-            Item::Shared(slice) => {
+            Item::Shared(slice) if is_meant(slice) => {
                 dropped += slice.keep_begun();
                 !slice.bytes().is_empty()
             }
+            Item::Shared(_) | Item::Own { .. } => true,
         });
         self.len = self.items.iter().map(Item::len).sum();
         dropped
     }
 
-    /// Drops the oldest publications until `len` bytes went; one that is begun must be an item of
-    /// its own, and stays. Returns how many.
-    fn drop_oldest(&mut self, len: usize) -> usize {
+    /// Drops the oldest publications of `topic` until `len` bytes went; one that is begun must be an
+    /// item of its own, and stays. Returns how many.
+    fn drop_oldest(&mut self, topic: u32, len: usize) -> usize {
         let (mut dropped, mut left) = (0, len);
         let mut is_front = true;
         self.items.retain_mut(|item| {
             let is_begun = is_front && item.is_begun();
             is_front = false;
             let Item::Shared(slice) = item else { return true };
-            if left == 0 || is_begun {
+            if left == 0 || is_begun || slice.topic() != topic {
                 return true;
             }
             let before = slice.bytes().len();

@@ -93,7 +93,7 @@ fn run(steps: &[Step], delivery: Delivery) {
                         frame(number, *len)
                     })
                     .collect();
-                let batch = Rc::new(Batch::join(Vec::new(), frames.iter()));
+                let batch = Rc::new(Batch::join(0, Vec::new(), frames.iter()));
                 let len = batch.bytes().len();
                 match outbox.push(Slice::new(batch, 0..len), policy, &memory) {
                     Push::Queued => {}
@@ -161,12 +161,12 @@ fn a_notice_of_skipped_publications_goes_behind_the_begun_frame_and_grows() {
     let memory = Arc::new(Memory::new(u64::MAX));
     let policy = Policy { len_max: 10, delivery: Delivery::Latest };
     let mut outbox = Outbox::default();
-    let batch = Rc::new(Batch::single(frame(1, 8)));
+    let batch = Rc::new(Batch::single(0, frame(1, 8)));
     assert_eq!(outbox.push(Slice::new(batch, 0..8), policy, &memory), Push::Queued);
     let mut out = Vec::new();
     take(&mut outbox, 3, &mut out);
     for number in 2..5 {
-        let batch = Rc::new(Batch::single(frame(number, 8)));
+        let batch = Rc::new(Batch::single(0, frame(number, 8)));
         let pushed = outbox.push(Slice::new(batch, 0..8), policy, &memory);
         if let Push::Dropped(count) = pushed
             && count > 0
@@ -178,4 +178,24 @@ fn a_notice_of_skipped_publications_goes_behind_the_begun_frame_and_grows() {
     }
     take(&mut outbox, usize::MAX, &mut out);
     assert_eq!(parse(&out), [1, 102, 4]);
+}
+
+#[test]
+fn what_one_topic_drops_is_of_that_topic() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    for delivery in [Delivery::Latest, Delivery::Lossy] {
+        let mut outbox = Outbox::default();
+        let mut push = |topic, number, delivery| {
+            let batch = Rc::new(Batch::single(topic, frame(number, 8)));
+            let policy = Policy { len_max: 24, delivery };
+            outbox.push(Slice::new(batch, 0..8), policy, &memory)
+        };
+        assert_eq!(push(0, 1, Delivery::Reliable), Push::Queued);
+        for number in 2..=5 {
+            assert_ne!(push(1, number, delivery), Push::Full, "{delivery:?} {number}");
+        }
+        let mut out = Vec::new();
+        take(&mut outbox, usize::MAX, &mut out);
+        assert_eq!(parse(&out), [1, 5], "{delivery:?}");
+    }
 }

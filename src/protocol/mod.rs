@@ -3,6 +3,7 @@
 //! Nothing here knows sockets or requests. Every encoding is made once and shared by all its
 //! subscribers, so each is exactly as long as its allocation.
 
+pub mod centrifugo;
 mod encode;
 pub mod json;
 pub mod ndjson;
@@ -10,7 +11,10 @@ pub mod object;
 pub mod plain;
 pub mod sse;
 
+use centrifugo::{Wire, publication};
+
 use crate::hub::{Variant, VariantId, Variants};
+use crate::id::Door;
 
 /// The plain door: one WebSocket frame with exactly the payload.
 pub const NATIVE: VariantId = VariantId::NATIVE;
@@ -22,6 +26,16 @@ pub const SSE: VariantId = VariantId::new(2);
 pub const SSE_JSON: VariantId = VariantId::new(3);
 /// The publication object on a line of its own.
 pub const NDJSON: VariantId = VariantId::new(4);
+/// The Centrifugo door: a text frame of a WebSocket with a push.
+pub const CENTRIFUGO_JSON: VariantId = VariantId::new(5);
+/// The Centrifugo door in protobuf: a binary frame of a WebSocket with a push.
+pub const CENTRIFUGO_PROTOBUF: VariantId = VariantId::new(6);
+/// The Centrifugo door over `http_stream`: a push on a line of its own.
+pub const CENTRIFUGO_JSON_BODY: VariantId = VariantId::new(7);
+/// The Centrifugo door over `http_stream` in protobuf: a push behind its length.
+pub const CENTRIFUGO_PROTOBUF_BODY: VariantId = VariantId::new(8);
+/// The Centrifugo door over server-sent events, a push each.
+pub const CENTRIFUGO_EVENTS: VariantId = VariantId::new(9);
 
 /// The encodings of all front doors, in the order of the constants above.
 pub fn variants() -> Variants {
@@ -31,6 +45,20 @@ pub fn variants() -> Variants {
         Variant { name: "sse", encode: sse::publication },
         Variant { name: "sse_json", encode: sse::publication_object },
         Variant { name: "ndjson", encode: ndjson::publication },
+        Variant { name: "centrifugo_json", encode: |it, at| publication(Wire::JsonFrames, it, at) },
+        Variant {
+            name: "centrifugo_protobuf",
+            encode: |it, at| publication(Wire::ProtobufFrames, it, at),
+        },
+        Variant {
+            name: "centrifugo_json_body",
+            encode: |it, at| publication(Wire::JsonBody, it, at),
+        },
+        Variant {
+            name: "centrifugo_protobuf_body",
+            encode: |it, at| publication(Wire::ProtobufBody, it, at),
+        },
+        Variant { name: "centrifugo_events", encode: |it, at| publication(Wire::Events, it, at) },
     ])
 }
 
@@ -46,12 +74,12 @@ pub fn skipped(variant: VariantId, count: u64) -> Option<Box<[u8]>> {
     Some(notice.as_ref().into())
 }
 
-/// What a stream of `variant` says in silence; `None` = the transport has its own pings.
-pub fn keepalive(variant: VariantId) -> Option<Box<[u8]>> {
-    let words = match variant {
-        SSE | SSE_JSON => sse::comment(),
-        NDJSON => ndjson::ping(),
-        _ => return None,
+/// What a stream of `door` says in silence; `None` = the transport has its own pings.
+pub fn keepalive(door: Door) -> Option<Box<[u8]>> {
+    let words = match door {
+        Door::Sse => sse::comment(),
+        Door::Ndjson => ndjson::ping(),
+        Door::Plain | Door::Http => return None,
     };
     Some(words.as_ref().into())
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::centrifugo::Wire;
 use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
 use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, TopicName};
 use crate::metrics::Memory;
@@ -58,10 +59,15 @@ fn the_constants_name_the_table() {
         (SSE, "sse"),
         (SSE_JSON, "sse_json"),
         (NDJSON, "ndjson"),
+        (Wire::JsonFrames.variant(), "centrifugo_json"),
+        (Wire::ProtobufFrames.variant(), "centrifugo_protobuf"),
+        (Wire::JsonBody.variant(), "centrifugo_json_body"),
+        (Wire::ProtobufBody.variant(), "centrifugo_protobuf_body"),
+        (Wire::Events.variant(), "centrifugo_events"),
     ] {
         assert_eq!(names[variant.index()], name);
     }
-    assert_eq!(names.len(), 5);
+    assert_eq!(names.len(), 10);
 }
 
 #[test]

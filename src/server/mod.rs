@@ -4,11 +4,13 @@ mod heap;
 mod host;
 mod thread;
 
+use std::error::Error as _;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -26,12 +28,16 @@ use crate::listen;
 use crate::metrics::{Memory, WorkerMetrics};
 use crate::protocol;
 use crate::reason::Refusal;
+use crate::tls::{self, Certificate, CertificateError};
 use crate::worker::WAKE;
 use heap::Heap;
 use thread::{Thread, WorkerThread};
 
 /// Time between two looks at what only the clock brings about: old history, threads that ended.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time between two looks at whether the certificate's files were written.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,12 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// `tls.cert_file` or `tls.key_file` cannot be used.
+    #[error("the certificate is not usable ([tls])")]
+    Certificate(#[source] CertificateError),
+    /// The cryptographic library refused to work.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
     /// `websocket.allowed_origins` has an entry that is none.
     #[error("websocket.allowed_origins is not usable")]
     Origins(#[source] OriginError),
@@ -78,8 +90,40 @@ struct Shared {
     admission: Arc<Admission>,
     access: Arc<Access>,
     origins: Arc<OriginPolicy>,
+    certificate: Option<Arc<Certificate>>,
+    tls: Option<Arc<ServerConfig>>,
     /// The address that clients connect to, with the real port.
     address: SocketAddr,
+}
+
+impl Shared {
+    fn begin_drain(&self) {
+        let window = self.config.drain_window;
+        tracing::info!(?window, "draining");
+        self.drain.begin(Instant::now(), window);
+        self.hub.inboxes().iter().for_each(|inbox| inbox.wake());
+    }
+
+    /// Reads the certificate again; a bad one leaves the old in force.
+    fn reload(&self) {
+        let Some(certificate) = &self.certificate else {
+            tracing::info!("nothing to reload: there is no [tls]");
+            return;
+        };
+        match certificate.reload() {
+            Ok(()) => tracing::info!("certificate reloaded"),
+            Err(error) => {
+                let reason = error.source().map(ToString::to_string);
+                tracing::error!(%error, reason, "certificate not reloaded; the old one stays");
+            }
+        }
+    }
+
+    fn reload_if_stale(&self) {
+        if self.certificate.as_ref().is_some_and(|certificate| certificate.is_stale()) {
+            self.reload();
+        }
+    }
 }
 
 /// Serves until a signal asks to drain and everybody has left.
@@ -145,6 +189,8 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
         memory,
     });
     let origins = OriginPolicy::new(config.websocket.allowed_origins.clone());
+    let certificate = certificate(&config)?;
+    let tls = certificate.clone().map(tls::server_config).transpose().map_err(ServeError::Tls)?;
     let shared = Shared {
         limits: Arc::new(config.limits.clone()),
         hub: Arc::new(hub),
@@ -153,10 +199,20 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
         admission: Arc::new(Admission::new(count_max, config.limits.connections_per_address_max)),
         access: Arc::new(Access::new(config.auth.clone(), &[address])),
         origins: Arc::new(origins.map_err(ServeError::Origins)?),
+        certificate,
+        tls,
         address,
         config,
     };
     Ok((shared, polls))
+}
+
+fn certificate(config: &Config) -> Result<Option<Arc<Certificate>>, ServeError> {
+    if config.tls.is_none() {
+        return Ok(None);
+    }
+    let certificate = Certificate::load(config.tls.clone()).map_err(ServeError::Certificate)?;
+    Ok(Some(Arc::new(certificate)))
 }
 
 fn start_workers(shared: &Arc<Shared>, polls: Vec<mio::Poll>) -> Result<Vec<Thread>, ServeError> {
@@ -190,7 +246,8 @@ fn admin_state(shared: &Arc<Shared>, started: admin::Started) -> admin::State {
 
 /// Prints where the server listens and what to try.
 fn announce(shared: &Shared, admin: Option<&TcpListener>) -> io::Result<()> {
-    let url = format!("http://{}", shared.address);
+    let scheme = if shared.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", shared.address);
     let mut lines = vec![format!("listening {url}")];
     if let Some(admin) = admin {
         lines.push(format!("admin http://{}", admin.local_addr()?));
@@ -210,10 +267,19 @@ fn announce(shared: &Shared, admin: Option<&TcpListener>) -> io::Result<()> {
     stdout.flush()
 }
 
-/// SIGTERM and SIGINT.
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// SIGTERM, SIGINT: to end.
+    End,
+    /// SIGHUP: to read the certificate again.
+    Reload,
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -221,14 +287,16 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     /// Cancel safe: a signal that was not returned stays.
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }
@@ -242,6 +310,7 @@ async fn watch(
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heap = Heap::new(Instant::now());
+    let mut look_at_files = Instant::now() + FILES_INTERVAL;
     while threads.iter().any(|thread| !thread.is_finished()) {
         if !shared.drain.is_draining()
             && let Some(index) = threads.iter().position(Thread::is_finished)
@@ -250,16 +319,17 @@ async fn watch(
         }
         // Both arms are cancel safe.
         tokio::select! {
-            () = signals.next() => {
-                if shared.drain.is_draining() {
-                    return Err(ServeError::Forced);
-                }
-                tracing::info!(window = ?shared.config.drain_window, "draining");
-                shared.drain.begin(Instant::now(), shared.config.drain_window);
-                shared.hub.inboxes().iter().for_each(|inbox| inbox.wake());
-            }
+            asked = signals.next() => match asked {
+                Asked::Reload => shared.reload(),
+                Asked::End if shared.drain.is_draining() => return Err(ServeError::Forced),
+                Asked::End => shared.begin_drain(),
+            },
             now = ticks.tick() => {
                 shared.hub.sweep(now);
+                if now >= look_at_files {
+                    look_at_files = now + FILES_INTERVAL;
+                    shared.reload_if_stale();
+                }
                 let accepted = shared.metrics.iter();
                 let accepted = accepted.map(|one| one.connections_total[Door::Http.index()].get());
                 heap.look(accepted.sum(), now);

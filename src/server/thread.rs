@@ -68,6 +68,7 @@ impl WorkerThread {
                 access: Arc::clone(&shared.access),
                 origins: Arc::clone(&shared.origins),
                 drain: Arc::clone(&shared.drain),
+                tls: shared.tls.clone(),
             });
             let listener = TcpListener::from_std(listener)?;
             let accept = listen::accept(service, listener, Arc::clone(&shared.admission));

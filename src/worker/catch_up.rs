@@ -5,7 +5,8 @@
 use std::rc::Rc;
 
 use super::Worker;
-use super::connection::{ConnectionKey, Phase, Pick, Place, Transport};
+use super::connection::{ConnectionKey, Phase, Transport};
+use super::member::{Pick, Replay, Seat};
 use super::output::{self, Share};
 use crate::hub::CatchUp;
 use crate::limits::Delivery;
@@ -34,17 +35,23 @@ impl Worker {
         let is_waiting = connection.outbox.is_some()
             || matches!(connection.transport, Transport::Pending)
             || !matches!(connection.phase, Phase::Open | Phase::Closing);
-        if is_waiting || connection.member.place != Place::CatchingUp {
+        let extra = connection.extra.as_ref();
+        let Some(Replay { slot, next }) = extra.and_then(|extra| extra.replays.first().copied())
+        else {
+            return false;
+        };
+        if is_waiting {
             return false;
         }
-        let (member, next) = (connection.member, connection.extra().next);
+        let member = *connection.members.at(slot);
         let topic = &mut self.topics[member.topic as usize];
         match topic.topic.catch_up(next, REPLAY_LEN) {
             CatchUp::Live => {
                 let connection = &mut self.connections[key.index as usize];
+                connection.extra().replays.remove(0);
                 connection.shed_extra();
-                topic.join(key.index, &mut connection.member, next);
-                false
+                topic.join(Seat { index: key.index, slot }, connection.members.at(slot), next);
+                connection.is_catching_up()
             }
             CatchUp::Trimmed { oldest } => {
                 if topic.topic.rule().delivery == Delivery::Reliable {
@@ -54,9 +61,9 @@ impl Worker {
                 }
                 let Self { connections, output, .. } = self;
                 let connection = &mut connections[key.index as usize];
-                connection.extra().next = oldest;
+                connection.extra().replays[0].next = oldest;
                 output.metrics.overflows[topic.topic.rule().delivery as usize].add(1);
-                output.tell_skipped(key.index, connection, oldest - next);
+                output.tell_skipped(key.index, connection, member.variant, oldest - next);
                 output.drain(key.index, connection);
                 output::wake(connection);
                 connection.outbox.is_none()
@@ -65,7 +72,7 @@ impl Worker {
                 let Self { connections, topics, output, variants, .. } = self;
                 let (connection, topic) =
                     (&mut connections[key.index as usize], &topics[member.topic as usize].topic);
-                connection.extra().next = next + publications.len() as u64;
+                connection.extra().replays[0].next = next + publications.len() as u64;
                 let own = Some(key.session(output.worker));
                 let publications: Vec<_> = publications
                     .into_iter()
@@ -74,9 +81,12 @@ impl Worker {
                 if publications.is_empty() {
                     return true;
                 }
-                let batch = output.encoding(topic, variants).batch(&publications, member.variant);
+                let batch = output
+                    .encoding(topic, member.topic, variants)
+                    .batch(&publications, member.variant);
                 let batch = Rc::new(batch);
-                output.replay(key.index, connection, &Share::all(&batch, topic));
+                let share = Share::all(&batch, topic, member.variant);
+                output.replay(key.index, connection, &share);
                 connection.outbox.is_none()
             }
         }

@@ -1,19 +1,19 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::handle::Carrier;
+use super::member::{Members, Replay};
 use super::unacknowledged::unacknowledged_len;
 use super::wheel::Tick;
 use crate::admission::Permit;
-use crate::hub::VariantId;
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
 use crate::rate::Bucket;
 use crate::session::Session;
+use crate::tls::Socket;
 use crate::ws::Reading;
 
 /// Names a connection of this worker; each connection has another generation.
@@ -55,7 +55,7 @@ pub(super) enum Transport {
     /// Subscribed, but the answer is not out yet: everything waits in the outbox.
     Pending,
     /// An upgraded socket, owned by the worker.
-    Socket(TcpStream),
+    Socket(Socket),
     /// A response body that hyper pulls from.
     Stream(Box<Stream>),
 }
@@ -72,7 +72,7 @@ pub(super) struct Stream {
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Subscribed; reads and delivers.
+    /// Reads and delivers.
     Open,
     /// Ends with this turn: reads no more, still gets what was accepted.
     Closing,
@@ -84,41 +84,11 @@ pub(super) enum Phase {
     Lingering,
 }
 
-/// Which publications of its topic a member gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pick {
-    /// All of them.
-    All,
-    /// All but its own session's (`echo=false`).
-    Others,
-}
-
-/// Where a member stands in its local topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In the list of its variant, at this position.
-    Listed(u32),
-    /// Joined at a sequence that is not reached yet.
-    Late,
-    /// Reads history on its own until it meets the top.
-    CatchingUp,
-}
-
-/// The subscription of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Member {
-    /// The worker's number for the topic.
-    pub(super) topic: u32,
-    pub(super) variant: VariantId,
-    pub(super) pick: Pick,
-    pub(super) place: Place,
-}
-
 /// What few connections need.
 #[derive(Debug, Default)]
 pub(super) struct Extra {
-    /// Next sequence while catching up.
-    pub(super) next: u64,
+    /// Members that read history, in the order they are served.
+    pub(super) replays: Vec<Replay>,
     /// Publications left in this second (`publish_rate_max`).
     pub(super) bucket: Bucket,
 }
@@ -159,7 +129,7 @@ pub(super) struct Connection {
     pub(super) unacknowledged: u32,
     /// Tick of the wheel's entry that counts; others are stale.
     pub(super) deadline: Tick,
-    pub(super) member: Member,
+    pub(super) members: Members,
     pub(super) transport: Transport,
     pub(super) session: Session,
     pub(super) reading: Reading,
@@ -176,11 +146,6 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn key(&self, index: u32) -> ConnectionKey {
         ConnectionKey::new(index, self.generation)
-    }
-
-    /// The session whose publications this connection does not get.
-    pub(super) fn excluded(&self, index: u32, worker: WorkerId) -> Option<SessionId> {
-        (self.member.pick == Pick::Others).then(|| self.key(index).session(worker))
     }
 
     /// Notes whether the peer took something since the last look, although nothing could be written.
@@ -200,14 +165,20 @@ impl Connection {
         }
     }
 
-    /// Whether it stands in its local topic.
-    pub(super) fn is_subscribed(&self) -> bool {
+    /// Whether its session goes on, with the subscriptions that it has.
+    pub(super) fn is_present(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closing | Phase::Cut)
+    }
+
+    /// Whether some member reads history.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| !extra.replays.is_empty())
     }
 
     /// Lets go of what only catching up needed.
     pub(super) fn shed_extra(&mut self) {
-        self.extra = self.extra.take().filter(|extra| extra.bucket.is_used());
+        self.extra =
+            self.extra.take().filter(|extra| extra.bucket.is_used() || !extra.replays.is_empty());
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

@@ -1,7 +1,6 @@
 //! The way to a worker from the HTTP tasks on its own thread.
 
 use std::cell::{Cell, RefCell};
-use std::net::TcpStream;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,12 +12,13 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::connection::{ConnectionKey, Transport};
-use super::{Opening, Worker, WorkerParts};
+use super::{Opening, Subscription, Worker, WorkerParts};
 use crate::admission::Permit;
 use crate::hub::{Hub, Joined};
 use crate::id::Door;
 use crate::metrics::WorkerMetrics;
 use crate::outbox::Piece;
+use crate::tls::Socket;
 
 /// A worker, shared by the tasks of its thread. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -123,10 +123,12 @@ impl WorkerHandle {
     pub fn open(
         &self,
         opening: Opening,
+        subscription: Subscription,
         greet: impl FnOnce(&Joined) -> Option<Bytes>,
     ) -> (Pending, Joined) {
         let (key, joined) = self.stir(|worker| {
-            let (key, joined) = worker.open(opening);
+            let key = worker.open(opening);
+            let joined = worker.subscribe(key, subscription);
             if let Some(bytes) = greet(&joined) {
                 worker.greet(key, bytes.as_ref().into());
             }
@@ -180,7 +182,7 @@ pub struct Pending {
 
 impl Pending {
     /// Goes on as a WebSocket over `socket`; `first` is what came behind the request.
-    pub fn activate(mut self, socket: TcpStream, first: Vec<u8>, permit: Permit) {
+    pub fn activate(mut self, socket: Socket, first: Vec<u8>, permit: Permit) {
         self.is_armed = false;
         self.worker.stir(|worker| worker.activate(self.key, (socket, permit), first));
     }

@@ -1,9 +1,10 @@
 //! The end of a connection: what was accepted is delivered, then the close frame, then the socket.
 
-use std::net::Shutdown;
+use std::io::ErrorKind;
 
 use super::Worker;
-use super::connection::{ConnectionKey, InflowEnd, Phase, Place, Transport};
+use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
+use super::member::{Member, Place, Seat};
 use super::output::{self, Ending};
 use crate::reason::CloseReason;
 use crate::ws;
@@ -25,7 +26,7 @@ impl Worker {
         let mut waiting = Vec::new();
         // Ends: an ending that brings another about, by a failed write, removes its connection.
         while let Some(mut ending) = self.output.ending.pop() {
-            let Ending { key, reason, .. } = ending;
+            let (key, reason) = (ending.key, ending.reason);
             let Some(phase) = self.get(key).map(|connection| connection.phase) else { continue };
             match phase {
                 Phase::Open | Phase::Closing if !self.is_served(&mut ending) => {
@@ -48,14 +49,19 @@ impl Worker {
     fn is_served(&self, ending: &mut Ending) -> bool {
         let index = ending.key.index;
         let connection = &self.connections[index as usize];
-        let local = &self.topics[connection.member.topic as usize];
-        let until = *ending.until.get_or_insert_with(|| local.topic.top());
-        if connection.member.place == Place::CatchingUp {
+        let local = |member: Member| &self.topics[member.topic as usize];
+        let tops = || connection.members.iter().map(|(_, member)| local(member).topic.top());
+        let until = ending.until.get_or_insert_with(|| tops().collect());
+        connection.members.iter().zip(until).all(|((slot, member), until)| {
+            if member.place != Place::CatchingUp {
+                return local(member).served_to(Seat { index, slot }, member) >= *until;
+            }
             // Whoever wants to leave does not wait for old history.
-            let next = connection.extra.as_ref().map_or(u64::MAX, |extra| extra.next);
-            return ending.reason != CloseReason::Draining || next > until;
-        }
-        local.served_to(index, connection.member) >= until
+            let mut replays = connection.extra.iter().flat_map(|extra| &extra.replays);
+            let replay = replays.find(|replay| replay.slot == slot);
+            ending.reason != CloseReason::Draining
+                || replay.is_none_or(|replay| replay.next > *until)
+        })
     }
 
     fn leave(&mut self, key: ConnectionKey, reason: CloseReason) {
@@ -67,7 +73,7 @@ impl Worker {
         match reason {
             // It takes nothing: a close frame would not leave either.
             CloseReason::Abnormal | CloseReason::WriteTimeout => return self.remove(index),
-            _ => self.unsubscribe(index),
+            _ => self.unsubscribe_all(index),
         }
         let Self { connections, output, .. } = self;
         let connection = &mut connections[index as usize];
@@ -88,10 +94,14 @@ impl Worker {
         if connection.phase != Phase::Leaving || connection.outbox.is_some() {
             return;
         }
-        let Transport::Socket(socket) = &connection.transport else { return };
-        if socket.shutdown(Shutdown::Write).is_err() || connection.inflow.end == InflowEnd::Reached
-        {
-            return self.remove(key.index);
+        let Transport::Socket(socket) = &mut connection.transport else { return };
+        match socket.shutdown() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let Self { connections, output, .. } = self;
+                return output.expect_room(key.index, &mut connections[key.index as usize]);
+            }
+            Ok(()) if connection.inflow.end != InflowEnd::Reached => {}
+            _ => return self.remove(key.index),
         }
         connection.phase = Phase::Lingering;
         connection.progress = now;

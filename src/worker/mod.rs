@@ -7,6 +7,7 @@ mod catch_up;
 mod connection;
 mod handle;
 mod leave;
+mod member;
 mod output;
 mod pass;
 mod poller;
@@ -21,7 +22,6 @@ mod wheel;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,14 +30,16 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use slab::Slab;
 
-use connection::{Connection, Extra, Inflow, Member, Phase, Place, Stream, Transport};
+use connection::{Connection, Inflow, Phase, Stream, Transport};
+use member::{Member, Members, Place, Replay, Seat};
 use output::Output;
 use timer::Deadlines;
 use topic::LocalTopic;
 use wheel::{Tick, Wheel};
 
-pub use connection::{ConnectionKey, Pick};
+pub use connection::ConnectionKey;
 pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
+pub use member::Pick;
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
@@ -50,6 +52,7 @@ use crate::metrics::{MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
 use crate::session::Session;
 use crate::time::Stamp;
+use crate::tls::Socket;
 use crate::ws::{Decoder, Reading};
 
 /// What a worker is made of.
@@ -69,9 +72,18 @@ pub struct WorkerParts {
     pub drain: Arc<Drain>,
 }
 
-/// A subscription that a client asks for.
+/// A session that a client asks for.
 #[derive(Debug)]
 pub struct Opening {
+    /// Its rights.
+    pub identity: Identity,
+    /// The front door, for the metrics.
+    pub door: Door,
+}
+
+/// A subscription that a client asks for.
+#[derive(Debug)]
+pub struct Subscription {
     /// The topic.
     pub topic: TopicName,
     /// Where the stream begins.
@@ -80,10 +92,6 @@ pub struct Opening {
     pub variant: VariantId,
     /// Which publications it gets.
     pub pick: Pick,
-    /// Its rights.
-    pub identity: Identity,
-    /// The front door, for the metrics.
-    pub door: Door,
 }
 
 /// The state of one worker. See the module's files for its parts of a turn, in order: `read`,
@@ -104,8 +112,8 @@ pub struct Worker {
     deadlines: Deadlines,
     clock: Stamp,
     generation: u32,
-    /// Connections in a local topic.
-    subscribed: usize,
+    /// Connections whose session goes on.
+    present: usize,
     /// Sessions when the drain began, and the next slot to ask to leave.
     leaving: Option<(usize, usize)>,
     /// Sockets that may have something to read.
@@ -154,7 +162,7 @@ impl Worker {
             deadlines,
             clock,
             generation: 0,
-            subscribed: 0,
+            present: 0,
             leaving: None,
             ready: VecDeque::new(),
             dirty: VecDeque::new(),
@@ -177,28 +185,11 @@ impl Worker {
         (connection.key(key.index) == key).then_some(connection)
     }
 
-    /// Subscribes a connection that is not there yet: until it is, everything waits for it.
-    fn open(&mut self, opening: Opening) -> (ConnectionKey, Joined) {
-        let Opening { topic, start, variant, pick, identity, door } = opening;
+    /// Begins the session of a connection that is not there yet: until it is, everything waits for
+    /// it.
+    fn open(&mut self, Opening { identity, door }: Opening) -> ConnectionKey {
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
-        let topics = &mut self.topics;
-        let (_, joined) = self.hub.subscribe(&topic, self.output.worker, start, |topic| {
-            let local = topics.insert(LocalTopic::new(Arc::clone(topic)));
-            u32::try_from(local).expect("indices are u32")
-        });
-        let local = &mut self.topics[joined.local as usize];
-        if local.count == 0 {
-            local.arrived = joined.top;
-        }
-        local.count += 1;
-        let mut member = Member { topic: joined.local, variant, pick, place: Place::CatchingUp };
-        let mut extra = None;
-        if joined.next > joined.top {
-            local.join(index, &mut member, joined.next);
-        } else {
-            extra = Some(Box::new(Extra { next: joined.next, ..Extra::default() }));
-        }
         let now = self.output.now;
         self.connections.insert(Connection {
             generation: self.generation,
@@ -207,12 +198,12 @@ impl Worker {
             progress: now,
             unacknowledged: 0,
             deadline: Tick::NEVER,
-            member,
+            members: Members::default(),
             transport: Transport::Pending,
             session: Session::new(identity),
             reading: Reading::default(),
             outbox: None,
-            extra,
+            extra: None,
             permit: None,
             door,
             phase: Phase::Open,
@@ -223,12 +214,38 @@ impl Worker {
         let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
         output.expect_by(index, &mut connections[index as usize], first_look);
         self.count_opened(door);
-        (ConnectionKey::new(index, self.generation), joined)
+        ConnectionKey::new(index, self.generation)
+    }
+
+    /// Subscribes a connection. From here on it misses nothing of the topic.
+    fn subscribe(&mut self, key: ConnectionKey, subscription: Subscription) -> Joined {
+        let Subscription { topic, start, variant, pick } = subscription;
+        let topics = &mut self.topics;
+        let (_, joined) = self.hub.subscribe(&topic, self.output.worker, start, |topic| {
+            let local = topics.insert(LocalTopic::new(Arc::clone(topic)));
+            u32::try_from(local).expect("indices are u32")
+        });
+        let local = &mut self.topics[joined.local as usize];
+        if local.count == 0 {
+            local.arrived = joined.top;
+        }
+        local.count += 1;
+        let connection = &mut self.connections[key.index as usize];
+        let place = Place::CatchingUp;
+        let slot = connection.members.add(Member { topic: joined.local, variant, pick, place });
+        if joined.next > joined.top {
+            let seat = Seat { index: key.index, slot };
+            local.join(seat, connection.members.at(slot), joined.next);
+        } else {
+            connection.extra().replays.push(Replay { slot, next: joined.next });
+            self.catching.push_back(key);
+        }
+        self.metrics.subscriptions.add(1);
+        joined
     }
 
     fn count_opened(&mut self, door: Door) {
-        self.subscribed += 1;
-        self.metrics.subscriptions.add(1);
+        self.present += 1;
         self.metrics.connections[door.index()].add(1);
         self.metrics.connections_total[door.index()].add(1);
         self.output.memory.charge(MemoryKind::Connections, size_of::<Connection>());
@@ -238,7 +255,7 @@ impl Worker {
     fn activate(
         &mut self,
         key: ConnectionKey,
-        (socket, permit): (TcpStream, Permit),
+        (socket, permit): (Socket, Permit),
         mut first: Vec<u8>,
     ) {
         let Some(connection) = self.get(key) else { return };
@@ -250,6 +267,8 @@ impl Worker {
         }
         let Some(connection) = self.get(key) else { return };
         connection.transport = Transport::Socket(socket);
+        let Self { connections, output, .. } = self;
+        output.expect_room(key.index, &mut connections[key.index as usize]);
         self.write_waiting(key);
         self.receive(key, &mut first);
         // The registration tells edges only; what came before it must be asked for.
@@ -269,7 +288,7 @@ impl Worker {
         let now = self.output.now;
         let Some(connection) = self.get(key) else { return Poll::Ready(None) };
         let Some(piece) = connection.outbox.as_mut().and_then(|outbox| outbox.pop()) else {
-            if !connection.is_subscribed() {
+            if !connection.is_present() {
                 return Poll::Ready(None);
             }
             if let Transport::Stream(stream) = &mut connection.transport {
@@ -303,18 +322,30 @@ impl Worker {
         let Some(connection) = self.get(key) else { return };
         if connection.phase == Phase::Leaving {
             self.finish(key);
-        } else if connection.member.place == Place::CatchingUp {
+        } else if connection.is_catching_up() {
             self.catching.push_back(key);
         }
     }
 
-    /// Takes the connection out of its local topic, and the topic out when that was the last.
-    fn unsubscribe(&mut self, index: u32) {
-        let member = self.connections[index as usize].member;
-        self.subscribed -= 1;
+    /// The session of a connection is over: nothing more is for it.
+    fn unsubscribe_all(&mut self, index: u32) {
+        self.present -= 1;
+        while let Some(slot) = self.connections[index as usize].members.last() {
+            self.unsubscribe(Seat { index, slot });
+        }
+    }
+
+    /// Takes a member out of its local topic, and the topic out when that was the last.
+    fn unsubscribe(&mut self, seat: Seat) {
+        let connection = &mut self.connections[seat.index as usize];
+        let Some(member) = connection.members.remove(seat.slot) else { return };
+        if member.place == Place::CatchingUp {
+            connection.extra().replays.retain(|replay| replay.slot != seat.slot);
+            connection.shed_extra();
+        }
         self.metrics.subscriptions.sub(1);
         let local = &mut self.topics[member.topic as usize];
-        local.remove(index, member, &mut self.connections);
+        local.remove(seat, member, &mut self.connections);
         let was_last = local.topic.unsubscribe(self.output.worker);
         debug_assert_eq!(was_last, local.count == 0, "hub and worker count alike");
         if was_last {
@@ -326,8 +357,8 @@ impl Worker {
 
     /// Forgets a connection; its socket closes, its HTTP task ends.
     fn remove(&mut self, index: u32) {
-        if self.connections[index as usize].is_subscribed() {
-            self.unsubscribe(index);
+        if self.connections[index as usize].is_present() {
+            self.unsubscribe_all(index);
         }
         let connection = self.connections.remove(index as usize);
         self.metrics.connections[connection.door.index()].sub(1);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::connection::{Connection, ConnectionKey, Phase, Transport};
 use super::pass::Encoding;
 use super::wheel::{Tick, Wheel};
-use crate::hub::{Topic, Variants};
+use crate::hub::{Topic, VariantId, Variants};
 use crate::id::{Door, WorkerId};
 use crate::limits::{Delivery, Limits};
 use crate::metrics::{Memory, WorkerMetrics};
@@ -33,12 +33,12 @@ pub(super) struct Output {
 }
 
 /// A connection that is to end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Ending {
     pub(super) key: ConnectionKey,
     pub(super) reason: CloseReason,
-    /// Sequence up to which it is served first; `None` = not looked up yet.
-    pub(super) until: Option<u64>,
+    /// Sequences up to which its members are served first; `None` = not looked up yet.
+    pub(super) until: Option<Box<[u64]>>,
 }
 
 /// Part of a batch for one member.
@@ -49,18 +49,24 @@ pub(super) struct Share<'a> {
     /// Number of publications.
     count: usize,
     delivery: Delivery,
+    variant: VariantId,
 }
 
 impl<'a> Share<'a> {
     /// The publications of `batch` with these indices.
-    pub(super) fn new(batch: &'a Rc<Batch>, indices: Range<usize>, topic: &Topic) -> Self {
+    pub(super) fn new(
+        batch: &'a Rc<Batch>,
+        indices: Range<usize>,
+        topic: &Topic,
+        variant: VariantId,
+    ) -> Self {
         let (count, range) = (indices.len(), batch.range(indices));
-        Self { batch, range, count, delivery: topic.rule().delivery }
+        Self { batch, range, count, delivery: topic.rule().delivery, variant }
     }
 
     /// All publications of `batch`.
-    pub(super) fn all(batch: &'a Rc<Batch>, topic: &Topic) -> Self {
-        Self::new(batch, 0..batch.count(), topic)
+    pub(super) fn all(batch: &'a Rc<Batch>, topic: &Topic, variant: VariantId) -> Self {
+        Self::new(batch, 0..batch.count(), topic, variant)
     }
 
     fn bytes(&self) -> &[u8] {
@@ -76,15 +82,16 @@ impl Output {
     pub(super) fn encoding<'a>(
         &'a mut self,
         topic: &'a Topic,
+        local: u32,
         variants: &'a Variants,
     ) -> Encoding<'a> {
-        Encoding { topic: topic.name(), variants, spare: &mut self.spare }
+        Encoding { topic: topic.name(), local, variants, spare: &mut self.spare }
     }
 
     /// Hands live publications to a connection.
     pub(super) fn deliver(&mut self, index: u32, connection: &mut Connection, share: &Share<'_>) {
         if let Some(slice) = self.write_now(index, connection, share) {
-            self.queue(index, connection, slice, share.delivery);
+            self.queue(index, connection, slice, share);
         }
     }
 
@@ -118,6 +125,9 @@ impl Output {
         self.metrics.writes.add(1);
         let len = match socket.write(bytes) {
             Ok(len) if len == bytes.len() => {
+                if socket.has_waiting() {
+                    self.outbox(index, connection);
+                }
                 self.count_deliveries(connection.door, share.count, len);
                 return None;
             }
@@ -140,7 +150,13 @@ impl Output {
         self.metrics.delivery_bytes[door.index()].add(len as u64);
     }
 
-    fn queue(&mut self, index: u32, connection: &mut Connection, slice: Slice, delivery: Delivery) {
+    fn queue(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        slice: Slice,
+        &Share { delivery, variant, .. }: &Share<'_>,
+    ) {
         let policy = Policy { len_max: self.limits.outbox_bytes_max, delivery };
         let memory = Arc::clone(&self.memory);
         let outbox = self.outbox(index, connection);
@@ -151,7 +167,7 @@ impl Output {
             Push::Queued => {}
             Push::Dropped(count) => {
                 self.metrics.overflows[delivery as usize].add(1);
-                self.tell_skipped(index, connection, count);
+                self.tell_skipped(index, connection, variant, count);
             }
             Push::Full => {
                 self.metrics.overflows[delivery as usize].add(1);
@@ -162,11 +178,15 @@ impl Output {
     }
 
     /// Tells the client, if its door has words for it, that it lost `count` more publications.
-    pub(super) fn tell_skipped(&mut self, index: u32, connection: &mut Connection, count: u64) {
+    pub(super) fn tell_skipped(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        variant: VariantId,
+        count: u64,
+    ) {
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.skipped());
-        let Some(notice) = protocol::skipped(connection.member.variant, waiting + count) else {
-            return;
-        };
+        let Some(notice) = protocol::skipped(variant, waiting + count) else { return };
         let outbox = self.outbox(index, connection);
         let before = outbox.len();
         outbox.put_skipped(waiting + count, notice);
@@ -179,7 +199,8 @@ impl Output {
         self.metrics.outbox_bytes.add((after as u64).wrapping_sub(before as u64));
     }
 
-    /// The connection's outbox, made if it has none; from then on the write deadline runs.
+    /// The connection's outbox, made if it has none; from then on the write deadline runs. It is
+    /// there, if only empty, for as long as something waits for the kernel.
     fn outbox<'a>(&mut self, index: u32, connection: &'a mut Connection) -> &'a mut Outbox {
         if connection.outbox.is_none() {
             connection.note_progress(self.now);
@@ -194,6 +215,15 @@ impl Output {
     pub(super) fn expect_by(&mut self, index: u32, connection: &mut Connection, tick: Tick) {
         if tick < connection.deadline {
             connection.deadline = self.wheel.insert(connection.key(index), tick);
+        }
+    }
+
+    /// Has the connection looked at when the kernel takes more, if its socket holds something back.
+    pub(super) fn expect_room(&mut self, index: u32, connection: &mut Connection) {
+        if let Transport::Socket(socket) = &connection.transport
+            && socket.has_waiting()
+        {
+            self.outbox(index, connection);
         }
     }
 
@@ -223,11 +253,15 @@ impl Output {
         let before = outbox.len();
         let mut failed = false;
         // Ends: the outbox only shrinks here, and the kernel takes something or blocks.
-        while !outbox.is_empty() {
+        while !outbox.is_empty() || socket.has_waiting() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = outbox.slices(&mut slices);
             self.metrics.writes.add(1);
-            match socket.write_vectored(&slices[..count]) {
+            let written = match count {
+                0 => socket.flush().map(|()| 0),
+                _ => socket.write_vectored(&slices[..count]),
+            };
+            match written {
                 Ok(len) => {
                     let count = outbox.advance(len);
                     self.count_deliveries(connection.door, count, len);
@@ -240,7 +274,7 @@ impl Output {
                 }
             }
         }
-        if outbox.is_empty() {
+        if outbox.is_empty() && !socket.has_waiting() {
             *slot = None;
         } else {
             connection.note_progress(self.now);
@@ -268,7 +302,7 @@ impl Output {
         if !counts {
             return;
         }
-        if connection.is_subscribed() {
+        if connection.is_present() {
             connection.phase = if is_cut { Phase::Cut } else { Phase::Closing };
         }
         self.ending.push(Ending { key: connection.key(index), reason, until: None });

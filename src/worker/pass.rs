@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Worker;
-use super::connection::Pick;
+use super::member::{Pick, Seat};
 use super::output::Share;
 use super::topic::{Late, LocalTopic};
 use crate::hub::{Publication, TopicName, VariantId, Variants};
@@ -115,6 +115,8 @@ fn runs(
 #[derive(Debug)]
 pub(super) struct Encoding<'a> {
     pub(super) topic: &'a TopicName,
+    /// The worker's number for it.
+    pub(super) local: u32,
     pub(super) variants: &'a Variants,
     /// A buffer to join in.
     pub(super) spare: &'a mut Vec<u8>,
@@ -124,11 +126,12 @@ impl Encoding<'_> {
     /// Publications, one after the other, in `variant`.
     pub(super) fn batch(&mut self, publications: &[Arc<Publication>], variant: VariantId) -> Batch {
         if let [one] = publications {
-            return Batch::single(one.encoded(variant, self.topic, self.variants).clone());
+            let encoded = one.encoded(variant, self.topic, self.variants);
+            return Batch::single(self.local, encoded.clone());
         }
         let encoded =
             publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
-        Batch::join(std::mem::take(self.spare), encoded)
+        Batch::join(self.local, std::mem::take(self.spare), encoded)
     }
 }
 
@@ -193,14 +196,15 @@ impl Worker {
         let LocalTopic { topic, late, pass, .. } = &mut topics[local as usize];
         let Some(pass) = pass.as_mut() else { return };
         let (first, last) = (pass.first(), pass.last());
-        for Late { index, next } in late.iter_mut().filter(|late| late.next <= last) {
-            let connection = &mut connections[*index as usize];
+        for Late { seat, next } in late.iter_mut().filter(|late| late.next <= last) {
+            let connection = &mut connections[seat.index as usize];
+            let member = *connection.members.at(seat.slot);
             let from = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
-            let batch =
-                pass.batch(connection.member.variant, &mut output.encoding(topic, variants));
-            let own = connection.excluded(*index, output.worker);
+            let batch = pass.batch(member.variant, &mut output.encoding(topic, local, variants));
+            let own = member.pick.excluded(connection.key(seat.index).session(output.worker));
             for run in pass.runs(from, own) {
-                output.deliver(*index, connection, &Share::new(&batch, run, topic));
+                let share = Share::new(&batch, run, topic, member.variant);
+                output.deliver(seat.index, connection, &share);
             }
             *next = last + 1;
             *budget = budget.saturating_sub(1);
@@ -213,19 +217,20 @@ impl Worker {
         let LocalTopic { topic, lists, pass, .. } = &mut topics[local as usize];
         let Some(pass) = pass.as_mut() else { return true };
         while let Some(list) = lists.get(pass.list) {
-            let batch = pass.batch(list.variant, &mut output.encoding(topic, variants));
+            let batch = pass.batch(list.variant, &mut output.encoding(topic, local, variants));
             let end = list.members.len().min(pass.cursor + *budget);
             let members = &list.members[pass.cursor..end];
-            let all = Share::all(&batch, topic);
-            for index in members {
+            let all = Share::all(&batch, topic, list.variant);
+            for Seat { index, .. } in members {
                 let connection = &mut connections[*index as usize];
                 if list.pick == Pick::All {
                     output.deliver(*index, connection, &all);
                     continue;
                 }
-                let own = connection.excluded(*index, output.worker);
+                let own = list.pick.excluded(connection.key(*index).session(output.worker));
                 for run in pass.runs(0, own) {
-                    output.deliver(*index, connection, &Share::new(&batch, run, topic));
+                    let share = Share::new(&batch, run, topic, list.variant);
+                    output.deliver(*index, connection, &share);
                 }
             }
             *budget -= members.len();

@@ -61,7 +61,15 @@ impl Worker {
             return More::No;
         }
         let Transport::Socket(socket) = &mut connection.transport else { return More::No };
-        let len = match socket.read(buf) {
+        let result = socket.read(buf);
+        let is_short =
+            socket.is_emptied_by_short_read() && result.as_ref().is_ok_and(|len| *len < buf.len());
+        if socket.has_waiting() {
+            let Self { connections, output, .. } = self;
+            output.expect_room(key.index, &mut connections[key.index as usize]);
+        }
+        let Some(connection) = self.get(key) else { return More::No };
+        let len = match result {
             Ok(0) => return self.on_end(key),
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return More::No,
@@ -82,7 +90,7 @@ impl Worker {
         let is_over = self.get(key).is_none_or(|connection| {
             connection.inflow.end != InflowEnd::Unknown || connection.phase != Phase::Open
         });
-        if len == buf.len() || is_over { More::Perhaps } else { More::No }
+        if is_short && !is_over { More::No } else { More::Perhaps }
     }
 
     /// The client sends no more. Without a close frame it is gone (1006); after one, what it is
@@ -181,7 +189,8 @@ impl Worker {
             return self.end(key, CloseReason::RateLimit);
         }
         let connection = &self.connections[key.index as usize];
-        let topic = &self.topics[connection.member.topic as usize].topic;
+        let Some((_, member)) = connection.members.iter().next() else { return };
+        let topic = &self.topics[member.topic as usize].topic;
         if let Action::Close(reason) = connection.session.on_message(topic.name()) {
             return self.end(key, reason);
         }

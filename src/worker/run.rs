@@ -170,9 +170,9 @@ impl Worker {
     /// While the server drains: asks sessions to leave, evenly over the window. Returns its end.
     fn leave_evenly(&mut self) -> Option<Instant> {
         let window = self.drain.window()?;
-        let (total, mut index) = *self.leaving.get_or_insert((self.subscribed, 0));
+        let (total, mut index) = *self.leaving.get_or_insert((self.present, 0));
         let remaining = window.remaining(total, self.clock.instant);
-        let mut excess = self.subscribed.saturating_sub(remaining + self.output.ending.len());
+        let mut excess = self.present.saturating_sub(remaining + self.output.ending.len());
         while excess > 0 && !self.connections.is_empty() {
             let Self { connections, output, .. } = self;
             if let Some(connection) = connections.get_mut(index)

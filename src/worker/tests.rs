@@ -8,12 +8,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use slab::Slab;
 
-use super::connection::{Connection, Inflow, Member, Phase, Pick, Place, Transport};
+use super::connection::{Connection, Inflow, Phase, Transport};
+use super::member::{Member, Members, Pick, Place, Seat};
 use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
-use super::{Opening, Pending, WorkerHandle, WorkerParts};
+use super::{Opening, Pending, Subscription, WorkerHandle, WorkerParts};
 use crate::auth::Identity;
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
@@ -24,6 +25,7 @@ use crate::metrics::{Memory, MemoryKind};
 use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
+use crate::tls::Socket;
 use crate::ws::Reading;
 
 #[derive(Debug, Clone)]
@@ -67,7 +69,7 @@ fn publication(sequence: u64) -> Arc<Publication> {
     Arc::new(Publication::new((sequence, None), Stamp::now(), draft, memory))
 }
 
-fn connection(member: Member) -> Connection {
+fn connection() -> Connection {
     Connection {
         generation: 0,
         seen: Tick::default(),
@@ -75,7 +77,7 @@ fn connection(member: Member) -> Connection {
         progress: Tick::default(),
         unacknowledged: 0,
         deadline: Tick::default(),
-        member,
+        members: Members::default(),
         transport: Transport::Pending,
         session: Session::new(Identity::with(&[])),
         reading: Reading::default(),
@@ -104,23 +106,40 @@ impl Model {
         let pick = if list == 0 { Pick::All } else { Pick::Others };
         let (topic, variant) = (0, VariantId::new(list));
         let member = Member { topic, variant, pick, place: Place::CatchingUp };
-        let index = u32::try_from(self.connections.insert(connection(member))).expect("few");
+        let mut connection = connection();
+        if pick == Pick::Others {
+            // It has another subscription before this one.
+            connection.members.add(Member { topic: 1, ..member });
+        }
+        let slot = connection.members.add(member);
+        let index = u32::try_from(self.connections.insert(connection)).expect("few");
         self.topic.count += 1;
-        let member = &mut self.connections[index as usize].member;
-        self.topic.join(index, member, self.top + 1);
+        let member = self.connections[index as usize].members.at(slot);
+        self.topic.join(Seat { index, slot }, member, self.top + 1);
         self.got.insert(index, (self.top, Vec::new()));
     }
 
     fn leave(&mut self, at: usize) {
         let Some(index) = self.got.keys().copied().nth(at % self.got.len().max(1)) else { return };
-        while self.topic.served_to(index, self.connections[index as usize].member) < self.top {
+        let served_to = |model: &Self| {
+            let (seat, member) = model.seat(index);
+            model.topic.served_to(seat, member)
+        };
+        while served_to(self) < self.top {
             self.serve(1);
         }
         self.check_complete(index);
-        let member = self.connections[index as usize].member;
-        self.topic.remove(index, member, &mut self.connections);
+        let (seat, member) = self.seat(index);
+        self.topic.remove(seat, member, &mut self.connections);
         self.connections.remove(index as usize);
         self.got.remove(&index);
+    }
+
+    /// The one subscription of a connection to the topic.
+    fn seat(&self, index: u32) -> (Seat, Member) {
+        let mut members = self.connections[index as usize].members.iter();
+        let (slot, member) = members.find(|(_, one)| one.topic == 0).expect("it subscribes");
+        (Seat { index, slot }, member)
     }
 
     fn take(&mut self, index: u32, sequence: u64) {
@@ -144,7 +163,7 @@ impl Model {
                 let late_one = self.topic.late[late];
                 let wanted = batch.iter().filter(|one| **one >= late_one.next);
                 for sequence in wanted.copied().collect::<Vec<_>>() {
-                    self.take(late_one.index, sequence);
+                    self.take(late_one.seat.index, sequence);
                     self.topic.late[late].next = sequence + 1;
                 }
             }
@@ -162,11 +181,11 @@ impl Model {
                 }
                 Some(None) => (pass.list, pass.cursor) = (list + 1, 0),
                 Some(Some(_)) if budget == 0 => return,
-                Some(Some(index)) => {
+                Some(Some(seat)) => {
                     pass.cursor += 1;
                     budget -= 1;
                     for sequence in &batch {
-                        self.take(index, *sequence);
+                        self.take(seat.index, *sequence);
                     }
                 }
             }
@@ -213,13 +232,11 @@ fn an_idle_connection_takes_few_bytes() {
 #[test]
 fn silence_is_answered_by_kind_of_connection() {
     let deadlines = Deadlines { ping: 25, pong: 10, write: 10, stream: 15, linger: 2 };
-    let member =
-        Member { topic: 0, variant: VariantId::NATIVE, pick: Pick::All, place: Place::CatchingUp };
     let at = |ticks| Tick::default().plus(ticks);
     let judged = |now, change: fn(&mut Connection)| {
-        let mut connection = connection(member);
+        let mut connection = connection();
         let (listener, _peer) = sockets();
-        connection.transport = Transport::Socket(listener);
+        connection.transport = Transport::Socket(Socket::Plain(listener));
         change(&mut connection);
         judge(&connection, at(now), deadlines)
     };
@@ -274,15 +291,10 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
 }
 
 fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
-    let opening = Opening {
-        topic: name.clone(),
-        start: Start::Live,
-        variant: VariantId::NATIVE,
-        pick: Pick::All,
-        identity: Identity::ALL,
-        door: Door::Plain,
-    };
-    handle.open(opening, |_| None)
+    let opening = Opening { identity: Identity::ALL, door: Door::Plain };
+    let (topic, start) = (name.clone(), Start::Live);
+    let subscription = Subscription { topic, start, variant: VariantId::NATIVE, pick: Pick::All };
+    handle.open(opening, subscription, |_| None)
 }
 
 #[test]
@@ -339,7 +351,7 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
         panic!("there is room");
     };
-    pending.activate(socket, Vec::new(), permit);
+    pending.activate(Socket::Plain(socket), Vec::new(), permit);
     peer.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is open");
     let accepted = || {
         handle.with(|worker| {

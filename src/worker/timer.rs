@@ -77,7 +77,7 @@ impl Worker {
             Verdict::Later(tick) => tick,
             Verdict::Ping => {
                 connection.pinged = now;
-                if let Some(words) = protocol::keepalive(connection.member.variant) {
+                if let Some(words) = protocol::keepalive(connection.door) {
                     connection.seen = now;
                     output.send_own(key.index, connection, words);
                     now.plus(deadlines.stream)

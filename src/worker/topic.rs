@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::connection::{Connection, Member, Pick, Place};
+use super::connection::Connection;
+use super::member::{Member, Pick, Place, Seat};
 use super::pass::Pass;
 use crate::hub::{Publication, Topic, VariantId};
 
@@ -32,8 +33,7 @@ pub(super) struct LocalTopic {
 pub(super) struct List {
     pub(super) variant: VariantId,
     pub(super) pick: Pick,
-    /// Indices of connections.
-    pub(super) members: Vec<u32>,
+    pub(super) members: Vec<Seat>,
 }
 
 impl List {
@@ -45,7 +45,7 @@ impl List {
 /// A member that gets publications from a sequence on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Late {
-    pub(super) index: u32,
+    pub(super) seat: Seat,
     pub(super) next: u64,
 }
 
@@ -64,13 +64,13 @@ impl LocalTopic {
     }
 
     /// Lets a member in that gets everything from `next` on, which nobody has been served yet.
-    pub(super) fn join(&mut self, index: u32, member: &mut Member, next: u64) {
+    pub(super) fn join(&mut self, seat: Seat, member: &mut Member, next: u64) {
         let is_quiet = self.pass.is_none() && self.pending.is_empty();
         if is_quiet && next == self.arrived + 1 {
-            self.enlist(index, member);
+            self.enlist(seat, member);
         } else {
             member.place = Place::Late;
-            self.late.push(Late { index, next });
+            self.late.push(Late { seat, next });
         }
     }
 
@@ -80,7 +80,7 @@ impl LocalTopic {
         let mut late = std::mem::take(&mut self.late);
         late.retain(|late| {
             if late.next <= comes {
-                self.enlist(late.index, &mut connections[late.index as usize].member);
+                self.enlist(late.seat, member_at(connections, late.seat));
             }
             late.next > comes
         });
@@ -88,10 +88,10 @@ impl LocalTopic {
     }
 
     /// Sequence up to which a member that does not catch up has been handed everything.
-    pub(super) fn served_to(&self, index: u32, member: Member) -> u64 {
+    pub(super) fn served_to(&self, seat: Seat, member: Member) -> u64 {
         match (member.place, &self.pass) {
             (Place::Late, _) => {
-                let late = self.late.iter().find(|late| late.index == index);
+                let late = self.late.iter().find(|late| late.seat == seat);
                 late.map_or(0, |late| late.next - 1)
             }
             (Place::Listed(position), Some(pass)) => {
@@ -115,7 +115,7 @@ impl LocalTopic {
     }
 
     /// Puts a member in its list. Only between passes: a pass must not meet newcomers.
-    fn enlist(&mut self, index: u32, member: &mut Member) {
+    fn enlist(&mut self, seat: Seat, member: &mut Member) {
         debug_assert!(self.pass.is_none(), "lists grow only between passes");
         let position = self.lists.iter().position(|list| list.is_of(*member));
         let list = position.unwrap_or_else(|| {
@@ -125,20 +125,20 @@ impl LocalTopic {
         });
         let members = &mut self.lists[list].members;
         member.place = Place::Listed(u32::try_from(members.len()).expect("indices are u32"));
-        members.push(index);
+        members.push(seat);
     }
 
     /// Takes a member out of the place it stands in. `connections` learn who moved.
     pub(super) fn remove(
         &mut self,
-        index: u32,
+        seat: Seat,
         member: Member,
         connections: &mut slab::Slab<Connection>,
     ) {
         self.count -= 1;
         match member.place {
             Place::CatchingUp => {}
-            Place::Late => self.late.retain(|late| late.index != index),
+            Place::Late => self.late.retain(|late| late.seat != seat),
             Place::Listed(position) => self.remove_listed(member, position as usize, connections),
         }
     }
@@ -175,7 +175,11 @@ impl LocalTopic {
     }
 }
 
-fn relocate(connections: &mut slab::Slab<Connection>, index: u32, position: usize) {
+fn relocate(connections: &mut slab::Slab<Connection>, seat: Seat, position: usize) {
     let place = Place::Listed(u32::try_from(position).expect("indices are u32"));
-    connections[index as usize].member.place = place;
+    member_at(connections, seat).place = place;
+}
+
+fn member_at(connections: &mut slab::Slab<Connection>, seat: Seat) -> &mut Member {
+    connections[seat.index as usize].members.at(seat.slot)
 }

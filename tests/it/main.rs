@@ -27,3 +27,4 @@ mod recovery;
 mod slow;
 mod startup;
 mod streams;
+mod tls;

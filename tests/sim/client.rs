@@ -37,7 +37,7 @@ enum Stage {
 pub(crate) struct Client {
     socket: Option<UnixStream>,
     door: Door,
-    pub(crate) pace: Pace,
+    pace: Pace,
     /// What may still be read before the next step.
     allowance: usize,
     /// Written one piece per step, so that requests and frames come in parts.
@@ -91,7 +91,6 @@ impl Client {
             answer: None,
         };
         client.push(request.to_bytes());
-        client.write();
         client
     }
 
@@ -115,7 +114,7 @@ impl Client {
         };
         let request = Request { line: &line, headers, body: &[] };
         let mut client = Self::new(socket, opening.door, request);
-        client.pace = opening.pace;
+        client.set_pace(opening.pace);
         client
     }
 
@@ -196,13 +195,18 @@ impl Client {
         self.stage = Stage::Over;
     }
 
-    /// A step begins: another piece may leave, and a slow reader reads on.
-    pub(crate) fn begin_step(&mut self) {
-        self.allowance = match self.pace {
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+        self.allowance = match pace {
             Pace::Prompt => usize::MAX,
             Pace::Slow(len) => len,
             Pace::Stopped => 0,
         };
+    }
+
+    /// A step begins: another piece may leave, and a slow reader reads on.
+    pub(crate) fn begin_step(&mut self) {
+        self.set_pace(self.pace);
         self.write();
     }
 

@@ -84,9 +84,9 @@ impl Fault {
                 session.is_some_and(|session| plant_payload(session, &payloads))
             }
             _ => {
-                let healed = record.healed;
+                let (healed, drained) = (record.healed, record.drained.unwrap_or(0));
                 let session = pick(record, random, |session| {
-                    is_exact(session) && self.is_felt_by(session, healed)
+                    is_exact(session) && self.is_felt_by(session, (healed, drained))
                 });
                 session.is_some_and(|session| self.plant_events(session, random))
             }
@@ -94,10 +94,15 @@ impl Fault {
     }
 
     /// Whether the fault makes a difference to the session.
-    fn is_felt_by(self, session: &Session, healed: Tick) -> bool {
+    fn is_felt_by(self, session: &Session, (healed, drained): (Tick, Tick)) -> bool {
         let closed = session.close();
         match self {
-            Self::LostBeforeTheClose => closed.is_some_and(|(_, code, _)| code == 1012),
+            Self::LostBeforeTheClose => {
+                let mut got = session.events.iter();
+                let last = got.rfind(|(_, event)| matches!(event, Event::Publication { .. }));
+                closed.is_some_and(|(_, code, _)| code == 1012)
+                    && last.is_some_and(|(tick, _)| *tick < drained)
+            }
             Self::LostAtTheEnd => {
                 let is_silent = |deed: &Deed| !matches!(deed, Deed::Send(_) | Deed::Pace(_));
                 let has_left = session.did(is_silent).is_some_and(|tick| tick <= healed);

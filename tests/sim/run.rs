@@ -74,10 +74,16 @@ impl Run {
             }
         }
         self.tick().await?;
-        for step in steps {
+        for (index, step) in steps.iter().enumerate() {
             self.step(*step);
             match *step {
-                Step::Advance { millis } => self.pass(Duration::from_millis(millis)).await?,
+                Step::Advance { millis } => {
+                    // When something was sent must be told to the moment.
+                    self.tick().await?;
+                    self.pass(Duration::from_millis(millis)).await?;
+                }
+                Step::AtOnce => {}
+                _ if steps.get(index + 1) == Some(&Step::AtOnce) => {}
                 _ => self.tick().await?,
             }
         }
@@ -104,6 +110,13 @@ impl Run {
         // Half of the servers end, the others only see their clients go.
         if self.record.setup.seed.is_multiple_of(2) {
             self.drain();
+            // Some connect when the workers have been told, and have not looked yet.
+            tokio::task::yield_now().await;
+            for worker in 0..self.record.setup.workers {
+                self.page((0, worker), Start::Live, 1);
+            }
+            // What they ask comes later.
+            self.world.settle().await?;
         } else {
             (0..self.clients.len()).for_each(|session| self.leave(session));
         }
@@ -179,7 +192,7 @@ impl Run {
                     self.note(session, Deed::Offend(offence));
                 }
             }
-            Step::Advance { .. } => {}
+            Step::Advance { .. } | Step::AtOnce => {}
             Step::Freeze { worker } => self.world.freeze(worker),
             Step::Thaw { worker } => self.world.thaw(worker),
             Step::Drain => self.drain(),
@@ -212,7 +225,7 @@ impl Run {
 
     fn set_pace(&mut self, session: usize, pace: Pace) {
         if self.clients[session].is_open() {
-            self.clients[session].pace = pace;
+            self.clients[session].set_pace(pace);
             self.note(session, Deed::Pace(pace));
         }
     }
@@ -365,6 +378,7 @@ impl Run {
     /// One step is over when nobody has anything to do.
     async fn tick(&mut self) -> Result<(), Restless> {
         self.clients.iter_mut().for_each(Client::begin_step);
+        self.requests.iter_mut().for_each(|(_, client)| client.begin_step());
         self.look().await?;
         if self.record.forced.is_none() && self.world.was_forced() {
             self.record.forced = Some(self.record.now());

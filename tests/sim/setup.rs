@@ -147,6 +147,8 @@ pub(crate) enum Step {
         worker: usize,
     },
     Drain,
+    /// The step after this one does not wait until the one before it has had its effect.
+    AtOnce,
 }
 
 const MESSAGE_BYTES_MAX: usize = 3000;
@@ -224,7 +226,10 @@ pub(crate) fn steps(random: &mut Rng) -> Vec<Step> {
     let count = random.usize(20..=90);
     let mut steps: Vec<Step> =
         (0..random.usize(1..=4)).map(|_| Step::Open(opening(random))).collect();
-    steps.extend((0..count).map(|_| step(pick(&weights, random), shape, random)));
+    for _ in 0..count {
+        steps.push(step(pick(&weights, random), shape, random));
+        steps.extend((random.u8(..6) == 0).then_some(Step::AtOnce));
+    }
     steps
 }
 

@@ -258,6 +258,7 @@ impl Side {
             access: Arc::new(Access::new(auth, &[here])),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("no origins")),
             drain: Arc::clone(drain),
+            tls: None,
         }));
         let (tasks, has_ended) = (LocalSet::new(), Rc::new(Cell::new(false)));
         let ended = Rc::clone(&has_ended);

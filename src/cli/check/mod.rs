@@ -2,6 +2,7 @@
 
 mod host;
 
+use std::error::Error as _;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -11,6 +12,8 @@ use super::output::Output;
 use super::{EXIT_CONFIG, EXIT_FAILURE};
 use crate::config::{Config, Loaded};
 use crate::log::one_line;
+use crate::time::Stamp;
+use crate::tls::CertificateFiles;
 use host::Host;
 
 /// Descriptors that a server needs beside its connections.
@@ -21,6 +24,12 @@ const DESCRIPTORS_USUAL: u64 = 65_536;
 
 /// Connection attempts that the kernel should keep for us; its own default since Linux 5.4.
 const SOMAXCONN_USUAL: u64 = 4096;
+
+/// A day, in seconds.
+const DAY: i64 = 24 * 60 * 60;
+
+/// A certificate that is valid for less than this should have been renewed.
+const CERTIFICATE_SECONDS_USUAL: i64 = 7 * DAY;
 
 /// Kernel memory that one quiet connection may take of `net.ipv4.tcp_mem`.
 const TCP_MEMORY_PER_CONNECTION: u64 = 4096;
@@ -47,6 +56,7 @@ fn found(loaded: &Loaded) -> (Vec<String>, u8) {
     let mut findings = host_findings(config, &Host::read());
     let addresses = [Some(config.listen), config.admin_listen];
     findings.extend(addresses.into_iter().flatten().filter_map(address_finding));
+    findings.extend(certificate_finding(&config.tls, Stamp::now().wall / 1000));
     let has_fault = findings.iter().any(|finding| finding.severity == Severity::Error);
     let warnings = loaded.warnings.iter();
     let mut lines: Vec<_> = warnings
@@ -189,6 +199,35 @@ fn memory_findings(config: &Config, host: &Host) -> Option<Finding> {
     })
 }
 
+/// What is wrong with the certificate at `now`, in seconds since 1970.
+fn certificate_finding(files: &CertificateFiles, now: u64) -> Option<Finding> {
+    if files.is_none() {
+        return None;
+    }
+    let expires = match files.expires() {
+        Ok(expires) => expires,
+        Err(error) => {
+            let source = error.source().map_or_else(String::new, |source| format!(": {source}"));
+            return Some(Finding {
+                severity: Severity::Error,
+                text: format!("[tls]: {error}{source}"),
+                fix: "set cert_file and key_file to a PEM certificate chain and its key".to_owned(),
+            });
+        }
+    };
+    let left = expires.saturating_sub_unsigned(now);
+    if left > CERTIFICATE_SECONDS_USUAL {
+        return None;
+    }
+    let severity = if left <= 0 { Severity::Error } else { Severity::Warning };
+    let text = match left {
+        ..=0 => format!("the certificate of tls.cert_file expired {} days ago", -left / DAY),
+        _ => format!("the certificate of tls.cert_file expires in {} days", left / DAY),
+    };
+    let fix = "replace the files; the server takes them within seconds, or on SIGHUP".to_owned();
+    Some(Finding { severity, text, fix })
+}
+
 /// Tries to listen where the server will; `None` = it can.
 fn address_finding(address: SocketAddr) -> Option<Finding> {
     let error = TcpListener::bind(address).err()?;
@@ -313,5 +352,27 @@ mod tests {
         assert!(finding.to_string().contains(&address.to_string()));
         drop(taken);
         assert_eq!(address_finding(address), None);
+    }
+
+    #[test]
+    fn a_certificate_is_read_and_its_end_is_told_in_time() {
+        use crate::tls::CertificateFiles;
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cert_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let files = CertificateFiles { cert_file, key_file };
+        let found = |now| super::certificate_finding(&files, now).map(|one| one.to_string());
+        let absent = found(0).expect("there is no file");
+        assert!(absent.starts_with("error: [tls]: cannot read"), "{absent}");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+        std::fs::write(&files.cert_file, made.cert.pem()).expect("a file");
+        std::fs::write(&files.key_file, made.signing_key.serialize_pem()).expect("a file");
+        let expires = u64::try_from(files.expires().expect("it is good")).expect("after 1970");
+        let day = 24 * 60 * 60;
+        assert_eq!(found(expires - 8 * day), None);
+        let soon = found(expires - 3 * day).expect("soon");
+        assert!(soon.starts_with("warning: the certificate of tls.cert_file expires in 3 days"));
+        let late = found(expires + 2 * day).expect("late");
+        assert!(late.starts_with("error: the certificate of tls.cert_file expired 2 days ago"));
+        assert_eq!(super::certificate_finding(&CertificateFiles::default(), 0), None);
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) use http::{Request, Response};
 pub(crate) use process::{Process, fanwire};
 pub(crate) use proxy::CutProxy;
-pub(crate) use server::Server;
+pub(crate) use server::{Authority, Server};
 pub(crate) use stream::{Block, Stream};
 pub(crate) use websocket::{
     BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, TEXT,

@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -22,7 +27,48 @@ pub(crate) struct Server {
     pub(crate) process: Process,
     pub(crate) addr: SocketAddr,
     pub(crate) admin: SocketAddr,
-    _config: TempDir,
+    /// What clients trust, if the server speaks TLS.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    folder: TempDir,
+}
+
+/// A fresh certificate of a server called `localhost`.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+
+    /// A client that trusts this certificate only, and speaks these versions.
+    pub(crate) fn client(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_protocol_versions(versions).unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+
+    fn write(&self, folder: &Path) {
+        fs::write(folder.join("cert.pem"), &self.certificate).unwrap();
+        fs::write(folder.join("key.pem"), &self.key).unwrap();
+    }
 }
 
 impl Server {
@@ -42,16 +88,40 @@ impl Server {
         Self::run(command, folder)
     }
 
+    /// Starts with TLS, `config` and the certificate of `authority`, which its clients trust.
+    pub(crate) fn start_tls(config: &str, authority: &Authority) -> Self {
+        let folder = TempDir::new().unwrap();
+        authority.write(folder.path());
+        let path = folder.path().join("fanwire.toml");
+        let listen = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+        let tls = "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n";
+        fs::write(&path, format!("{listen}{config}{tls}")).unwrap();
+        let mut command = fanwire(&["serve", "--config", path.to_str().unwrap()]);
+        command.current_dir(folder.path());
+        let mut server = Self::run(command, folder);
+        server.tls = Some(authority.client(rustls::ALL_VERSIONS));
+        server
+    }
+
+    /// Replaces the certificate's files.
+    pub(crate) fn replace_certificate(&self, authority: &Authority) {
+        authority.write(self.folder.path());
+    }
+
     /// Runs `command`, which starts a server; `folder` is kept for it.
     pub(crate) fn run(command: Command, folder: TempDir) -> Self {
         let mut process = Process::start(command);
-        let addr = port_of(&process.line(), "listening http://");
-        let admin = port_of(&process.line(), "admin http://");
-        Self { process, addr, admin, _config: folder }
+        let addr = port_of(&process.line(), "listening ");
+        let admin = port_of(&process.line(), "admin ");
+        Self { process, addr, admin, tls: None, folder }
     }
 
     pub(crate) fn wire(&self) -> Wire {
-        Wire::connect(self.addr)
+        let wire = Wire::connect(self.addr);
+        match &self.tls {
+            Some(tls) => wire.secure(tls),
+            None => wire,
+        }
     }
 
     /// Sends one request over its own connection.
@@ -148,8 +218,10 @@ impl Server {
 
 /// The loopback address with the port that a start-up line names.
 fn port_of(line: &str, prefix: &str) -> SocketAddr {
-    let authority = line.strip_prefix(prefix);
-    let authority = authority.unwrap_or_else(|| panic!("not {prefix:?} but {line:?}"));
+    let url = line.strip_prefix(prefix);
+    let url = url.unwrap_or_else(|| panic!("not {prefix:?} but {line:?}"));
+    let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let authority = authority.expect("an address");
     let addr: SocketAddr = authority.parse().expect("an address");
     assert_ne!(addr.port(), 0, "the real port");
     SocketAddr::from(([127, 0, 0, 1], addr.port()))

@@ -1,9 +1,12 @@
 //! A TCP connection that is read with a deadline.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, StreamOwned};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::DEADLINE;
@@ -14,8 +17,49 @@ const RECEIVE_BUFFER_LEN: usize = 65536;
 /// A socket and what was read from it but not yet taken.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Link,
     buf: Vec<u8>,
+}
+
+/// A connection, encrypted or not.
+#[derive(Debug)]
+enum Link {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Link {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Link {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buf),
+            Self::Tls(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(buf),
+            Self::Tls(stream) => stream.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 impl Wire {
@@ -57,8 +101,33 @@ impl Wire {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        let buf = Vec::new();
-        Self { stream, buf }
+        Self { stream: Link::Plain(stream), buf: Vec::new() }
+    }
+
+    /// Encrypts the connection from here on; the server's certificate must be for `localhost`.
+    pub(crate) fn secure(self, config: &Arc<ClientConfig>) -> Self {
+        let Link::Plain(socket) = self.stream else { panic!("it is encrypted already") };
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut tls = StreamOwned::new(
+            ClientConnection::new(Arc::clone(config), name).expect("a configuration"),
+            socket,
+        );
+        while tls.conn.is_handshaking() {
+            tls.conn.complete_io(&mut tls.sock).expect("a handshake");
+        }
+        Self { stream: Link::Tls(Box::new(tls)), buf: self.buf }
+    }
+
+    /// The certificate that the server showed.
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        let Link::Tls(tls) = &self.stream else { panic!("it is not encrypted") };
+        tls.conn.peer_certificates().expect("after the handshake")[0].clone().into_owned()
+    }
+
+    /// What TLS agreed on: version and protocol.
+    pub(crate) fn agreed(&self) -> (ProtocolVersion, Option<&[u8]>) {
+        let Link::Tls(tls) = &self.stream else { panic!("it is not encrypted") };
+        (tls.conn.protocol_version().expect("after the handshake"), tls.conn.alpn_protocol())
     }
 
     /// Writes `bytes` in one call, so that they travel together when they fit a segment.
@@ -73,17 +142,19 @@ impl Wire {
 
     /// Gives a connection that was narrow a usual receive buffer.
     pub(crate) fn widen(&self) {
-        SockRef::from(&self.stream).set_recv_buffer_size(RECEIVE_BUFFER_LEN).expect("a socket");
+        SockRef::from(self.stream.socket())
+            .set_recv_buffer_size(RECEIVE_BUFFER_LEN)
+            .expect("a socket");
     }
 
     /// Ends what we send; the server's side stays open.
     pub(crate) fn finish_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("the connection is open");
+        self.stream.socket().shutdown(Shutdown::Write).expect("the connection is open");
     }
 
     /// Closes with a reset, which destroys what is on its way in both directions.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+        SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO)).expect("a socket");
     }
 
     /// Reads once, at most `len` bytes, which stay to be taken. The stream must go on.
@@ -154,7 +225,15 @@ impl Wire {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        // Encrypted, an end without a word of TLS is told as an error.
+                        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                    ) =>
+                {
+                    return;
+                }
                 Err(error) => panic!("still open: {error}"),
             }
         }

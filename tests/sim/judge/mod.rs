@@ -11,7 +11,7 @@ mod request;
 mod start;
 
 use crate::invariant::{Checker, Closes, Violation};
-use crate::record::{Record, Session};
+use crate::record::{Deed, Record, Session};
 use crate::run::nothing_held;
 use crate::setup::{Door, Echo};
 
@@ -68,12 +68,9 @@ impl Judge<'_> {
                 if self.record.drained.is_some_and(|drained| drained <= tick) => {}
             Some((_, status, _, _)) => self.find(format!("session {index} is answered {status}")),
             None => {
-                let is_gone = session.did(|deed| {
-                    matches!(deed, crate::record::Deed::Vanish | crate::record::Deed::Shut)
-                });
-                if is_gone.is_none_or(|tick| tick > self.record.healed)
-                    && self.record.drained.is_none_or(|tick| tick > self.record.healed)
-                {
+                let has_left = session.did(|deed| matches!(deed, Deed::Vanish | Deed::Shut));
+                let is_gone = has_left.is_some_and(|tick| tick <= self.record.healed);
+                if !is_gone && self.record.forced.is_none() {
                     self.find(format!("session {index} is never answered"));
                 }
             }

@@ -15,14 +15,14 @@ impl Judge<'_> {
         for (index, post) in self.record.posts.iter().enumerate() {
             match &post.answer {
                 Some((tick, answer)) => self.post(index, post, (*tick, answer)),
-                None if self.record.drained.is_some() => {}
+                None if self.record.forced.is_some() => {}
                 None => self.find(format!("post {index} is never answered")),
             }
         }
         for (index, page) in self.record.pages.iter().enumerate() {
             match &page.answer {
                 Some((tick, answer)) => self.page(index, page, (*tick, answer)),
-                None if self.record.drained.is_some() => {}
+                None if self.record.forced.is_some() => {}
                 None => self.find(format!("page {index} is never answered")),
             }
         }

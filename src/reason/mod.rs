@@ -3,7 +3,11 @@
 //! One word is the JSON error code, the close reason and the metric label; each word has one home here.
 //! Nothing in this module acts: callers answer, close and count.
 
+mod disconnect;
+
 use std::borrow::Cow;
+
+pub use disconnect::Disconnect;
 
 /// Why a request was refused: HTTP status and stable code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -191,6 +195,9 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// Number of closes in the words of RFC 6455.
+const RFC_6455_COUNT: usize = 16;
+
 /// Why a WebSocket connection ends: close code and reason (RFC 6455 section 7.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
@@ -226,11 +233,27 @@ pub enum CloseReason {
     WriteTimeout,
     /// The server is short of memory.
     MemoryLimit,
+    /// Told in the words of the Centrifugo protocol.
+    Centrifugo(Disconnect),
 }
 
 impl CloseReason {
     /// Every reason in a fixed order; metrics index by [`CloseReason::index`].
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; RFC_6455_COUNT + Disconnect::ALL.len()] = {
+        let mut all = [Self::Centrifugo(Disconnect::Custom(0)); _];
+        let mut index = 0;
+        while index < all.len() {
+            all[index] = match index.checked_sub(RFC_6455_COUNT) {
+                None => Self::RFC_6455[index],
+                Some(index) => Self::Centrifugo(Disconnect::ALL[index]),
+            };
+            index += 1;
+        }
+        all
+    };
+
+    /// Those in the words of RFC 6455.
+    const RFC_6455: [Self; RFC_6455_COUNT] = [
         Self::ClientNormal,
         Self::ClientGoingAway,
         Self::ClientOther(0),
@@ -268,6 +291,7 @@ impl CloseReason {
             Self::OutboxOverflow => 13,
             Self::WriteTimeout => 14,
             Self::MemoryLimit => 15,
+            Self::Centrifugo(disconnect) => RFC_6455_COUNT + disconnect.index(),
         }
     }
 
@@ -285,6 +309,7 @@ impl CloseReason {
             Self::Internal | Self::PongTimeout => 1011,
             Self::Draining => 1012,
             Self::OutboxOverflow | Self::WriteTimeout | Self::MemoryLimit => 1013,
+            Self::Centrifugo(disconnect) => disconnect.code(),
         })
     }
 
@@ -306,6 +331,7 @@ impl CloseReason {
             Self::OutboxOverflow => "outbox_overflow",
             Self::WriteTimeout => "write_timeout",
             Self::MemoryLimit => "memory_limit",
+            Self::Centrifugo(disconnect) => disconnect.reason(),
         }
     }
 
@@ -323,6 +349,7 @@ impl CloseReason {
             Self::Internal | Self::PongTimeout => "1011",
             Self::Draining => "1012",
             Self::OutboxOverflow | Self::WriteTimeout | Self::MemoryLimit => "1013",
+            Self::Centrifugo(disconnect) => disconnect.label(),
         };
         let reason = match self {
             Self::ClientNormal | Self::ClientGoingAway | Self::ClientOther(_) => "client",

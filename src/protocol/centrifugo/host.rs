@@ -1,0 +1,195 @@
+//! What a session asks and is told at once: what topics offer, and what tokens say.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::auth::Identity;
+use crate::hub::TopicName;
+use crate::limits::Limits;
+use crate::time::Stamp;
+
+/// What is asked of those who know topics and keys.
+pub trait Host {
+    /// What a topic offers; `None` = there cannot be a topic of that name.
+    fn topic(&self, topic: &TopicName) -> Option<TopicOptions>;
+
+    /// Checks a connection token at `now` (seconds since 1970).
+    ///
+    /// # Errors
+    /// [`TokenFault`] says why nobody is let in by it.
+    fn connection_token(&self, token: &str, now: u64) -> Result<ConnectionToken, TokenFault>;
+
+    /// Checks a subscription token at `now` (seconds since 1970). Whose it is and for which topic
+    /// is for the session to compare.
+    ///
+    /// # Errors
+    /// [`TokenFault`] says why it lets nobody subscribe.
+    fn subscription_token(&self, token: &str, now: u64) -> Result<SubscriptionToken, TokenFault>;
+}
+
+/// What a topic offers to clients of this protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopicOptions {
+    /// What a client gets that comes back.
+    pub recovery: Recovery,
+    /// Whether it is known who is there.
+    pub presence: Presence,
+    /// Whether subscribers may have what changed instead of the whole.
+    pub delta: Delta,
+}
+
+/// What a client gets that comes back to a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recovery {
+    /// Nothing: the topic keeps no history.
+    #[default]
+    Off,
+    /// All that it missed, or the word that this cannot be had.
+    Stream,
+    /// The newest publication, unless it has it.
+    Newest,
+}
+
+/// Whether a topic knows its members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Presence {
+    /// It does not.
+    #[default]
+    Off,
+    /// It does, and tells who comes and goes to those who ask for it.
+    On,
+}
+
+/// What subscribers get of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delta {
+    /// All of it.
+    #[default]
+    Off,
+    /// What makes it of the one before, in the format of [`super::fossil`].
+    Fossil,
+}
+
+/// Why a token is no good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenFault {
+    /// It was good once.
+    Expired,
+    /// It never was.
+    Invalid,
+    /// No key is configured to check tokens with.
+    NoKey,
+    /// The key cannot be had at this moment.
+    KeyAway,
+}
+
+/// What a connection token says.
+#[derive(Debug, Clone)]
+pub struct ConnectionToken {
+    /// Who the client is and what it may do.
+    pub identity: Identity,
+    /// The user, empty where it has no name.
+    pub user: Box<str>,
+    /// When the connection ends unless it is renewed, in seconds since 1970; `None` = never.
+    pub expires_at: Option<u64>,
+    /// What other clients see of it: JSON, empty = nothing.
+    pub info: Bytes,
+    /// Topics that the client is subscribed to without asking.
+    pub subscriptions: Vec<ServerSubscription>,
+}
+
+/// A subscription that comes with the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSubscription {
+    /// The topic's name, not checked yet.
+    pub topic: Box<str>,
+    /// What other clients see of the client on this topic: JSON, empty = nothing.
+    pub info: Bytes,
+    /// What the client is told: JSON, empty = nothing.
+    pub data: Bytes,
+}
+
+impl ServerSubscription {
+    /// A subscription to `topic` of which there is nothing to tell.
+    pub fn to(topic: &str) -> Self {
+        Self { topic: topic.into(), info: Bytes::new(), data: Bytes::new() }
+    }
+}
+
+/// What a subscription token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionToken {
+    /// Whose it is.
+    pub user: Box<str>,
+    /// For which topic.
+    pub topic: Box<str>,
+    /// For which client; empty = any of the user's.
+    pub client: Box<str>,
+    /// When the subscription ends unless it is renewed, in seconds since 1970; `None` = never.
+    pub expires_at: Option<u64>,
+    /// What other clients see of the client on this topic: JSON, empty = nothing.
+    pub info: Bytes,
+    /// What the client is told: JSON, empty = nothing.
+    pub data: Bytes,
+}
+
+/// What holds for all sessions of the door.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Of the server, as clients are told.
+    pub version: Box<str>,
+    /// Of this node, where requests must find back to it.
+    pub node: Box<str>,
+    /// Between pings; at least a second, the unit in which clients are told.
+    pub ping_interval: Duration,
+    /// For the answer to a ping.
+    pub pong_timeout: Duration,
+    /// For a successful `connect`.
+    pub stale_timeout: Duration,
+    /// For a token to be renewed, once it has run out.
+    pub expired_grace: Duration,
+    /// Subscriptions of a session.
+    pub topics_per_session_max: usize,
+    /// Bytes of a topic's name.
+    pub topic_name_len_max: usize,
+    /// Bytes of publications in one reply.
+    pub reply_len_max: usize,
+}
+
+impl Settings {
+    /// Those of the configuration.
+    pub fn new(limits: &Limits, node: &str) -> Self {
+        Self {
+            version: concat!("Fanwire ", env!("CARGO_PKG_VERSION")).into(),
+            node: node.into(),
+            ping_interval: limits.ping_interval.max(Duration::from_secs(1)),
+            pong_timeout: limits.pong_timeout,
+            stale_timeout: Duration::from_secs(10),
+            expired_grace: Duration::from_secs(25),
+            topics_per_session_max: limits.topics_per_session_max,
+            topic_name_len_max: limits.topic_name_bytes_max,
+            reply_len_max: limits.outbox_bytes_max / 2,
+        }
+    }
+}
+
+/// What every call into a session needs.
+#[expect(missing_debug_implementations, reason = "a host is any type")]
+pub struct Context<'a> {
+    /// The time, which may be a simulated one.
+    pub now: Stamp,
+    /// What holds for all sessions.
+    pub settings: &'a Settings,
+    /// Who is asked.
+    pub host: &'a dyn Host,
+    /// For client ids and the first ping; a seed replays a run.
+    pub random: &'a mut fastrand::Rng,
+}
+
+impl Context<'_> {
+    /// Seconds since 1970.
+    pub(super) fn seconds(&self) -> u64 {
+        self.now.wall / 1_000
+    }
+}

@@ -1,0 +1,30 @@
+//! The Centrifugo client protocol, version 2: messages, their two encodings, and the session.
+//!
+//! Everything here is bytes in and bytes or actions out. Channels of the protocol are topics;
+//! that word stays in messages and error texts.
+
+mod code;
+pub mod fossil;
+mod frame;
+mod host;
+mod json;
+pub mod message;
+mod publication;
+mod session;
+
+pub use code::{Disconnect, ErrorCode, UnsubscribeCode};
+pub use frame::{Codec, Commands, Malformed, Wire};
+pub use host::{
+    ConnectionToken, Context, Delta, Host, Presence, Recovery, ServerSubscription, Settings,
+    SubscriptionToken, TokenFault, TopicOptions,
+};
+pub use json::DEPTH_MAX;
+pub use message::{ClientInfo, EmulationRequest};
+pub use publication::{delta, join, leave, publication};
+pub use session::{
+    Action, ClientId, CommandId, Headcount, Hears, History, Opening, Order, PAGE_COUNT_MAX, Page,
+    Pings, Publish, Session, Subscribe, Subscribed,
+};
+
+#[cfg(test)]
+mod tests;

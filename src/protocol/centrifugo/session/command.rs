@@ -1,0 +1,175 @@
+//! Commands on topics: publish, history, presence.
+
+use std::collections::BTreeMap;
+
+use super::super::code::ErrorCode;
+use super::super::frame::Codec;
+use super::super::host::{Context, Presence, Recovery};
+use super::super::message::{
+    ClientInfo, HistoryRequest, HistoryResult, PresenceResult, PresenceStatsResult, Publication,
+    PublishRequest, PublishResult, Reply,
+};
+use super::action::{Action, CommandId, Headcount, History, Order, Page, Publish};
+use super::subscribe::{named, page, since, topic};
+use super::{Failure, PAGE_COUNT_MAX, Session};
+use crate::auth::Right;
+use crate::hub::{PayloadKind, TopicName};
+use crate::protocol::plain;
+
+impl Session {
+    pub(super) fn publish(
+        &mut self,
+        command: CommandId,
+        request: &PublishRequest,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        let name = named(&request.channel)?;
+        if request.r#type != 0 {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let (topic, _) = topic(name, context)?;
+        if request.data.is_empty() {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        if !self.may(Right::Publish, &topic) {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        let info = self.info(&topic);
+        let payload = plain::payload(self.kind(&request.data), &request.data);
+        let publish = Publish { command, topic, payload, info };
+        self.actions.push_back(Action::Publish(Box::new(publish)));
+        Ok(())
+    }
+
+    /// JSON is text. Bytes are text where they can be, as the body of a POST without a type is.
+    fn kind(&self, data: &[u8]) -> PayloadKind {
+        match self.wire().codec() {
+            Codec::Json => PayloadKind::Text,
+            Codec::Protobuf if simdutf8::basic::from_utf8(data).is_ok() => PayloadKind::Text,
+            Codec::Protobuf => PayloadKind::Binary,
+        }
+    }
+
+    /// The outcome of [`Action::Publish`].
+    pub fn on_published(&mut self, command: CommandId, outcome: Result<(), ErrorCode>) {
+        self.answer(command, outcome, |(), reply| reply.publish = Some(PublishResult {}));
+    }
+
+    pub(super) fn history(
+        &mut self,
+        command: CommandId,
+        request: &HistoryRequest,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        let (topic, options) = topic(named(&request.channel)?, context)?;
+        if options.recovery == Recovery::Off {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        if !self.may(Right::History, &topic) {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        let order = if request.reverse { Order::NewestFirst } else { Order::OldestFirst };
+        let since = match &request.since {
+            Some(position) if position.offset == 0 && order == Order::NewestFirst => {
+                return Err(ErrorCode::BadRequest.into());
+            }
+            Some(position) => {
+                let since = since(&position.epoch, position.offset);
+                Some(since.ok_or(ErrorCode::UnrecoverablePosition)?)
+            }
+            None => None,
+        };
+        // A negative limit asks for all there is.
+        let limit = usize::try_from(request.limit).unwrap_or(PAGE_COUNT_MAX).min(PAGE_COUNT_MAX);
+        let history = History { command, topic, since, limit, order };
+        self.actions.push_back(Action::History(Box::new(history)));
+        Ok(())
+    }
+
+    /// The outcome of [`Action::History`].
+    pub fn on_history(
+        &mut self,
+        history: &History,
+        outcome: Result<Page, ErrorCode>,
+        context: &Context<'_>,
+    ) {
+        let codec = self.wire().codec();
+        let outcome = outcome.and_then(|Page { top, publications }| {
+            let asked = history.since.and_then(|since| since.epoch);
+            if asked.is_some() && asked != top.map(|top| top.epoch) {
+                return Err(ErrorCode::UnrecoverablePosition);
+            }
+            let encoded = publications.iter().map(|one| Publication::of(codec, one));
+            let publications = page(encoded, context);
+            let epoch = top.map(|top| top.epoch.to_string()).unwrap_or_default();
+            let offset = top.map_or(0, |top| top.offset);
+            Ok(HistoryResult { publications, epoch, offset })
+        });
+        self.answer(history.command, outcome, |result, reply| reply.history = Some(result));
+    }
+
+    pub(super) fn presence(
+        &mut self,
+        command: CommandId,
+        name: &str,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        let topic = self.present(name, context)?;
+        self.actions.push_back(Action::Presence(command, topic));
+        Ok(())
+    }
+
+    pub(super) fn presence_stats(
+        &mut self,
+        command: CommandId,
+        name: &str,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        let topic = self.present(name, context)?;
+        self.actions.push_back(Action::PresenceStats(command, topic));
+        Ok(())
+    }
+
+    /// A topic whose members the client may see.
+    fn present(&self, name: &str, context: &Context<'_>) -> Result<TopicName, Failure> {
+        let (topic, options) = topic(named(name)?, context)?;
+        if options.presence == Presence::Off {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        if !self.may(Right::Presence, &topic) {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        Ok(topic)
+    }
+
+    /// The outcome of [`Action::Presence`].
+    pub fn on_presence(&mut self, command: CommandId, outcome: Result<Vec<ClientInfo>, ErrorCode>) {
+        self.answer(command, outcome, |members, reply| {
+            let members = members.into_iter().map(|member| (member.client.clone(), member));
+            let presence: BTreeMap<_, _> = members.collect();
+            reply.presence = Some(PresenceResult { presence });
+        });
+    }
+
+    /// The outcome of [`Action::PresenceStats`].
+    pub fn on_presence_stats(&mut self, command: CommandId, outcome: Result<Headcount, ErrorCode>) {
+        self.answer(command, outcome, |Headcount { clients, users }, reply| {
+            let stats = PresenceStatsResult { num_clients: clients, num_users: users };
+            reply.presence_stats = Some(stats);
+        });
+    }
+
+    fn answer<T>(
+        &mut self,
+        CommandId(id): CommandId,
+        outcome: Result<T, ErrorCode>,
+        fill: impl FnOnce(T, &mut Reply),
+    ) {
+        let mut reply = Reply { id, ..Reply::default() };
+        match outcome {
+            Ok(result) => fill(result, &mut reply),
+            Err(error) => reply.error = Some(error.into()),
+        }
+        self.out.push(&reply);
+    }
+}

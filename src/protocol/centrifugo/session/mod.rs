@@ -1,0 +1,345 @@
+//! One client's session: frames in, actions out, time handed in. No I/O.
+//!
+//! The host drives it like a decoder: it gives a frame, performs the actions one by one and tells
+//! what came of them, until there is none left:
+//!
+//! ```text
+//! let mut commands = Commands::new(session.wire().codec(), frame);
+//! while let Some(action) = session.next_action(&mut commands, &mut context) {
+//!     match action {
+//!         Action::Send(bytes) => outbox.push(bytes),
+//!         Action::Publish(publish) => {
+//!             let outcome = hub.publish(&publish.topic, ..);
+//!             session.on_published(publish.command, outcome);
+//!         }
+//!         Action::Close(disconnect) => return close(disconnect),
+//!         ..
+//!     }
+//! }
+//! ```
+//!
+//! Commands are decoded one at a time, when the action of the one before has been performed, so
+//! that what a client sends at once never makes more work wait than one command does. Replies to
+//! all commands of a frame leave in one frame.
+
+mod action;
+mod command;
+mod connect;
+mod subscribe;
+mod subscription;
+mod timer;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::code::{Disconnect, ErrorCode};
+use super::frame::{Commands, Frame, Wire};
+use super::host::Context;
+use super::message::{self, ClientInfo, Command, Push, Reply};
+use crate::auth::Identity;
+use crate::hub::TopicName;
+use connect::Connecting;
+use subscription::{Stage, Subscriptions};
+use timer::Timers;
+
+pub use action::{
+    Action, CommandId, Headcount, Hears, History, Order, Page, Publish, Subscribe, Subscribed,
+};
+
+/// Most publications in one reply, be it history or recovery.
+pub const PAGE_COUNT_MAX: usize = 300;
+
+/// Replies above this are sent before the next command is looked at.
+const FRAME_LEN_MAX: usize = 32 * 1024;
+
+/// A client's name for other clients: random, unique, printed as a UUID.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientId([u8; 16]);
+
+impl ClientId {
+    /// A new one (RFC 9562 section 5.4).
+    pub fn random(random: &mut fastrand::Rng) -> Self {
+        let mut bytes = random.u128(..).to_be_bytes();
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How a session begins.
+#[derive(Debug)]
+pub struct Opening {
+    /// What carries its messages.
+    pub wire: Wire,
+    /// Who the request said it was; `None` = nobody without a token in `connect`.
+    pub identity: Option<Identity>,
+    /// Who looks whether the client is still there.
+    pub pings: Pings,
+    /// What names the session in requests of its own, on an emulated wire. Nobody may guess it.
+    pub emulation_key: Option<Box<str>>,
+}
+
+/// Who looks whether the client is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pings {
+    /// The session, by messages.
+    Messages,
+    /// The transport.
+    Transport,
+}
+
+/// How far a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// Nobody yet.
+    New,
+    /// Let in; waits for the subscriptions that come with the connection.
+    Connecting,
+    /// Connected.
+    Open,
+    /// Not let in: whatever comes next ends it.
+    Unusable,
+    /// To end when what is written so far is out.
+    Closing(Disconnect),
+    /// Over.
+    Closed,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// It gets an error.
+    Error(ErrorCode),
+    /// It ends the connection.
+    Disconnect(Disconnect),
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(error: ErrorCode) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Disconnect> for Failure {
+    fn from(disconnect: Disconnect) -> Self {
+        Self::Disconnect(disconnect)
+    }
+}
+
+/// What connected clients have that others see, or that runs out.
+#[derive(Debug, Default)]
+struct Account {
+    user: Arc<str>,
+    /// JSON, empty = nothing.
+    info: Bytes,
+    /// Seconds since 1970; `None` = never.
+    expires_at: Option<u64>,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    phase: Phase,
+    pings: Pings,
+    client: ClientId,
+    identity: Option<Identity>,
+    /// `None` = without a token: no user, nothing to tell, no end.
+    account: Option<Box<Account>>,
+    emulation_key: Option<Box<str>>,
+    subscriptions: Subscriptions,
+    connecting: Option<Box<Connecting>>,
+    timers: Timers,
+    actions: VecDeque<Action>,
+    out: Frame,
+}
+
+impl Session {
+    /// A session of a client that has said nothing yet.
+    pub fn new(opening: Opening, context: &mut Context<'_>) -> Self {
+        let Opening { wire, identity, pings, emulation_key } = opening;
+        Self {
+            phase: Phase::New,
+            pings,
+            client: ClientId::random(context.random),
+            identity,
+            account: None,
+            emulation_key,
+            subscriptions: Subscriptions::default(),
+            connecting: None,
+            timers: Timers::new(context),
+            actions: VecDeque::new(),
+            out: Frame::new(wire),
+        }
+    }
+
+    /// What carries its messages.
+    pub fn wire(&self) -> Wire {
+        self.out.wire()
+    }
+
+    /// The client's name.
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// The user, empty where nobody knows it.
+    pub fn user(&self) -> &str {
+        self.account.as_ref().map_or("", |account| &account.user)
+    }
+
+    /// How others see the client on `topic`.
+    pub fn info(&self, topic: &TopicName) -> ClientInfo {
+        let subscription = self.subscriptions.get(topic.as_str());
+        let grant = subscription.and_then(|subscription| subscription.grant.as_deref());
+        ClientInfo {
+            user: self.user().to_owned(),
+            client: self.client.to_string(),
+            conn_info: self
+                .account
+                .as_ref()
+                .map(|account| account.info.clone())
+                .unwrap_or_default(),
+            chan_info: grant.map(|grant| grant.info.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The topics of all subscriptions in force.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicName> {
+        let open = self.subscriptions.iter().filter(|known| known.stage == Stage::Open);
+        open.map(|known| &known.topic)
+    }
+
+    /// What to do next; `None` = nothing until something happens.
+    pub fn next_action(
+        &mut self,
+        commands: &mut Commands<'_>,
+        context: &mut Context<'_>,
+    ) -> Option<Action> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Some(action);
+            }
+            if self.out.len() > FRAME_LEN_MAX || self.is_ending() {
+                break;
+            }
+            match commands.next() {
+                Some(Ok(command)) => self.on_command(command, context),
+                Some(Err(_)) => self.close(Disconnect::BadRequest),
+                None => break,
+            }
+        }
+        if !self.out.is_empty() {
+            return Some(Action::Send(self.out.take()));
+        }
+        if let Phase::Closing(disconnect) = &mut self.phase {
+            let disconnect = disconnect.clone();
+            self.phase = Phase::Closed;
+            return Some(Action::Close(disconnect));
+        }
+        self.actions = VecDeque::new();
+        None
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::Closed)
+    }
+
+    /// Ends the session, once what is written so far is out.
+    pub fn close(&mut self, disconnect: Disconnect) {
+        if self.is_ending() {
+            return;
+        }
+        if self.wire().is_emulated() {
+            let code = disconnect.code().into();
+            let reason = disconnect.reason().to_owned();
+            let disconnect = Some(message::Disconnect { code, reason });
+            self.push(Push { disconnect, ..Push::default() });
+        }
+        self.actions.clear();
+        self.phase = Phase::Closing(disconnect);
+    }
+
+    fn push(&mut self, push: Push) {
+        self.out.push(&Reply { push: Some(push), ..Reply::default() });
+    }
+
+    fn refuse(&mut self, CommandId(id): CommandId, error: ErrorCode) {
+        self.out.push(&Reply { id, error: Some(error.into()), ..Reply::default() });
+    }
+
+    /// Ends the session, or tells the client that its command failed.
+    fn fail(&mut self, command: CommandId, failure: Failure) {
+        match failure {
+            Failure::Error(error) => self.refuse(command, error),
+            Failure::Disconnect(disconnect) => self.close(disconnect),
+        }
+    }
+
+    fn on_command(&mut self, command: Command, context: &mut Context<'_>) {
+        let id = CommandId(command.id);
+        if command == Command::default() && self.phase == Phase::Open {
+            return self.on_pong();
+        }
+        let is_numbered = command.id > 0 || command.send.is_some();
+        let is_expected = match self.phase {
+            Phase::New => command.connect.is_some(),
+            Phase::Open => command.connect.is_none(),
+            Phase::Connecting | Phase::Unusable | Phase::Closing(_) | Phase::Closed => false,
+        };
+        if !is_numbered || !is_expected {
+            return self.close(Disconnect::BadRequest);
+        }
+        if let Err(failure) = self.dispatch(command, context) {
+            if self.phase == Phase::New {
+                self.phase = Phase::Unusable;
+            }
+            self.fail(id, failure);
+        }
+    }
+
+    /// Carries out the first request there is, in the protocol's order; there should be only one.
+    fn dispatch(&mut self, command: Command, context: &mut Context<'_>) -> Result<(), Failure> {
+        let id = CommandId(command.id);
+        match command {
+            Command { connect: Some(request), .. } => self.connect(id, &request, context),
+            Command { subscribe: Some(request), .. } => self.subscribe(id, &request, context),
+            Command { unsubscribe: Some(request), .. } => self.unsubscribe(id, &request),
+            Command { publish: Some(request), .. } => self.publish(id, &request, context),
+            Command { presence: Some(request), .. } => self.presence(id, &request.channel, context),
+            Command { presence_stats: Some(request), .. } => {
+                self.presence_stats(id, &request.channel, context)
+            }
+            Command { history: Some(request), .. } => self.history(id, &request, context),
+            // No procedures are offered here.
+            Command { rpc: Some(_), .. } => Err(ErrorCode::NotAvailable.into()),
+            Command { send: Some(_), .. } => Err(Disconnect::NotAvailable.into()),
+            Command { refresh: Some(request), .. } => self.refresh(id, &request, context),
+            Command { sub_refresh: Some(request), .. } => self.sub_refresh(id, &request, context),
+            _ => Err(Disconnect::BadRequest.into()),
+        }
+    }
+}

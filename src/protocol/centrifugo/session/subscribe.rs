@@ -1,0 +1,419 @@
+//! Subscriptions: opened by the client or for it, recovered, renewed and ended.
+
+use std::sync::Arc;
+
+use super::super::code::{Disconnect, ErrorCode, UnsubscribeCode};
+use super::super::frame::Codec;
+use super::super::host::{
+    Context, Delta, Presence, Recovery, ServerSubscription, SubscriptionToken, TokenFault,
+    TopicOptions,
+};
+use super::super::message::{
+    self, Publication, Push, Reply, SubRefreshRequest, SubRefreshResult, SubscribeRequest,
+    SubscribeResult, UnsubscribeRequest, UnsubscribeResult,
+};
+use super::action::{Action, Asked, Cause, Hears, Subscribe, Subscribed, Wish};
+use super::connect::{Given, TTL_MAX, seconds_left};
+use super::subscription::{Grant, Origin, Stage, Subscription};
+use super::{CommandId, Failure, PAGE_COUNT_MAX, Session};
+use crate::auth::Right;
+use crate::hub::{self, Epoch, Position, Since, Start, TopicName};
+
+/// Bit of a subscription's `flag`: rather no subscription than one that is not recovered.
+const FLAG_REJECT_UNRECOVERED: i64 = 2;
+
+impl Wish {
+    pub(super) fn of(request: &SubscribeRequest) -> Self {
+        let recover = request
+            .recover
+            .then(|| Asked { epoch: request.epoch.as_str().into(), offset: request.offset });
+        Self { recover, else_reject: request.flag & FLAG_REJECT_UNRECOVERED != 0 }
+    }
+
+    fn start(&self, recovery: Recovery) -> Start {
+        let Some(asked) = &self.recover else { return Start::Live };
+        match recovery {
+            Recovery::Off => Start::Live,
+            Recovery::Newest => Start::Last(1),
+            Recovery::Stream => asked.since().map_or(Start::Unknown, Start::Since),
+        }
+    }
+}
+
+impl Asked {
+    /// `None` = a position that nobody can have.
+    fn since(&self) -> Option<Since> {
+        since(&self.epoch, self.offset)
+    }
+
+    fn is_at(&self, top: Position) -> bool {
+        self.offset > 0 && self.offset == top.offset && *self.epoch == *top.epoch.as_str()
+    }
+}
+
+/// A position as clients write it, where an empty epoch is the current one.
+pub(super) fn since(epoch: &str, offset: u64) -> Option<Since> {
+    let epoch = if epoch.is_empty() { None } else { Some(Epoch::parse(epoch)?) };
+    Some(Since { epoch, offset })
+}
+
+impl Session {
+    pub(super) fn subscribe(
+        &mut self,
+        command: CommandId,
+        request: &SubscribeRequest,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        let (topic, options) = self.check_subscribe(request, context)?;
+        let token = self.admit(&topic, &request.token, context)?;
+        if request.tf.is_some() {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let wants_members = request.join_leave
+            && options.presence == Presence::On
+            && self.may(Right::Presence, &topic);
+        // What changed can only be told where it is known what the client has.
+        let wants_delta = !request.delta.is_empty() && options.recovery != Recovery::Off;
+        let wish = Wish::of(request);
+        let (grant, data) = token.map(|token| (token.grant(context), token.data)).unzip();
+        self.actions.push_back(Action::Subscribe(Box::new(Subscribe {
+            key: self.subscriptions.add(topic.clone(), Origin::Client),
+            topic,
+            start: wish.start(options.recovery),
+            hears: if wants_members { Hears::Members } else { Hears::Publications },
+            delta: if wants_delta { options.delta } else { Delta::Off },
+            cause: Cause::Command(command),
+            wish,
+            grant: grant.flatten(),
+            data: data.unwrap_or_default(),
+        })));
+        Ok(())
+    }
+
+    /// What can be said before anybody's rights are looked at.
+    fn check_subscribe(
+        &self,
+        request: &SubscribeRequest,
+        context: &Context<'_>,
+    ) -> Result<(TopicName, TopicOptions), Failure> {
+        let name = named(&request.channel)?;
+        if request.r#type != 0 {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        if !matches!(request.delta.as_str(), "" | "fossil") {
+            return Err(Disconnect::BadRequest.into());
+        }
+        if name.len() > context.settings.topic_name_len_max {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        if self.subscriptions.get(name).is_some() {
+            return Err(ErrorCode::AlreadySubscribed.into());
+        }
+        if self.subscriptions.count() >= context.settings.topics_per_session_max {
+            return Err(ErrorCode::LimitExceeded.into());
+        }
+        Ok(topic(name, context)?)
+    }
+
+    /// Lets the client in by its token, or else by its rights. Topics that begin with `$` are for
+    /// tokens only.
+    fn admit(
+        &self,
+        topic: &TopicName,
+        token: &str,
+        context: &Context<'_>,
+    ) -> Result<Option<SubscriptionToken>, Failure> {
+        if token.is_empty() {
+            let is_private = topic.as_str().starts_with('$');
+            if is_private || !self.may(Right::Subscribe, topic) {
+                return Err(ErrorCode::PermissionDenied.into());
+            }
+            return Ok(None);
+        }
+        let token = context.host.subscription_token(token, context.seconds());
+        let token = token.map_err(|fault| match fault {
+            TokenFault::Expired => ErrorCode::TokenExpired,
+            TokenFault::Invalid | TokenFault::NoKey => ErrorCode::PermissionDenied,
+            TokenFault::KeyAway => ErrorCode::Internal,
+        })?;
+        self.check_owner(&token, topic)?;
+        if token.expires_at.is_some_and(|at| at <= context.seconds()) {
+            return Err(ErrorCode::Expired.into());
+        }
+        Ok(Some(token))
+    }
+
+    fn check_owner(&self, token: &SubscriptionToken, topic: &TopicName) -> Result<(), Disconnect> {
+        let is_of_client = token.client.is_empty() || *token.client == *self.client.to_string();
+        if *token.topic == *topic.as_str() && *token.user == *self.user() && is_of_client {
+            return Ok(());
+        }
+        Err(Disconnect::InvalidToken)
+    }
+
+    pub(super) fn may(&self, right: Right, topic: &TopicName) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.may(right, topic))
+    }
+
+    /// Subscribes the client to what it did not ask for by a command.
+    pub(super) fn give(
+        &mut self,
+        given: Given,
+        (cause, wish): (Cause, Wish),
+        context: &Context<'_>,
+    ) {
+        let Given { topic, origin, subscription: ServerSubscription { info, data, .. } } = given;
+        let recovery = context.host.topic(&topic).unwrap_or_default().recovery;
+        self.actions.push_back(Action::Subscribe(Box::new(Subscribe {
+            key: self.subscriptions.add(topic.clone(), origin),
+            topic,
+            start: wish.start(recovery),
+            hears: Hears::Publications,
+            delta: Delta::Off,
+            cause,
+            wish,
+            grant: Grant::new(None, info),
+            data,
+        })));
+    }
+
+    /// Subscribes the client for the application; the client is told by a push.
+    ///
+    /// # Errors
+    /// [`ErrorCode`] where there is such a subscription already, or cannot be.
+    pub fn subscribe_for_server(
+        &mut self,
+        subscription: ServerSubscription,
+        context: &Context<'_>,
+    ) -> Result<(), ErrorCode> {
+        if self.phase != super::Phase::Open {
+            return Err(ErrorCode::NotAvailable);
+        }
+        if self.subscriptions.get(&subscription.topic).is_some() {
+            return Err(ErrorCode::AlreadySubscribed);
+        }
+        if self.subscriptions.count() >= context.settings.topics_per_session_max {
+            return Err(ErrorCode::LimitExceeded);
+        }
+        let (topic, _) = topic(&subscription.topic, context)?;
+        let given = Given { topic, origin: Origin::Server, subscription };
+        self.give(given, (Cause::Server, Wish::default()), context);
+        Ok(())
+    }
+
+    /// The outcome of [`Action::Subscribe`].
+    pub fn on_subscribed(
+        &mut self,
+        subscribe: &Subscribe,
+        outcome: Result<Subscribed, ErrorCode>,
+        context: &mut Context<'_>,
+    ) {
+        let outcome = outcome.and_then(|subscribed| self.settle(subscribe, subscribed, context));
+        if outcome.is_err() && self.subscriptions.opening(subscribe.key).is_some() {
+            self.subscriptions.remove(subscribe.topic.as_str());
+        }
+        match subscribe.cause {
+            Cause::Command(command) => match outcome {
+                Ok(result) => {
+                    let CommandId(id) = command;
+                    self.out.push(&Reply { id, subscribe: Some(result), ..Reply::default() });
+                }
+                Err(error) => self.refuse(command, error),
+            },
+            Cause::Connect => self.on_given(&subscribe.topic, outcome, context),
+            Cause::Server => {
+                if let Ok(result) = outcome {
+                    self.announce(&subscribe.topic, result);
+                }
+            }
+        }
+    }
+
+    /// Puts a subscription that the host opened into force, and says what the client is told.
+    fn settle(
+        &mut self,
+        subscribe: &Subscribe,
+        subscribed: Subscribed,
+        context: &Context<'_>,
+    ) -> Result<SubscribeResult, ErrorCode> {
+        let Some(subscription) = self.subscriptions.opening(subscribe.key) else {
+            // It was ended before it began, and the host told so.
+            return Err(ErrorCode::Internal);
+        };
+        let expires_at = subscribe.grant.as_ref().and_then(|grant| grant.expires_at);
+        let (expires, ttl) = seconds_left(expires_at, context.seconds());
+        let mut result = SubscribeResult {
+            expires,
+            ttl,
+            data: subscribe.data.clone(),
+            was_recovering: subscribe.wish.recover.is_some(),
+            ..SubscribeResult::default()
+        };
+        let Subscribed { topic, top, missed } = subscribed;
+        subscription.stage = Stage::Open;
+        subscription.topic = topic;
+        subscription.grant.clone_from(&subscribe.grant);
+        let Some(top) = top else { return Ok(result) };
+        result.positioned = true;
+        result.recoverable = true;
+        result.delta = subscribe.delta == Delta::Fossil;
+        result.epoch = top.epoch.to_string();
+        result.offset = top.offset;
+        let Some(asked) = &subscribe.wish.recover else { return Ok(result) };
+        let is_at_top = asked.is_at(top);
+        let missed = match subscribe.start {
+            // Who has the newest publication is not given it again.
+            Start::Last(_) if is_at_top => Some(Vec::new()),
+            Start::Last(_) => missed.filter(|missed| !missed.is_empty()),
+            _ => missed,
+        };
+        let codec = self.wire().codec();
+        match missed.and_then(|missed| replay((codec, subscribe.delta), &missed, context)) {
+            Some(publications) => {
+                result.recovered = true;
+                result.publications = publications;
+                // From here the client advances over what it is given.
+                result.offset = asked.offset;
+            }
+            None if subscribe.wish.else_reject => {
+                self.drop_subscription(&subscribe.topic);
+                return Err(ErrorCode::UnrecoverablePosition);
+            }
+            None => {}
+        }
+        Ok(result)
+    }
+}
+
+/// What a client missed, unless it is too much for one reply.
+fn replay(
+    (codec, delta): (Codec, Delta),
+    missed: &[Arc<hub::Publication>],
+    context: &Context<'_>,
+) -> Option<Vec<Publication>> {
+    let before = std::iter::once(None).chain(missed.iter().map(|one| Some(one.payload())));
+    let encoded = missed.iter().zip(before).map(|(one, before)| match delta {
+        Delta::Off => Publication::of(codec, one),
+        Delta::Fossil => Publication::after(codec, one, before),
+    });
+    let page = page(encoded, context);
+    (page.len() == missed.len()).then_some(page)
+}
+
+/// The first of `publications`, at least one, as far as one reply may hold them.
+pub(super) fn page(
+    publications: impl Iterator<Item = Publication>,
+    context: &Context<'_>,
+) -> Vec<Publication> {
+    let mut len = 0_usize;
+    let page = publications.take(PAGE_COUNT_MAX).take_while(|publication| {
+        let is_first = len == 0;
+        len = len.saturating_add(publication.data.len().max(1));
+        is_first || len <= context.settings.reply_len_max
+    });
+    page.collect()
+}
+
+/// The name of a topic in a command that must have one.
+pub(super) fn named(name: &str) -> Result<&str, Disconnect> {
+    if name.is_empty() { Err(Disconnect::BadRequest) } else { Ok(name) }
+}
+
+/// The topic of that name. Names beyond ASCII exist, but this protocol has none.
+pub(super) fn topic(
+    name: &str,
+    context: &Context<'_>,
+) -> Result<(TopicName, TopicOptions), ErrorCode> {
+    let topic = TopicName::new(name, context.settings.topic_name_len_max);
+    let topic = topic.map_err(|_| ErrorCode::BadRequest)?;
+    let options = context.host.topic(&topic).ok_or(ErrorCode::UnknownTopic)?;
+    if name.is_ascii() { Ok((topic, options)) } else { Err(ErrorCode::BadRequest) }
+}
+
+/// Commands and calls that renew or end subscriptions.
+impl Session {
+    /// Tells the client of a subscription that it did not ask for.
+    fn announce(&mut self, topic: &TopicName, result: SubscribeResult) {
+        let SubscribeResult { recoverable, epoch, offset, positioned, data, .. } = result;
+        let subscribe = message::Subscribe { recoverable, epoch, offset, positioned, data };
+        let channel = topic.to_string();
+        self.push(Push { channel, subscribe: Some(subscribe), ..Push::default() });
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        CommandId(id): CommandId,
+        request: &UnsubscribeRequest,
+    ) -> Result<(), Failure> {
+        let name = named(&request.channel)?;
+        if let Some(Subscription { topic, .. }) = self.subscriptions.remove(name) {
+            self.actions.push_back(Action::Unsubscribe(topic));
+        }
+        self.out.push(&Reply { id, unsubscribe: Some(UnsubscribeResult {}), ..Reply::default() });
+        Ok(())
+    }
+
+    pub(super) fn sub_refresh(
+        &mut self,
+        CommandId(id): CommandId,
+        request: &SubRefreshRequest,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        let name = named(&request.channel)?;
+        let subscription = self.subscriptions.get(name);
+        let subscription = subscription.filter(|known| known.stage == Stage::Open);
+        let topic = subscription.ok_or(ErrorCode::PermissionDenied)?.topic.clone();
+        if request.token.is_empty() {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let token = context.host.subscription_token(&request.token, context.seconds());
+        let token = token.map_err(|fault| match fault {
+            TokenFault::Expired => Failure::Error(ErrorCode::TokenExpired),
+            TokenFault::Invalid => Disconnect::InvalidToken.into(),
+            TokenFault::NoKey => ErrorCode::NotAvailable.into(),
+            TokenFault::KeyAway => ErrorCode::Internal.into(),
+        })?;
+        self.check_owner(&token, &topic)?;
+        if token.expires_at.is_some_and(|at| at <= context.seconds()) {
+            return Err(ErrorCode::Expired.into());
+        }
+        let grant = token.grant(context);
+        let expires_at = grant.as_ref().and_then(|grant| grant.expires_at);
+        if let Some(subscription) = self.subscriptions.get_mut(name) {
+            subscription.grant = grant;
+        }
+        let (expires, ttl) = seconds_left(expires_at, context.seconds());
+        let sub_refresh = Some(SubRefreshResult { expires, ttl });
+        self.out.push(&Reply { id, sub_refresh, ..Reply::default() });
+        Ok(())
+    }
+
+    /// Ends a subscription from our side; the client is told why. A gap in one that it did not ask
+    /// for ends the connection instead: it could not subscribe again by itself.
+    pub fn end(&mut self, topic: &TopicName, code: UnsubscribeCode) {
+        let subscription = self.subscriptions.get(topic.as_str());
+        let Some(subscription) = subscription.filter(|known| known.stage == Stage::Open) else {
+            return;
+        };
+        if code == UnsubscribeCode::InsufficientState && subscription.origin != Origin::Client {
+            return self.close(Disconnect::InsufficientState);
+        }
+        let unsubscribe =
+            Some(message::Unsubscribe { code: code.code(), reason: code.reason().to_owned() });
+        self.push(Push { channel: topic.to_string(), unsubscribe, ..Push::default() });
+        self.drop_subscription(topic);
+    }
+
+    fn drop_subscription(&mut self, topic: &TopicName) {
+        if let Some(Subscription { topic, .. }) = self.subscriptions.remove(topic.as_str()) {
+            self.actions.push_back(Action::Unsubscribe(topic));
+        }
+    }
+}
+
+impl SubscriptionToken {
+    fn grant(&self, context: &Context<'_>) -> Option<Box<Grant>> {
+        let latest = context.seconds().saturating_add(TTL_MAX);
+        Grant::new(self.expires_at.map(|at| at.min(latest)), self.info.clone())
+    }
+}

@@ -1,0 +1,473 @@
+//! A server in small: sessions over a real hub, with simulated time and tokens that can be read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::auth::{Identity, Right};
+use crate::hub::{
+    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Position, Publish, Since, Start, TopicName,
+};
+use crate::id::WorkerId;
+use crate::limits::{Limits, TopicRule};
+use crate::metrics::Memory;
+use crate::protocol::centrifugo::{
+    self, Action, ClientInfo, Commands, ConnectionToken, Context, Delta, Disconnect, ErrorCode,
+    Headcount, Hears, History, Host, Opening, Order, Page, Pings, Presence, Recovery,
+    ServerSubscription, Session, Settings, Subscribe, Subscribed, SubscriptionToken, TokenFault,
+    TopicOptions, Wire,
+};
+use crate::protocol::{plain, variants};
+use crate::time::Stamp;
+
+const WORKER: WorkerId = WorkerId(0);
+
+/// When the world begins, in seconds since 1970.
+pub(super) const START: u64 = 1_700_000_000;
+
+/// What topics offer, by how their names begin.
+pub(super) struct Town {
+    /// Whether there is a key for tokens.
+    pub(super) has_key: bool,
+}
+
+impl Host for Town {
+    fn topic(&self, topic: &TopicName) -> Option<TopicOptions> {
+        let name = topic.as_str();
+        let delta = if name.starts_with("delta") { Delta::Fossil } else { Delta::Off };
+        let (recovery, presence) = match name.split(':').next() {
+            Some("nowhere") => return None,
+            Some("off") => (Recovery::Off, Presence::Off),
+            Some("newest") => (Recovery::Newest, Presence::Off),
+            Some("members") => (Recovery::Stream, Presence::On),
+            _ => (Recovery::Stream, Presence::Off),
+        };
+        Some(TopicOptions { recovery, presence, delta })
+    }
+
+    fn connection_token(&self, token: &str, now: u64) -> Result<ConnectionToken, TokenFault> {
+        let fields = self.fields(token, now)?;
+        let topics = fields.third.split(',').filter(|name| !name.is_empty());
+        Ok(ConnectionToken {
+            identity: Identity::ALL,
+            user: fields.user,
+            expires_at: fields.expires_at,
+            info: Bytes::from_static(b"{\"name\":\"Ann\"}"),
+            subscriptions: topics.map(ServerSubscription::to).collect(),
+        })
+    }
+
+    fn subscription_token(&self, token: &str, now: u64) -> Result<SubscriptionToken, TokenFault> {
+        let fields = self.fields(token, now)?;
+        Ok(SubscriptionToken {
+            user: fields.user,
+            topic: fields.third,
+            client: fields.fourth,
+            expires_at: fields.expires_at,
+            info: Bytes::from_static(b"{\"role\":\"guest\"}"),
+            data: Bytes::from_static(b"[1]"),
+        })
+    }
+}
+
+/// `USER/SECONDS TO LIVE/TOPICS/CLIENT`; all but the user may be left out.
+struct Fields {
+    user: Box<str>,
+    expires_at: Option<u64>,
+    third: Box<str>,
+    fourth: Box<str>,
+}
+
+impl Town {
+    fn fields(&self, token: &str, now: u64) -> Result<Fields, TokenFault> {
+        match token {
+            _ if !self.has_key => return Err(TokenFault::NoKey),
+            "forged" => return Err(TokenFault::Invalid),
+            "old" => return Err(TokenFault::Expired),
+            "away" => return Err(TokenFault::KeyAway),
+            _ => {}
+        }
+        let mut fields = token.split('/');
+        let mut next = || Box::from(fields.next().unwrap_or_default());
+        let (user, ttl, third, fourth) = (next(), next(), next(), next());
+        Ok(Fields { user, expires_at: ttl.parse::<u64>().ok().map(|ttl| now + ttl), third, fourth })
+    }
+}
+
+/// A client as the server sees it.
+pub(super) struct Client {
+    pub(super) session: Session,
+    /// What it is subscribed to, and the first live sequence.
+    members: Vec<Member>,
+    received: Vec<Bytes>,
+    pub(super) closed: Option<Disconnect>,
+}
+
+struct Member {
+    topic: TopicName,
+    next: u64,
+    hears: Hears,
+}
+
+pub(super) struct World {
+    pub(super) hub: Hub,
+    pub(super) now: Stamp,
+    pub(super) town: Town,
+    pub(super) settings: Settings,
+    random: fastrand::Rng,
+    clients: Vec<Client>,
+    /// Whether answers wait until they are asked for.
+    pub(super) is_slow: bool,
+    waiting: Vec<(usize, Action)>,
+}
+
+/// The context of a call, from the fields that it borrows.
+macro_rules! context {
+    ($world:expr) => {
+        &mut Context {
+            now: $world.now,
+            settings: &$world.settings,
+            host: &$world.town,
+            random: &mut $world.random,
+        }
+    };
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let memory = Arc::new(Memory::new(u64::MAX));
+        let rule = |pattern: &str, history_size| TopicRule {
+            pattern: pattern.to_owned(),
+            history_size,
+            ..TopicRule::default()
+        };
+        let hub = Hub::new(HubParts {
+            rules: vec![rule("off:*", 0), rule("small:*", 2), rule("*", 400)],
+            meta_ttl: Duration::from_mins(1),
+            inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
+            variants: Arc::new(variants()),
+            memory,
+        });
+        let mut settings = Settings::new(&Limits::default(), "node-1");
+        settings.version = "Fanwire".into();
+        let now = Stamp { wall: START * 1_000, instant: Instant::now() };
+        Self {
+            hub,
+            now,
+            town: Town { has_key: true },
+            settings,
+            random: fastrand::Rng::with_seed(7),
+            clients: Vec::new(),
+            is_slow: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// A client that has opened a connection, with what its request says.
+    pub(super) fn enter(&mut self, wire: Wire, identity: Option<Identity>) -> usize {
+        self.enter_by(Opening {
+            wire,
+            identity,
+            pings: Pings::Messages,
+            emulation_key: wire.is_emulated().then(|| "secret".into()),
+        })
+    }
+
+    pub(super) fn enter_by(&mut self, opening: Opening) -> usize {
+        let session = Session::new(opening, context!(self));
+        self.clients.push(Client {
+            session,
+            members: Vec::new(),
+            received: Vec::new(),
+            closed: None,
+        });
+        self.clients.len() - 1
+    }
+
+    /// A client of JSON frames that has connected without a token.
+    pub(super) fn connected(&mut self) -> usize {
+        self.connected_with(&Right::ALL)
+    }
+
+    pub(super) fn connected_with(&mut self, rights: &[Right]) -> usize {
+        let client = self.enter(Wire::JsonFrames, Some(Identity::with(rights)));
+        self.say(client, r#"{"id":1,"connect":{}}"#);
+        client
+    }
+
+    /// A client of JSON frames that has connected with a token.
+    pub(super) fn connected_by(&mut self, token: &str) -> usize {
+        let client = self.enter(Wire::JsonFrames, None);
+        self.say(client, &format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+        client
+    }
+
+    pub(super) fn client(&mut self, client: usize) -> &mut Client {
+        &mut self.clients[client]
+    }
+
+    /// Hands in a frame of JSON, in which `EPOCH` and `CLIENT` stand for what only the server
+    /// knows. Returns what the client got for it, with the same words.
+    pub(super) fn say(&mut self, client: usize, frame: &str) -> Vec<String> {
+        let frame = self.reveal(client, frame);
+        self.hear(client, frame.as_bytes());
+        self.got(client)
+    }
+
+    pub(super) fn hear(&mut self, client: usize, frame: &[u8]) {
+        let codec = self.clients[client].session.wire().codec();
+        self.drive(client, &mut Commands::new(codec, frame));
+    }
+
+    /// What a host does.
+    fn drive(&mut self, client: usize, commands: &mut Commands<'_>) {
+        loop {
+            let session = &mut self.clients[client].session;
+            let Some(action) = session.next_action(commands, context!(self)) else { break };
+            let is_answered =
+                !matches!(action, Action::Send(_) | Action::Close(_) | Action::Unsubscribe(_));
+            if self.is_slow && is_answered {
+                self.waiting.push((client, action));
+            } else {
+                self.perform(client, action);
+            }
+        }
+        self.deliver();
+    }
+
+    /// Performs what waited, the last first: answers may come in any order.
+    pub(super) fn catch_up(&mut self) {
+        self.is_slow = false;
+        while let Some((client, action)) = self.waiting.pop() {
+            self.perform(client, action);
+            self.drive(client, &mut Commands::none());
+        }
+    }
+
+    /// Lets time pass, and does what is due on the way.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now.instant + time;
+        loop {
+            let context = context!(self);
+            let due = self.clients.iter().enumerate().filter(|(_, one)| one.closed.is_none());
+            let due = due.filter_map(|(at, one)| Some((one.session.deadline(context)?, at))).min();
+            let Some((at, client)) = due.filter(|(at, _)| *at <= end) else { break };
+            self.advance(at.max(self.now.instant));
+            self.clients[client].session.on_deadline(context!(self));
+            self.drive(client, &mut Commands::none());
+        }
+        self.advance(end);
+    }
+
+    fn advance(&mut self, to: Instant) {
+        let passed = to.saturating_duration_since(self.now.instant);
+        // Deadlines by the wall clock have a resolution of a millisecond.
+        self.now.wall += u64::try_from(passed.as_nanos().div_ceil(1_000_000)).unwrap();
+        self.now.instant = to;
+    }
+
+    pub(super) fn act(&mut self, client: usize, act: impl FnOnce(&mut Session, &mut Context<'_>)) {
+        act(&mut self.clients[client].session, context!(self));
+        self.drive(client, &mut Commands::none());
+    }
+
+    fn perform(&mut self, client: usize, action: Action) {
+        match action {
+            Action::Send(bytes) => self.clients[client].received.push(bytes.into()),
+            Action::Subscribe(subscribe) => self.subscribe(client, &subscribe),
+            Action::Unsubscribe(topic) => self.leave(client, &topic),
+            Action::Publish(publish) => {
+                let user = self.clients[client].session.user().into();
+                let draft = Draft { payload: publish.payload, session: None, user: Some(user) };
+                self.publish_draft(publish.topic.as_str(), &draft);
+                self.clients[client].session.on_published(publish.command, Ok(()));
+            }
+            Action::History(history) => {
+                let page = self.page(&history);
+                let session = &mut self.clients[client].session;
+                session.on_history(&history, Ok(page), context!(self));
+            }
+            Action::Presence(command, topic) => {
+                let members = self.members(&topic);
+                self.clients[client].session.on_presence(command, Ok(members));
+            }
+            Action::PresenceStats(command, topic) => {
+                let clients = u32::try_from(self.members(&topic).len()).unwrap();
+                let count = Headcount { clients, users: 1 };
+                self.clients[client].session.on_presence_stats(command, Ok(count));
+            }
+            Action::Close(disconnect) => {
+                self.clients[client].closed = Some(disconnect);
+                let members = std::mem::take(&mut self.clients[client].members);
+                members.iter().for_each(|member| self.unsubscribe(&member.topic));
+            }
+        }
+    }
+
+    fn subscribe(&mut self, client: usize, subscribe: &Subscribe) {
+        if subscribe.topic.as_str() == "broken" {
+            let session = &mut self.clients[client].session;
+            return session.on_subscribed(subscribe, Err(ErrorCode::Internal), context!(self));
+        }
+        let (topic, joined) = self.hub.subscribe(&subscribe.topic, WORKER, subscribe.start, |_| 0);
+        let is_recovered = joined.recovered == Some(true);
+        let missed = (is_recovered || matches!(subscribe.start, Start::Last(_))).then(|| {
+            let since = Since { epoch: None, offset: joined.next - 1 };
+            topic.page(Some(since), centrifugo::PAGE_COUNT_MAX + 1).publications
+        });
+        let top = joined.position.map(|position| Position { offset: joined.top, ..position });
+        let member =
+            Member { topic: topic.name().clone(), next: joined.top + 1, hears: subscribe.hears };
+        let subscribed = Subscribed { topic: topic.name().clone(), top, missed };
+        let client = &mut self.clients[client];
+        client.members.push(member);
+        client.session.on_subscribed(subscribe, Ok(subscribed), context!(self));
+    }
+
+    fn leave(&mut self, client: usize, topic: &TopicName) {
+        self.waiting.retain(|(who, action)| {
+            *who != client
+                || !matches!(action, Action::Subscribe(waiting) if waiting.topic == *topic)
+        });
+        let members = &mut self.clients[client].members;
+        if let Some(at) = members.iter().position(|member| member.topic == *topic) {
+            members.remove(at);
+            self.unsubscribe(topic);
+        }
+    }
+
+    fn unsubscribe(&self, topic: &TopicName) {
+        let (topic, _) = self.hub.subscribe(topic, WORKER, Start::Live, |_| 0);
+        topic.unsubscribe(WORKER);
+        topic.unsubscribe(WORKER);
+    }
+
+    fn page(&self, history: &History) -> Page {
+        let limit = match history.order {
+            Order::OldestFirst => history.limit,
+            Order::NewestFirst => usize::MAX,
+        };
+        let since = history.since.map(|since| Since { epoch: None, ..since });
+        let since = match (history.order, since) {
+            (Order::NewestFirst, _) => None,
+            (Order::OldestFirst, None) => Some(Since { epoch: None, offset: 0 }),
+            (Order::OldestFirst, since) => since,
+        };
+        let Some(page) = self.hub.page(&history.topic, since, limit) else {
+            return Page { top: None, publications: Vec::new() };
+        };
+        let mut publications = page.publications;
+        if history.order == Order::NewestFirst {
+            let before = history.since.map_or(u64::MAX, |since| since.offset);
+            publications.retain(|publication| publication.sequence < before);
+            publications.reverse();
+            publications.truncate(history.limit);
+        }
+        Page { top: Some(page.top), publications }
+    }
+
+    fn members(&self, topic: &TopicName) -> Vec<ClientInfo> {
+        let there = self
+            .clients
+            .iter()
+            .filter(|client| client.members.iter().any(|member| member.topic == *topic));
+        there.map(|client| client.session.info(topic)).collect()
+    }
+
+    /// Publishes as a plain client does.
+    pub(super) fn publish(&mut self, topic: &str, data: &str) {
+        let payload = plain::payload(PayloadKind::Text, data.as_bytes());
+        self.publish_draft(topic, &Draft { payload, session: None, user: None });
+        self.deliver();
+    }
+
+    fn publish_draft(&self, topic: &str, draft: &Draft) {
+        let options =
+            Publish { now: self.now, admission: Admission::Always, idempotency_key: None };
+        let topic = TopicName::new(topic, 255).unwrap();
+        self.hub.publish(&topic, draft, options).unwrap();
+    }
+
+    /// Fans out what arrived, as a worker does at the end of a turn.
+    fn deliver(&mut self) {
+        while let Some(arrival) = self.hub.inbox(WORKER).pop() {
+            for client in &mut self.clients {
+                let variant = client.session.wire().variant();
+                for member in &client.members {
+                    let (topic, _) = self.hub.subscribe(&member.topic, WORKER, Start::Live, |_| 0);
+                    topic.unsubscribe(WORKER);
+                    if topic.id() != arrival.topic || arrival.publication.sequence < member.next {
+                        continue;
+                    }
+                    let variants = self.hub.variants();
+                    let bytes = arrival.publication.encoded(variant, topic.name(), variants);
+                    client.received.push(bytes.clone());
+                }
+            }
+        }
+    }
+
+    /// Who hears of members.
+    pub(super) fn hears(&self, client: usize, topic: &str) -> Option<Hears> {
+        let members = &self.clients[client].members;
+        members.iter().find(|member| member.topic.as_str() == topic).map(|member| member.hears)
+    }
+
+    pub(super) fn topics(&self, client: usize) -> Vec<&str> {
+        self.clients[client].members.iter().map(|member| member.topic.as_str()).collect()
+    }
+
+    pub(super) fn epoch(&self, topic: &str) -> String {
+        let page = self.hub.page(&TopicName::new(topic, 255).unwrap(), None, 0);
+        page.unwrap().top.epoch.to_string()
+    }
+
+    /// What the client got since the last look: the payloads of frames, or pieces of a body.
+    pub(super) fn received(&mut self, client: usize) -> Vec<Vec<u8>> {
+        let client = &mut self.clients[client];
+        let is_framed = !client.session.wire().is_emulated();
+        let received = client.received.drain(..);
+        received.map(|bytes| if is_framed { unframe(&bytes) } else { bytes.to_vec() }).collect()
+    }
+
+    /// As text, with the words for what only the server knows.
+    pub(super) fn got(&mut self, client: usize) -> Vec<String> {
+        let received = self.received(client);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        received.into_iter().map(|bytes| self.hide(client, &text(bytes))).collect()
+    }
+
+    fn words(&self, client: usize) -> Vec<(String, &'static str)> {
+        let mut words = vec![(self.clients[client].session.client().to_string(), "CLIENT")];
+        for topic in ["a", "b", "newest:a", "small:a", "members:a"] {
+            if let Some(page) = self.hub.page(&TopicName::new(topic, 255).unwrap(), None, 0) {
+                words.push((page.top.epoch.to_string(), "EPOCH"));
+            }
+        }
+        words
+    }
+
+    fn hide(&self, client: usize, text: &str) -> String {
+        let words = self.words(client);
+        words.iter().fold(text.to_owned(), |text, (real, word)| text.replace(real, word))
+    }
+
+    fn reveal(&self, client: usize, text: &str) -> String {
+        let client = self.clients[client].session.client().to_string();
+        let text = text.replace("CLIENT", &client);
+        if text.contains("EPOCH") { text.replace("EPOCH", &self.epoch("a")) } else { text }
+    }
+}
+
+/// The payload of a frame, whose head is the shortest.
+pub(super) fn unframe(frame: &[u8]) -> Vec<u8> {
+    let (head_len, len) = match frame[1] {
+        126 => (4, usize::from(u16::from_be_bytes([frame[2], frame[3]]))),
+        127 => (10, usize::try_from(u64::from_be_bytes(frame[2..10].try_into().unwrap())).unwrap()),
+        len => (2, usize::from(len)),
+    };
+    assert_eq!(frame.len(), head_len + len);
+    frame[head_len..].to_vec()
+}
