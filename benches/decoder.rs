@@ -31,7 +31,7 @@ fn decode(bytes: &mut [u8], mut take: impl FnMut(MessageKind, &[u8])) {
     let limits = DecoderLimits { message_len_max: 65_536, fragments_max: 65_536 };
     let (decoder, mut reading) = (Decoder::new(limits), Reading::default());
     let mut input = Input::new(bytes);
-    while let Ok(Some(event)) = decoder.next_event(&mut reading, &mut input) {
+    while let Ok(Some(event)) = decoder.next_event(&mut reading, &mut input, None) {
         if let Event::Message { kind, data } = event {
             take(kind, &data);
         }

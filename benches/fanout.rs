@@ -35,7 +35,7 @@ fn to_one_buffer(criterion: &mut Criterion) {
                     std::iter::from_fn(|| inbox.pop()).map(|one| one.publication).collect();
                 let encoded =
                     taken.iter().map(|one| one.encoded(protocol::NATIVE, &topic, hub.variants()));
-                let batch = Batch::join(std::mem::take(&mut spare), encoded);
+                let batch = Batch::join(0, std::mem::take(&mut spare), encoded);
                 for publication in &taken {
                     black_box(inbox.release(publication));
                 }
@@ -52,7 +52,7 @@ fn to_those_behind(criterion: &mut Criterion) {
     let hub = support::hub(0);
     let memory = Arc::clone(hub.memory());
     let frame = support::draft().payload.framed().clone();
-    let batch = Rc::new(Batch::join(Vec::new(), [&frame; BATCH].into_iter()));
+    let batch = Rc::new(Batch::join(0, Vec::new(), [&frame; BATCH].into_iter()));
     let len = batch.bytes().len();
     let policy = Policy { len_max: 1 << 20, delivery: Delivery::Reliable };
     let mut outboxes: Vec<Outbox> = (0..SUBSCRIBERS).map(|_| Outbox::default()).collect();

@@ -1,8 +1,8 @@
 //! The way out: asked once, seen by every worker, forced by a second signal.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long HTTP connections are kept to be told of the drain, when nobody else is left.
@@ -10,7 +10,7 @@ const REQUESTS_LEAVE: Duration = Duration::from_secs(1);
 
 /// Whether and since when the server drains.
 #[derive(Debug, Default)]
-pub struct Drain(Mutex<Option<Window>>);
+pub struct Drain(OnceLock<Window>);
 
 /// The time over which sessions are asked to leave, evenly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +22,17 @@ pub struct Window {
 impl Drain {
     /// Begins to drain over `length`. Only the first call counts.
     pub fn begin(&self, now: Instant, length: Duration) {
-        self.0.lock().get_or_insert(Window { start: now, length });
+        self.0.get_or_init(|| Window { start: now, length });
     }
 
     /// The window, once the server drains.
     pub fn window(&self) -> Option<Window> {
-        *self.0.lock()
+        self.0.get().copied()
     }
 
     /// Whether the server drains.
     pub fn is_draining(&self) -> bool {
-        self.window().is_some()
+        self.0.get().is_some()
     }
 }
 

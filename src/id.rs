@@ -19,13 +19,24 @@ pub enum Door {
     Ndjson,
     /// Plain HTTP requests: publish, history.
     Http,
+    /// The Centrifugo protocol in JSON.
+    CentrifugoJson,
+    /// The Centrifugo protocol in protobuf.
+    CentrifugoProtobuf,
 }
 
 impl Door {
     /// Number of doors.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 6;
     /// Every door, by index.
-    pub const ALL: [Self; Self::COUNT] = [Self::Plain, Self::Sse, Self::Ndjson, Self::Http];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Plain,
+        Self::Sse,
+        Self::Ndjson,
+        Self::Http,
+        Self::CentrifugoJson,
+        Self::CentrifugoProtobuf,
+    ];
 
     /// Place in [`Door::ALL`].
     pub fn index(self) -> usize {
@@ -39,6 +50,8 @@ impl Door {
             Self::Sse => "sse",
             Self::Ndjson => "ndjson",
             Self::Http => "http",
+            Self::CentrifugoJson => "centrifugo_json",
+            Self::CentrifugoProtobuf => "centrifugo_protobuf",
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// 0 = no cap.
     pub connections_per_address_max: usize,
+    /// WebSocket handshakes and streams per second and client address; 0 = no limit.
+    pub handshake_rate_per_address_max: u32,
     /// 0 = 80 % of the machine or cgroup.
     pub memory_bytes_max: u64,
 }
@@ -49,6 +51,7 @@ impl Default for Limits {
             publish_rate_max: 0,
             connections_max: 0,
             connections_per_address_max: 0,
+            handshake_rate_per_address_max: 0,
             memory_bytes_max: 0,
         }
     }
@@ -80,6 +83,20 @@ impl Delivery {
     }
 }
 
+/// Who may use a topic in some way, as far as the client's own rights go: a rule only tightens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Audience {
+    /// Whoever has the right.
+    #[default]
+    Anyone,
+    /// Users, by a token that names them, and API keys.
+    Authenticated,
+    /// Tokens with a capability for the topic, users that its name lists, and API keys.
+    Token,
+    /// API keys.
+    Server,
+}
+
 /// Options of a topic: one `[[topic]]` rule of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRule {
@@ -93,6 +110,10 @@ pub struct TopicRule {
     pub history_ttl: Duration,
     /// What happens to subscribers that fall behind.
     pub delivery: Delivery,
+    /// Who may subscribe, read history and see presence.
+    pub subscribe: Audience,
+    /// Who may publish.
+    pub publish: Audience,
 }
 
 impl Default for TopicRule {
@@ -103,18 +124,25 @@ impl Default for TopicRule {
             history_bytes_max: 1_048_576,
             history_ttl: Duration::from_mins(5),
             delivery: Delivery::Reliable,
+            subscribe: Audience::Anyone,
+            publish: Audience::Anyone,
         }
     }
 }
 
 impl TopicRule {
-    /// Whether the rule's pattern covers `name`. Linear in `name` for one `*`, at worst the product.
+    /// Whether the rule's pattern covers `name`; see [`covers`].
     pub fn matches(&self, name: &str) -> bool {
-        glob(self.pattern.as_bytes(), name.as_bytes())
+        covers(&self.pattern, name)
     }
 }
 
-/// Matches `text` against `pattern`, in which only `*` is special.
+/// Whether `pattern` covers the whole of `name`: `*` stands for any run of characters, nothing else
+/// is special. Linear in `name` for one `*`, at worst the product.
+pub fn covers(pattern: &str, name: &str) -> bool {
+    glob(pattern.as_bytes(), name.as_bytes())
+}
+
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at_pattern, mut at_text) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -138,7 +166,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::glob;
+    use super::covers;
 
     #[test]
     fn star_stands_for_any_run_and_nothing_else_is_special() {
@@ -156,7 +184,7 @@ mod tests {
             ("", "", true),
             ("", "a", false),
         ] {
-            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+            assert_eq!(covers(pattern, text), expected, "{pattern} {text}");
         }
     }
 }

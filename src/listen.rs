@@ -3,16 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::admission::{Admission, Entrance};
+use crate::admission::{Entrance, REFUSED_CONNECTIONS_MAX};
 use crate::http::connection::{Accepted, spawn};
 use crate::http::service::Service;
 use crate::limits::Limits;
+use crate::reason::Refusal;
 use crate::worker::Stage;
 
 /// Connections that the kernel may hold for us; it cuts this to `net.core.somaxconn`.
@@ -54,37 +54,34 @@ pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<std::net::TcpLis
 }
 
 /// Accepts until the server drains; then until the kernel has no more, and closes.
-pub async fn accept(service: Rc<Service>, listener: TcpListener, admission: Arc<Admission>) {
+pub async fn accept(service: Rc<Service>, listener: TcpListener) {
     let _counted = service.worker.enter_task();
     let mut stage = service.worker.stage();
+    let told = Rc::default();
     loop {
         // Both arms are cancel safe.
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => admit(&service, &admission, socket, peer),
+                Ok((socket, peer)) => admit(&service, &told, socket, peer),
                 Err(error) => pause_on(&service, &error).await,
             },
             _ = stage.wait_for(|stage| *stage != Stage::Serving) => break,
         }
     }
-    if let Err(error) = accept_rest(&service, &admission, listener) {
+    if let Err(error) = accept_rest(&service, &told, listener) {
         tracing::warn!(%error, "connections that waited to be accepted are reset");
     }
 }
 
 /// Accepts until the kernel has no more, and closes: whoever connected is told that we are leaving.
-fn accept_rest(
-    service: &Rc<Service>,
-    admission: &Arc<Admission>,
-    listener: TcpListener,
-) -> io::Result<()> {
+fn accept_rest(service: &Rc<Service>, told: &Rc<()>, listener: TcpListener) -> io::Result<()> {
     // The kernel is asked itself: tokio's notion of readiness may lag behind.
     let listener = listener.into_std()?;
     loop {
         match listener.accept() {
             Ok((socket, peer)) => {
                 socket.set_nonblocking(true)?;
-                admit(service, admission, TcpStream::from_std(socket)?, peer);
+                admit(service, told, TcpStream::from_std(socket)?, peer);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if is_momentary(&error) => {}
@@ -93,16 +90,22 @@ fn accept_rest(
     }
 }
 
-fn admit(service: &Rc<Service>, admission: &Arc<Admission>, socket: TcpStream, peer: SocketAddr) {
-    let (permit, refused) = match admission.enter(peer.ip()) {
-        Entrance::Admitted(permit) => (permit, None),
-        Entrance::Refused(permit, refusal) => (permit, Some(refusal)),
-        Entrance::Shut(refusal) => {
-            service.worker.metrics().count_refused(refusal);
-            return;
+/// Lets a connection in, to be served or to be told why not. Each connection that is being told
+/// holds a reference to `told`: when memory is scarce, only so many are told at a time.
+fn admit(service: &Rc<Service>, told: &Rc<()>, socket: TcpStream, peer: SocketAddr) {
+    let peer = peer.ip();
+    let client = (!service.proxies.has(peer)).then_some(peer);
+    let is_scarce = service.worker.hub().memory().is_scarce();
+    let (permit, refusal) = match service.admission.enter(client) {
+        Entrance::Admitted(_) if is_scarce && Rc::strong_count(told) > REFUSED_CONNECTIONS_MAX => {
+            return service.worker.metrics().count_refused(Refusal::MemoryLimit);
         }
+        Entrance::Admitted(permit) => (permit, is_scarce.then_some(Refusal::MemoryLimit)),
+        Entrance::Refused(permit, refusal) => (permit, Some(refusal)),
+        Entrance::Shut(refusal) => return service.worker.metrics().count_refused(refusal),
     };
-    spawn(Rc::clone(service), Accepted { socket, permit, refused });
+    let refused = refusal.map(|refusal| (refusal, Rc::clone(told)));
+    spawn(Rc::clone(service), Accepted { socket, peer, permit, refused });
 }
 
 /// Waits where accepting again at once would only spin.

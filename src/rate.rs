@@ -16,9 +16,19 @@ impl Bucket {
         let full = f64::from(rate);
         let (at, left) = self.0.unwrap_or((now, full));
         let refilled = left + now.saturating_duration_since(at).as_secs_f64() * full;
-        let left = refilled.min(full) - 1.0;
-        self.0 = Some((now, left.max(0.0)));
-        left >= 0.0
+        let left = refilled.min(full);
+        // Whoever asks too often still gets what comes in meanwhile.
+        let is_there = left >= 1.0;
+        self.0 = Some((now, if is_there { left - 1.0 } else { left }));
+        is_there
+    }
+
+    /// Whether nothing is missing from it, so that it is as good as new.
+    pub fn is_full(&self, rate: u32, now: Instant) -> bool {
+        let full = f64::from(rate);
+        self.0.is_none_or(|(at, left)| {
+            left + now.saturating_duration_since(at).as_secs_f64() * full >= full
+        })
     }
 
     /// Whether it was ever used.
@@ -46,6 +56,8 @@ mod tests {
         assert_eq!(take(1000, 20), 10);
         assert_eq!(take(1550, 20), 5);
         assert_eq!(take(99_000, 20), 10);
+        let patient: usize = (0..100).map(|step| take(100_000 + 10 * step, 1)).sum();
+        assert_eq!(patient, 19, "a burst, and one each tenth of a second, however often it asks");
         assert_eq!((0..99).filter(|_| Bucket::default().take(0, start)).count(), 99);
     }
 }

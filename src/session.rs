@@ -1,13 +1,13 @@
 //! What a client's messages mean: protocol state over one connection, no I/O.
 
-use crate::auth::{Identity, Right};
-use crate::hub::TopicName;
+use crate::auth::{Right, Rights};
 use crate::reason::CloseReason;
 
 /// The state of one session of the plain door.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
-    identity: Identity,
+    /// What it may do on its topic.
+    rights: Rights,
 }
 
 /// What the connection's owner is to do with a message.
@@ -21,19 +21,14 @@ pub enum Action {
 }
 
 impl Session {
-    /// A session with the rights of `identity`.
-    pub fn new(identity: Identity) -> Self {
-        Self { identity }
-    }
-
-    /// Who the client is.
-    pub fn identity(&self) -> Identity {
-        self.identity
+    /// A session that has these rights on its topic.
+    pub fn new(rights: Rights) -> Self {
+        Self { rights }
     }
 
     /// Every data message of the plain door is a publication, if the client may publish.
-    pub fn on_message(&self, topic: &TopicName) -> Action {
-        if self.identity.may(Right::Publish, topic) {
+    pub fn on_message(self) -> Action {
+        if self.rights.has(Right::Publish) {
             Action::Publish
         } else {
             Action::Close(CloseReason::PermissionDenied)
@@ -44,19 +39,18 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::{Action, Session};
-    use crate::auth::{Identity, Right};
-    use crate::hub::TopicName;
+    use crate::auth::{Right, Rights};
     use crate::reason::CloseReason;
 
     #[test]
     fn a_message_without_the_right_to_publish_closes() {
-        let topic = TopicName::new("a", 255).expect("a name");
         let denied = Action::Close(CloseReason::PermissionDenied);
         for (rights, expected) in [
             (&[Right::Subscribe, Right::Publish][..], Action::Publish),
             (&[Right::Subscribe][..], denied),
         ] {
-            assert_eq!(Session::new(Identity::with(rights)).on_message(&topic), expected);
+            let rights: Rights = rights.iter().copied().collect();
+            assert_eq!(Session::new(rights).on_message(), expected);
         }
     }
 }

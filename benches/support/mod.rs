@@ -16,7 +16,7 @@ pub(crate) fn hub(history_size: usize) -> Hub {
         rules: vec![TopicRule { history_size, ..TopicRule::default() }],
         meta_ttl: Duration::ZERO,
         inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
-        variants: Arc::new(protocol::variants()),
+        variants: Arc::new(protocol::variants(None)),
         memory,
     })
 }
@@ -32,7 +32,7 @@ pub(crate) fn name(text: &str) -> TopicName {
 /// A text publication of 128 bytes.
 pub(crate) fn draft() -> Draft {
     let payload = protocol::plain::payload(PayloadKind::Text, &[b'x'; 128]);
-    Draft { payload, session: None, user: None }
+    Draft { payload, session: None, publisher: None }
 }
 
 /// Publishes one `draft` as a WebSocket session does.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::report::{RUNS_MAX, Slo};
-use crate::{bare, door, http::Target, proxy, scenario, stamp::STAMP_LEN};
+use crate::{bare, door, http::Target, proxy, scenario, stamp::STAMP_LEN, tls::Trust};
 
 /// No run is longer.
 const DURATION_MAX: Duration = Duration::from_hours(1);
@@ -54,9 +54,15 @@ pub(crate) enum Command {
 /// Which server to measure, and what to tell about it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
-    /// The server
+    /// The server: http://, ws://, https:// or wss://
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// Trust this certificate, and those it signed: a file in PEM
+    #[arg(long, value_name = "FILE")]
+    ca: Option<String>,
+    /// Trust any certificate; on this machine's loopback only
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
     /// Allow a server that is not on this machine's loopback
     #[arg(long)]
     i_own_this_host: bool,
@@ -73,8 +79,8 @@ pub(crate) struct Server {
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<String>,
     /// Fail unless these bounds hold, such as `p99=50ms,lost=0,rate=1000`: p50, p90, p99, p999, max
-    /// (durations), lost, duplicated, reordered, corrupted, misrouted, closed (counts), rate (least
-    /// deliveries per second)
+    /// (durations), lost, duplicated, reordered, corrupted, misrouted, closed, unacknowledged
+    /// (counts), rate (least deliveries per second)
     #[arg(long, value_name = "BOUNDS")]
     pub(crate) slo: Option<Slo>,
 }
@@ -94,15 +100,20 @@ impl Server {
     /// Where the server is.
     ///
     /// # Errors
-    /// The URL is bad, or leads to a machine that nobody claimed to own.
+    /// The URL is bad, or leads to a machine that nobody claimed to own or that nobody vouches for.
     pub(crate) fn target(&self) -> anyhow::Result<Target> {
-        let target = Target::parse(&self.url)?;
+        let anyone = self.insecure.then_some(Trust::Anyone);
+        let trust = self.ca.as_deref().map(Trust::Authority).or(anyone);
+        let target = Target::parse(&self.url, trust)?;
         if !target.address.ip().is_loopback() && !self.i_own_this_host {
             bail!(
                 "{} is not this machine: a load test looks like an attack to whoever owns it; \
                  if that is you, add --i-own-this-host",
                 self.url
             );
+        }
+        if !target.address.ip().is_loopback() && self.insecure {
+            bail!("{}: another machine needs --ca: --insecure is for this one", self.url);
         }
         Ok(target)
     }
@@ -209,9 +220,13 @@ pub(crate) struct Idle {
     /// How long to hold them
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub(crate) hold: Duration,
-    /// Then publish one message on each topic
-    #[arg(long)]
-    pub(crate) message: bool,
+    /// Then publish so many messages on each topic, one after the other
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) messages: u32,
+    /// Spread the connections over so many threads, each with a descriptor table of its own: for
+    /// more connections than the hard limit of open files
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) tables: u32,
 }
 
 /// Bytes of a payload that has room for its stamp.
@@ -260,6 +275,9 @@ mod tests {
         let claimed = fanout("--url http://192.0.2.1:80 --i-own-this-host").expect("parses");
         assert!(claimed.server.target().is_ok());
         assert!(fanout("--url http://127.9.9.9:80").expect("parses").server.target().is_ok());
+        let credulous = "--url https://192.0.2.1 --i-own-this-host --insecure";
+        let refused = fanout(credulous).expect("parses").server.target();
+        assert!(refused.expect_err("not loopback").to_string().contains("--ca"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether every subscriber got every publication once, in order: the faults, counted.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,11 +22,26 @@ pub(crate) struct Faults {
     pub(crate) corrupted: u64,
     /// Connections that the server ended, or had to lose for breaking the protocol.
     pub(crate) closed: u64,
+    /// Published without an answer, at a door that answers each publication.
+    #[serde(default)]
+    pub(crate) unacknowledged: u64,
+}
+
+impl AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.misrouted += other.misrouted;
+        self.corrupted += other.corrupted;
+        self.closed += other.closed;
+        self.unacknowledged += other.unacknowledged;
+    }
 }
 
 impl Faults {
     /// Name and count of each kind.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("lost", self.lost),
             ("duplicated", self.duplicated),
@@ -34,6 +49,7 @@ impl Faults {
             ("misrouted", self.misrouted),
             ("corrupted", self.corrupted),
             ("closed", self.closed),
+            ("unacknowledged", self.unacknowledged),
         ]
     }
 
@@ -103,7 +119,14 @@ impl Order {
         true
     }
 
+    /// Takes note of the next one, which is not to be looked at.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        self.next += 1;
+    }
+
     /// The first sequence that is still to come.
+    #[inline]
     pub(crate) fn next(&self) -> u32 {
         self.next
     }

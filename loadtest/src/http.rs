@@ -4,6 +4,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context as _, bail};
 
+use crate::tls::{Security, Trust};
+
 /// The key of every handshake: the RFC's own example, so that its answer is known beforehand.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -16,28 +18,43 @@ pub(crate) struct Target {
     /// As the `Host` header names it.
     pub(crate) authority: String,
     pub(crate) address: SocketAddr,
+    /// For `https://` and `wss://`.
+    pub(crate) security: Option<Security>,
 }
 
 impl Target {
-    /// Reads `http://HOST:PORT` (or `ws://`) and resolves it.
-    pub(crate) fn parse(url: &str) -> anyhow::Result<Self> {
-        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("ws://"));
-        let Some(rest) = rest else { bail!("{url}: only http:// and ws:// are spoken") };
+    /// Reads `http://HOST:PORT` (or `ws://`, `https://`, `wss://`) and resolves it.
+    ///
+    /// # Errors
+    /// It is something else, or leads nowhere, or needs a `trust` and has none.
+    pub(crate) fn parse(url: &str, trust: Option<Trust<'_>>) -> anyhow::Result<Self> {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let default_port = match scheme {
+            "http" | "ws" => 80,
+            "https" | "wss" => 443,
+            _ => bail!("{url}: only http://, ws://, https:// and wss:// are spoken"),
+        };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('/') {
             bail!("{url}: give the server only, the paths are the tester's");
         }
-        let port = if authority.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok()) {
-            ""
-        } else {
-            ":80"
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if let Ok(port) = port.parse() => (host, port),
+            _ => (authority, default_port),
         };
-        let address = format!("{authority}{port}")
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let address = (host, port)
             .to_socket_addrs()
             .with_context(|| format!("{url} does not resolve"))?
             .next()
             .with_context(|| format!("{url} has no address"))?;
-        Ok(Self { authority: authority.to_owned(), address })
+        let security = match (default_port, trust) {
+            (443, Some(trust)) => Some(Security::new(host, trust)?),
+            (443, None) => bail!("{url}: name the certificate to trust with --ca, or --insecure"),
+            (_, Some(_)) => bail!("{url}: --ca and --insecure are for https:// and wss://"),
+            (_, None) => None,
+        };
+        Ok(Self { authority: authority.to_owned(), address, security })
     }
 }
 
@@ -51,11 +68,15 @@ pub(crate) enum Answer {
     Refused(String),
 }
 
-/// A client's request for a WebSocket.
-pub(crate) fn handshake(authority: &str, path: &str) -> Vec<u8> {
+/// A client's request for a WebSocket that speaks `protocol`.
+pub(crate) fn handshake(authority: &str, path: &str, protocol: Option<&str>) -> Vec<u8> {
+    let protocol = match protocol {
+        Some(name) => format!("Sec-WebSocket-Protocol: {name}\r\n"),
+        None => String::new(),
+    };
     format!(
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{protocol}\r\n"
     )
     .into_bytes()
 }
@@ -89,17 +110,20 @@ fn read_answer(
     }
 }
 
-/// A client's request for an event stream.
-pub(crate) fn event_stream(authority: &str, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: text/event-stream\r\n\r\n")
-        .into_bytes()
+/// Media types of streams.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+
+/// A client's request for a stream of type `media`.
+pub(crate) fn stream(authority: &str, path: &str, media: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: {media}\r\n\r\n").into_bytes()
 }
 
-/// Reads a server's answer to [`event_stream`].
-pub(crate) fn event_stream_answer(received: &[u8]) -> Answer {
+/// Reads a server's answer to [`stream`], for one of the types `media`.
+pub(crate) fn stream_answer(received: &[u8], media: &[&str]) -> Answer {
     read_answer(received, "200", |head| match head.field("content-type") {
-        Some(media) if media.starts_with("text/event-stream") => Ok(()),
-        _ => Err("200 with another Content-Type than text/event-stream"),
+        Some(found) if media.iter().any(|media| found.starts_with(media)) => Ok(()),
+        _ => Err("200 with another Content-Type than was asked for"),
     })
 }
 
@@ -115,18 +139,21 @@ pub(crate) enum Request<'a> {
     Partial,
     /// The path with its query, and the length of the request.
     Handshake(&'a str, usize),
+    /// The same, for an event stream.
+    Stream(&'a str, usize),
     Invalid,
 }
 
-/// Reads a request made by [`handshake`]; nobody else's key is understood.
+/// Reads a request made by [`handshake`] or [`event_stream`]; nobody else's key is understood.
 pub(crate) fn request(received: &[u8]) -> Request<'_> {
     let Some(head) = Head::read(received) else {
         let over = received.len() > HEAD_LEN_MAX;
         return if over { Request::Invalid } else { Request::Partial };
     };
     let path = head.first_line.strip_prefix("GET ").and_then(|line| line.split(' ').next());
-    match (path, head.field("sec-websocket-key")) {
-        (Some(path), Some(KEY)) => Request::Handshake(path, head.len),
+    match (path, head.field("sec-websocket-key"), head.field("accept")) {
+        (Some(path), Some(KEY), _) => Request::Handshake(path, head.len),
+        (Some(path), None, Some("text/event-stream")) => Request::Stream(path, head.len),
         _ => Request::Invalid,
     }
 }
@@ -175,12 +202,14 @@ mod tests {
 
     #[test]
     fn the_two_sides_understand_each_other() {
-        let sent = handshake("127.0.0.1:8080", "/topics/bench-7?echo=false");
+        let sent = handshake("127.0.0.1:8080", "/topics/bench-7?echo=false", None);
         let expected = Request::Handshake("/topics/bench-7?echo=false", sent.len());
         assert_eq!(request(&sent), expected);
         for cut in 0..sent.len() {
             assert_eq!(request(&sent[..cut]), Request::Partial);
         }
+        let stream = stream("127.0.0.1:8080", "/topics/a", EVENT_STREAM);
+        assert_eq!(request(&stream), Request::Stream("/topics/a", stream.len()));
         let mut back = accepted();
         let len = back.len();
         back.extend_from_slice(b"\x81\x00");
@@ -199,12 +228,24 @@ mod tests {
 
     #[test]
     fn targets_are_servers_not_pages() {
-        let target = Target::parse("http://127.0.0.1:8080/").expect("good");
+        let parse = |url| Target::parse(url, None);
+        let target = parse("http://127.0.0.1:8080/").expect("good");
         assert_eq!(target.authority, "127.0.0.1:8080");
         assert_eq!(target.address.port(), 8080);
-        assert_eq!(Target::parse("ws://127.0.0.1").expect("good").address.port(), 80);
-        for bad in ["127.0.0.1:80", "https://127.0.0.1", "http://127.0.0.1:1/topics"] {
-            assert!(Target::parse(bad).is_err(), "{bad}");
+        assert_eq!(parse("ws://127.0.0.1").expect("good").address.port(), 80);
+        assert!(parse("http://[::1]:8080").expect("good").address.is_ipv6());
+        for bad in ["127.0.0.1:80", "ftp://127.0.0.1", "http://127.0.0.1:1/topics"] {
+            assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn whom_to_trust_is_said_where_it_matters_and_only_there() {
+        let target = Target::parse("wss://localhost", Some(Trust::Anyone)).expect("good");
+        assert_eq!(target.address.port(), 443);
+        assert!(target.security.is_some());
+        let told = |url, trust| Target::parse(url, trust).expect_err(url).to_string();
+        assert!(told("https://127.0.0.1", None).contains("--ca"));
+        assert!(told("http://127.0.0.1", Some(Trust::Anyone)).contains("https://"));
     }
 }

@@ -60,6 +60,15 @@ pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
         .with_context(|| format!("core {core} cannot be had"))
 }
 
+/// Bytes that programs may still take before the system runs out of memory.
+pub(crate) fn available_bytes() -> u64 {
+    let meminfo = read("/proc/meminfo");
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    // A system that does not say cannot be watched.
+    kibibytes.map_or(u64::MAX, |kibibytes| kibibytes << 10)
+}
+
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

@@ -18,6 +18,7 @@ mod proxy;
 mod report;
 mod scenario;
 mod stamp;
+mod tls;
 
 use std::{io::Write as _, process::ExitCode};
 

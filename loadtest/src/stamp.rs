@@ -7,7 +7,7 @@
 /// Bytes of a stamp, and with it the smallest payload.
 pub(crate) const STAMP_LEN: usize = 32;
 /// Payloads up to this long are compared whole, longer ones once in [`SAMPLE`].
-const COMPARED_LEN_MAX: usize = 512;
+pub(crate) const COMPARED_LEN_MAX: usize = 512;
 const SAMPLE: u32 = 16;
 /// Distinct starting points in the pool.
 const STARTS: usize = 4096;
@@ -106,8 +106,14 @@ impl Filler {
         if payload.len() != self.payload_len() {
             return false;
         }
-        let sampled = stamp.seq.wrapping_add(subscriber).is_multiple_of(SAMPLE);
-        (self.len > COMPARED_LEN_MAX && !sampled) || payload[STAMP_LEN..] == *self.of(stamp)
+        !self.is_compared(stamp.seq, subscriber) || payload[STAMP_LEN..] == *self.of(stamp)
+    }
+
+    /// Whether publication `seq` is compared whole for `subscriber`.
+    #[inline]
+    pub(crate) fn is_compared(&self, seq: u32, subscriber: u32) -> bool {
+        self.payload_len() <= COMPARED_LEN_MAX
+            || seq.wrapping_add(subscriber).is_multiple_of(SAMPLE)
     }
 
     #[inline]

@@ -27,6 +27,7 @@ pub fn render(state: &State) -> String {
     traffic(&mut page, state);
     delivery(&mut page, state);
     memory(&mut page, state);
+    access(&mut page, state);
     if let Ok(process) = Process::read() {
         kernel(&mut page, &process);
     }
@@ -60,6 +61,12 @@ fn connections(page: &mut Page, state: &State) {
         "Requests answered with an error.",
         "reason",
         state.refused(),
+    );
+    page.labelled(
+        "fanwire_commands_refused_total",
+        "Commands of the Centrifugo protocol answered with an error, by its code.",
+        "code",
+        (state.refused_commands)(),
     );
     page.samples(
         "fanwire_closes_total",
@@ -187,6 +194,37 @@ fn memory(page: &mut Page, state: &State) {
         "kind",
         state.memory_held(),
     );
+    page.plain(
+        "fanwire_memory_limit_bytes",
+        "Budget of what is held on behalf of peers.",
+        state.memory.limit(),
+    );
+    page.labelled(
+        "fanwire_memory_shed_total",
+        "What was let go because memory was short.",
+        "what",
+        state.memory_shed(),
+    );
+}
+
+fn access(page: &mut Page, state: &State) {
+    page.plain(
+        "fanwire_addresses",
+        "Client addresses that connections or handshakes are counted for.",
+        state.admission.address_count() as u64,
+    );
+    page.plain(
+        "fanwire_handshakes_untracked_total",
+        "Handshakes that were not limited because too many addresses were known.",
+        state.admission.untracked_count(),
+    );
+    page.labelled(
+        "fanwire_jwks_fetches_total",
+        "Fetches of the key set of auth.jwks_url.",
+        "result",
+        state.key_fetches(),
+    );
+    page.plain("fanwire_jwks_keys", "Keys of that set that are at hand.", state.key_count() as u64);
 }
 
 fn kernel(page: &mut Page, process: &Process) {

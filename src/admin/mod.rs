@@ -32,7 +32,8 @@ use tokio::time::Instant;
 pub use exposition::render;
 pub use serve::serve;
 
-use crate::auth::Secret;
+use crate::admission::Admission;
+use crate::auth::{KeySet, Secret};
 use crate::hub::Variants;
 use crate::metrics::{Memory, WorkerMetrics};
 use crate::reason::Refusal;
@@ -47,6 +48,12 @@ pub struct State {
     pub variants: Arc<Variants>,
     /// Answers how many topics exist.
     pub topics: Box<dyn Fn() -> usize + Send + Sync>,
+    /// Answers how many commands of sessions were refused, by error code.
+    pub refused_commands: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
+    /// Who is counted per address.
+    pub admission: Arc<Admission>,
+    /// The key set of tokens, where there is one.
+    pub keys: Option<Arc<KeySet>>,
     /// Answers whether new clients are welcome; if not, with [`Refusal::Draining`] or
     /// [`Refusal::EngineUnavailable`].
     pub ready: Box<dyn Fn() -> Result<(), Refusal> + Send + Sync>,

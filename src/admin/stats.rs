@@ -17,10 +17,13 @@
 //! | `encodings` | by variant |
 //! | `outbox_bytes`, `outbox_overflows` | queued now; times full, by delivery class |
 //! | `memory_bytes`, `memory_bytes_max` | by kind; the budget of their sum |
+//! | `memory_shed` | what was let go because memory was short |
 //! | `recoveries` | `recovered`, `not_recovered` |
 //! | `tls_handshakes` | `ok`, `failed` |
 //! | `refusals`, `protocol_errors` | by word |
 //! | `closes` | list of `code`, `reason`, `count` |
+//! | `addresses` | client addresses that are counted for now |
+//! | `jwks_fetches`, `jwks_keys` | fetches of the key set by result; keys at hand now |
 //! | `accept_pauses` | times accepting paused for want of a descriptor |
 //! | `process` | the fields of [`Process`]; null without `/proc` |
 
@@ -58,11 +61,15 @@ pub(super) struct Stats {
     outbox_overflows: Named,
     memory_bytes: Named,
     memory_bytes_max: u64,
+    memory_shed: Named,
     recoveries: Named,
     tls_handshakes: Named,
     refusals: Named,
     protocol_errors: Named,
     closes: Vec<Close>,
+    addresses: usize,
+    jwks_fetches: Named,
+    jwks_keys: usize,
     accept_pauses: u64,
     process: Option<Process>,
 }
@@ -99,6 +106,7 @@ impl Stats {
             outbox_overflows: state.overflows().into(),
             memory_bytes: state.memory_held().into(),
             memory_bytes_max: state.memory.limit(),
+            memory_shed: state.memory_shed().into(),
             recoveries: state.recoveries().into(),
             tls_handshakes: state.tls_handshakes().into(),
             refusals: happened(state.refused()).collect(),
@@ -106,6 +114,9 @@ impl Stats {
             closes: happened(state.closes())
                 .map(|((code, reason), count)| Close { code, reason, count })
                 .collect(),
+            addresses: state.admission.address_count(),
+            jwks_fetches: Named::from(state.key_fetches()),
+            jwks_keys: state.key_count(),
             accept_pauses: state.total(|worker| &worker.accept_pauses),
             process: Process::read().ok(),
         }

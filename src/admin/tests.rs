@@ -13,36 +13,44 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::answer;
 use super::{Started, State, render, serve};
+use crate::admission::Admission;
 use crate::auth::Secret;
 use crate::hub::{Variant, Variants};
 use crate::id::Door;
-use crate::limits::Delivery;
+use crate::limits::{Delivery, Limits};
 use crate::metrics::{Memory, MemoryKind, WorkerMetrics};
 use crate::reason::{CloseReason, ProtocolFault, Refusal};
 
 /// Every name of the contract that this build has, and the number of its series.
-const FAMILIES: [(&str, &str, usize); 28] = [
+const FAMILIES: [(&str, &str, usize); 35] = [
     ("fanwire_build_info", "gauge", 1),
-    ("fanwire_connections", "gauge", 4),
-    ("fanwire_connections_total", "counter", 4),
+    ("fanwire_connections", "gauge", 6),
+    ("fanwire_connections_total", "counter", 6),
     ("fanwire_requests_refused_total", "counter", 27),
+    ("fanwire_commands_refused_total", "counter", 1),
     ("fanwire_closes_total", "counter", 32),
-    ("fanwire_protocol_errors_total", "counter", 12),
+    ("fanwire_protocol_errors_total", "counter", 13),
     ("fanwire_tls_handshakes_total", "counter", 2),
     ("fanwire_accept_pauses_total", "counter", 1),
     ("fanwire_topics", "gauge", 1),
     ("fanwire_subscriptions", "gauge", 1),
-    ("fanwire_publications_total", "counter", 4),
-    ("fanwire_publication_bytes_total", "counter", 4),
-    ("fanwire_deliveries_total", "counter", 4),
-    ("fanwire_delivery_bytes_total", "counter", 4),
+    ("fanwire_publications_total", "counter", 6),
+    ("fanwire_publication_bytes_total", "counter", 6),
+    ("fanwire_deliveries_total", "counter", 6),
+    ("fanwire_delivery_bytes_total", "counter", 6),
     ("fanwire_encodings_total", "counter", 2),
     ("fanwire_writes_total", "counter", 1),
     ("fanwire_fanout_seconds", "histogram", 17),
     ("fanwire_outbox_bytes", "gauge", 1),
     ("fanwire_outbox_overflows_total", "counter", 3),
     ("fanwire_recoveries_total", "counter", 2),
-    ("fanwire_memory_bytes", "gauge", 5),
+    ("fanwire_memory_bytes", "gauge", 6),
+    ("fanwire_memory_limit_bytes", "gauge", 1),
+    ("fanwire_memory_shed_total", "counter", 3),
+    ("fanwire_addresses", "gauge", 1),
+    ("fanwire_handshakes_untracked_total", "counter", 1),
+    ("fanwire_jwks_fetches_total", "counter", 4),
+    ("fanwire_jwks_keys", "gauge", 1),
     ("process_cpu_seconds_total", "counter", 1),
     ("process_resident_memory_bytes", "gauge", 1),
     ("process_virtual_memory_bytes", "gauge", 1),
@@ -114,7 +122,8 @@ async fn stats_leave_out_only_what_never_happened() {
         ("/status", "\"ready\""),
         ("/workers", "2"),
         ("/topics", "7"),
-        ("/connections", r#"{"http":0,"ndjson":0,"plain":3,"sse":0}"#),
+        ("/connections/plain", "3"),
+        ("/connections/centrifugo_json", "0"),
         ("/deliveries_per_write", "4.0"),
         ("/refusals", r#"{"query_invalid":2}"#),
         ("/protocol_errors", r#"{"unmasked":1}"#),
@@ -278,12 +287,15 @@ fn state(password: &str) -> State {
     workers[1].fanout.observe(Duration::from_secs(9), 1);
     let memory = Memory::new(1000);
     memory.charge(MemoryKind::History, 99);
-    let variant = |name| Variant { name, encode: |_, _| Bytes::new() };
+    let variant = |name| Variant::new(name, |_, _| Bytes::new());
     State {
         workers: workers.into_iter().map(Arc::new).collect(),
         memory: Arc::new(memory),
         variants: Arc::new(Variants::new([variant("plain"), variant("json")])),
         topics: Box::new(|| 7),
+        refused_commands: Box::new(|| vec![("103", 2)]),
+        admission: Arc::new(Admission::new(9, &Limits::default())),
+        keys: None,
         ready: Box::new(|| Ok(())),
         password: Secret::new(password.to_owned()),
         started: Started::now(),

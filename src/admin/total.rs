@@ -1,9 +1,10 @@
 //! Sums over the workers, with the words that `/metrics` and `/stats` give them.
 
 use super::State;
+use crate::auth::FetchResult;
 use crate::id::Door;
 use crate::limits::Delivery;
-use crate::metrics::{Counter, MemoryKind, WorkerMetrics};
+use crate::metrics::{Counter, MemoryKind, Shed, WorkerMetrics};
 use crate::reason::{CloseReason, ProtocolFault, Refusal};
 
 /// A count under its word.
@@ -52,6 +53,18 @@ impl State {
         })
     }
 
+    /// Fetches of the key set, zeros where there is none.
+    pub(super) fn key_fetches(&self) -> [Count; FetchResult::ALL.len()] {
+        FetchResult::ALL.map(|result| {
+            let count = self.keys.as_ref().map_or(0, |keys| keys.result_count(result));
+            (result.word(), count)
+        })
+    }
+
+    pub(super) fn key_count(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.count())
+    }
+
     pub(super) fn recoveries(&self) -> [Count; 2] {
         [
             ("recovered", self.total(|worker| &worker.recovered)),
@@ -64,6 +77,10 @@ impl State {
             ("ok", self.total(|worker| &worker.tls_done)),
             ("failed", self.total(|worker| &worker.tls_failed)),
         ]
+    }
+
+    pub(super) fn memory_shed(&self) -> [Count; Shed::ALL.len()] {
+        Shed::ALL.map(|what| (what.word(), self.memory.shed(what)))
     }
 
     pub(super) fn memory_held(&self) -> [Count; MemoryKind::ALL.len()] {

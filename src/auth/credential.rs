@@ -1,19 +1,30 @@
 //! Finding the one credential that a request is judged by.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 
 use super::header::{Field, list};
+use crate::hub::decode_strict;
 use crate::reason::{Refusal, Refused};
+
+/// Begins the subprotocol that carries a token.
+pub(super) const BEARER_PROTOCOL: &str = "bearer.";
+
+/// Name of the cookie that carries a token.
+const COOKIE_NAME: &[u8] = b"fanwire_token";
 
 /// What a client shows to say who it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Credential<'a> {
     /// `X-API-Key` or `Authorization: apikey K`.
     ApiKey(&'a str),
-    /// A JWT, wherever it was found.
-    Token,
+    /// A JWT from a header, a query or a cookie.
+    Token(Cow<'a, str>),
+    /// A JWT from a subprotocol, which has to be answered.
+    BearerProtocol(&'a str),
 }
 
 impl<'a> Credential<'a> {
@@ -30,16 +41,23 @@ impl<'a> Credential<'a> {
             Field::Faulty => return Err(faulty("X-API-Key")),
             Field::Absent => {}
         }
-        let token = list(headers, SEC_WEBSOCKET_PROTOCOL).any(|name| name.starts_with("bearer."))
-            || has_query_token(parts.uri.query())
-            || has_cookie_token(headers);
-        Ok(token.then_some(Self::Token))
+        let mut protocols = list(headers, SEC_WEBSOCKET_PROTOCOL);
+        if let Some(token) = protocols.find_map(|name| name.strip_prefix(BEARER_PROTOCOL)) {
+            return Ok(Some(Self::BearerProtocol(token)));
+        }
+        if let Some(value) = query_token(parts.uri.query()) {
+            let token = decode_strict(value).ok_or_else(|| faulty("`token`"))?;
+            return Ok(Some(Self::Token(Cow::Owned(token))));
+        }
+        let Some(value) = cookie_token(headers) else { return Ok(None) };
+        let token = str::from_utf8(value).map_err(|_| faulty("the cookie fanwire_token"))?;
+        Ok(Some(Self::Token(Cow::Borrowed(token))))
     }
 
     fn authorization(text: &'a str) -> Result<Self, Refused> {
         let (scheme, value) = text.split_once(' ').unwrap_or((text, ""));
         if scheme.eq_ignore_ascii_case("bearer") {
-            Ok(Self::Token)
+            Ok(Self::Token(Cow::Borrowed(value.trim())))
         } else if scheme.eq_ignore_ascii_case("apikey") {
             Ok(Self::ApiKey(value.trim()))
         } else {
@@ -53,17 +71,21 @@ fn faulty(name: &'static str) -> Refused {
     Refusal::TokenInvalid.because(format!("{name} is sent once, as plain ASCII"))
 }
 
-fn has_query_token(query: Option<&str>) -> bool {
-    query
-        .unwrap_or_default()
-        .split('&')
-        .any(|parameter| parameter == "token" || parameter.starts_with("token="))
+fn query_token(query: Option<&str>) -> Option<&str> {
+    let mut parameters = query.unwrap_or_default().split('&');
+    parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        (name == "token").then_some(value)
+    })
 }
 
-fn has_cookie_token(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .any(|pair| pair.trim_ascii().starts_with(b"fanwire_token="))
+fn cookie_token(headers: &HeaderMap) -> Option<&[u8]> {
+    let lines = headers.get_all(COOKIE).iter();
+    let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    pairs.find_map(|pair| {
+        let value = pair.trim_ascii().strip_prefix(COOKIE_NAME)?.strip_prefix(b"=")?;
+        let value = value.trim_ascii();
+        let inner = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        Some(inner.unwrap_or(value))
+    })
 }

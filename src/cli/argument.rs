@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use super::UsageError;
 use super::client::Client;
+use crate::auth::{Right, USER_LEN_MAX};
 use crate::config::{Flag, Loaded, Problems, Sources, load, parse_address};
 use crate::hub::Since;
 
@@ -37,6 +39,13 @@ Examples:
   fanwire sub news --since 0                what is kept of `news`, then from now on
   fanwire sub news chat:1 --json            two topics, with topic, offset and time";
 
+const TOKEN_EXAMPLES: &str = "\
+Signs with auth.jwt_private_key_file, or else auth.jwt_hmac_secret, of the configuration.
+Examples:
+  fanwire token --sub alice                                     everything, for an hour
+  fanwire token --sub alice --topics 'chat:*' --ttl 24h         all rights on some topics
+  fanwire token --sub bob --topics news --allow subscribe,history";
+
 const CHECK_EXAMPLES: &str = "\
 Prints one line per finding with its fix.
 Exit codes: 0 nothing or warnings only, 1 the host cannot serve this, 78 bad configuration.";
@@ -62,6 +71,9 @@ pub(super) enum Command {
     /// Prints publications as they come; reconnects and recovers what it missed
     #[command(after_help = SUB_EXAMPLES)]
     Sub(SubscribeArguments),
+    /// Signs a token (JWT) with the configured key and prints it
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Token(TokenArguments),
     /// Checks configuration and host, and prints the fix for each finding
     #[command(after_help = CHECK_EXAMPLES)]
     Check(ServeArguments),
@@ -163,6 +175,54 @@ pub(super) struct SubscribeArguments {
 
 fn since(text: &str) -> Result<Since, String> {
     Since::parse(text).ok_or_else(|| "write EPOCH:OFFSET or OFFSET".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenArguments {
+    /// User that the token is for
+    #[arg(long = "sub", value_name = "USER", value_parser = user)]
+    pub(super) user: String,
+    /// Topics that it may use, `*` = any characters; may be repeated [default: all topics]
+    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) topics: Vec<String>,
+    /// What it may do on them [default: subscribe,publish,history,presence]
+    #[arg(long, value_name = "RIGHTS", value_delimiter = ',', value_parser = right)]
+    #[arg(requires = "topics", default_values = ["subscribe", "publish", "history", "presence"])]
+    #[arg(hide_default_value = true)]
+    pub(super) allow: Vec<Right>,
+    /// How long it is valid
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(default_value = "1h")]
+    pub(super) ttl: Duration,
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
+}
+
+fn user(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=USER_LEN_MAX => Ok(text.to_owned()),
+        _ => Err(format!("a user has 1 to {USER_LEN_MAX} bytes")),
+    }
+}
+
+fn right(text: &str) -> Result<Right, String> {
+    Right::of_word(text).ok_or_else(|| "write subscribe, publish, history or presence".to_owned())
+}
+
+/// Which configuration a command that does not serve reads.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArguments {
+    /// Configuration file (TOML); `FANWIRE_CONFIG` can name it too
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArguments {
+    /// Loads the configuration from environment and file.
+    pub(super) fn load(self) -> Result<Loaded, Problems> {
+        let variables = std::env::vars_os().collect();
+        load(&Sources { file: self.config, variables, flags: Vec::new() })
+    }
 }
 
 /// How to reach the server.

@@ -11,6 +11,7 @@ mod output;
 mod publish;
 mod serve;
 mod subscribe;
+mod token;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,6 +32,11 @@ const EXIT_CONFIG: u8 = 78;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
+
+/// A configuration that is well-formed, but lacks what a command needs.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+struct ConfigError(anyhow::Error);
 
 /// Runs the command that `arguments` ask for, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -54,6 +60,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Pub(arguments)) => publish::run(arguments),
         Some(Command::Sub(arguments)) => subscribe::run(arguments),
+        Some(Command::Token(arguments)) => token::run(arguments),
         Some(Command::Check(arguments)) => check::run(arguments),
         Some(Command::Config(ConfigCommand::Default)) => show(&default_file()),
         Some(Command::Config(ConfigCommand::Print(arguments))) => {
@@ -82,8 +89,13 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(EXIT_CONFIG);
     }
     eprintln!("fanwire: error: {}", one_line(&format!("{error:#}")));
-    let is_usage = error.is::<UsageError>();
-    ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILURE })
+    ExitCode::from(if error.is::<UsageError>() {
+        EXIT_USAGE
+    } else if error.is::<ConfigError>() {
+        EXIT_CONFIG
+    } else {
+        EXIT_FAILURE
+    })
 }
 
 /// Tells something odd on standard error, in one line.

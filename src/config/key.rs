@@ -6,8 +6,9 @@ use toml::de::DeValue;
 
 use super::Config;
 use super::value::{
-    ANONYMOUS, DELIVERY, LOG_FORMAT, LOG_LEVEL, Refused, Show as _, address, address_or_off,
-    boolean, duration, integer, origins, path, pattern, secret, secrets, word,
+    ANONYMOUS, AUDIENCE, DELIVERY, LOG_FORMAT, LOG_LEVEL, Refused, Show as _, address,
+    address_or_off, boolean, duration, integer, key_file, keys_url, networks, origins, path,
+    pattern, secret, secrets, string, word,
 };
 use crate::limits::TopicRule;
 
@@ -184,23 +185,34 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "Connections per client address; 0 = no cap."
     ),
     key!(
+        "limits.handshake_rate_per_address_max",
+        limits.handshake_rate_per_address_max,
+        integer(0..=COUNT_MAX),
+        "WebSocket handshakes and streams per second and client address; 0 = no limit."
+    ),
+    key!(
+        "limits.trusted_proxies",
+        trusted_proxies,
+        networks(),
+        "Proxies that set X-Forwarded-For or Forwarded, as networks: [\"10.0.0.0/8\", \"::1\"]."
+    ),
+    key!(
         "limits.memory_bytes_max",
         limits.memory_bytes_max,
         integer(0..=1 << 50),
         "Memory for connections and history; 0 = 80 % of the machine or cgroup."
     ),
-    lacking!("limits.trusted_proxies", lacks("trusting a proxy's Forwarded headers"), None, ""),
-    lacking!(
+    key!(
         "websocket.compression",
-        lacks_unless_false("permessage-deflate"),
-        Some(|_| false.show()),
-        "permessage-deflate; each publication is deflated once. Not in this build."
+        websocket.compression,
+        boolean(),
+        "permessage-deflate for clients that offer it; each publication is deflated once."
     ),
     key!(
         "websocket.compression_min_bytes",
         websocket.compression_min_bytes,
         integer(0..=GIB),
-        "Shorter publications are not deflated."
+        "Shorter publications are not deflated, nor those that it would not shorten; 0 = deflate all."
     ),
     key!(
         "websocket.allowed_origins",
@@ -220,14 +232,60 @@ pub(super) const KEYS: &[Key<Config>] = &[
         secrets(),
         "Keys that may do everything (header X-API-Key)."
     ),
-    lacking!(
+    key!(
         "auth.jwt_hmac_secret",
-        lacks_unless_empty("JWT authentication"),
-        Some(|_| String::new().show()),
-        "Key of HS256, HS384 and HS512 tokens. Not in this build."
+        auth.jwt_hmac_secret,
+        secret(),
+        "Secret of HS256, HS384 and HS512 tokens (32 random characters or more); \"\" = none taken."
     ),
-    lacking!("auth.jwt_public_key_file", lacks_unless_empty("JWT authentication"), None, ""),
-    lacking!("auth.jwks_url", lacks_unless_empty("JWT authentication"), None, ""),
+    key!(
+        "auth.jwt_public_key_file",
+        auth.jwt_public_key_file,
+        key_file(),
+        "Public keys (PEM) of RS256..512, ES256, ES384 and EdDSA tokens; \"\" = none."
+    ),
+    key!(
+        "auth.jwks_url",
+        auth.jwks_url,
+        keys_url(),
+        "Where such keys are fetched in place of a file (JWK set, https://); \"\" = nowhere."
+    ),
+    key!(
+        "auth.jwt_private_key_file",
+        auth.jwt_private_key_file,
+        string(),
+        "What `fanwire token` signs with in place of the secret; the server does not read it."
+    ),
+    key!(
+        "auth.jwt_audience",
+        auth.jwt_audience,
+        string(),
+        "What a token's `aud` must be or contain; \"\" = anything."
+    ),
+    key!(
+        "auth.jwt_issuer",
+        auth.jwt_issuer,
+        string(),
+        "What a token's `iss` must be; \"\" = anything."
+    ),
+    key!(
+        "auth.jwt_expiry_required",
+        auth.jwt_expiry_required,
+        boolean(),
+        "Whether a token without `exp` is refused; otherwise its session never ends by itself."
+    ),
+    key!(
+        "auth.expiry_grace",
+        auth.expiry_grace,
+        duration(DAY),
+        "How long a session goes on after its token has expired."
+    ),
+    key!(
+        "auth.user_limited_topics",
+        auth.user_limited_topics,
+        boolean(),
+        "Whether `chat#alice,bob` is for these users only, and `#alice` for her alone."
+    ),
     key!(
         "history.meta_ttl",
         history_meta_ttl,
@@ -290,6 +348,13 @@ pub(super) const TOPIC_KEYS: &[Key<TopicRule>] = &[
         word(DELIVERY),
         "At a full outbox: \"reliable\" = close, \"latest\" = newest only, \"lossy\" = drop oldest."
     ),
+    key!(
+        "subscribe",
+        subscribe,
+        word(AUDIENCE),
+        "Who may subscribe and read: \"anyone\" with the right, \"authenticated\" users, \"token\" = by its caps only, \"server\" = API keys."
+    ),
+    key!("publish", publish, word(AUDIENCE), "Who may publish, in the same words."),
 ];
 
 fn lacks(_: &DeValue<'_>, feature: &str) -> Result<(), Refused> {
@@ -301,13 +366,6 @@ fn lacks_unless_false(value: &DeValue<'_>, feature: &str) -> Result<(), Refused>
         return Err(format!("this build lacks {feature}: set it to false"));
     }
     Ok(())
-}
-
-fn lacks_unless_empty(value: &DeValue<'_>, feature: &str) -> Result<(), Refused> {
-    match value.as_str() {
-        Some("") => Ok(()),
-        _ => lacks(value, feature),
-    }
 }
 
 fn lacks_unless_memory(value: &DeValue<'_>, feature: &str) -> Result<(), Refused> {

@@ -307,6 +307,12 @@ impl Loader {
             let origins = ["limits.outbox_bytes_max", "limits.message_bytes_max"];
             self.problem(self.last_origin(origins), text);
         }
+        let auth = &self.config.auth;
+        if auth.jwt_public_key_file.is_some() && !auth.jwks_url.is_empty() {
+            let text = "auth.jwks_url and auth.jwt_public_key_file exclude each other: keep one";
+            let origins = ["auth.jwks_url", "auth.jwt_public_key_file"];
+            self.problem(self.last_origin(origins), text.to_owned());
+        }
         let CertificateFiles { cert_file, key_file } = &self.config.tls;
         if cert_file.as_os_str().is_empty() != key_file.as_os_str().is_empty() {
             let text = "tls.cert_file and tls.key_file go together: set both or neither";
@@ -331,10 +337,14 @@ impl Loader {
         if auth.anonymous == Anonymous::Loopback
             && !is_loopback(*listen)
             && auth.api_keys.is_empty()
+            && auth.jwt_hmac_secret.is_empty()
+            && auth.jwt_public_key_file.is_none()
+            && auth.jwks_url.is_empty()
         {
             let text = format!(
                 "auth.anonymous = \"loopback\" allows nothing while listening on {listen}, and \
-                 there is no API key: set auth.api_keys, or auth.anonymous to \"subscribe\" or \"all\""
+                 there is no API key and no key for tokens: set auth.api_keys or \
+                 auth.jwt_hmac_secret, or auth.anonymous to \"subscribe\" or \"all\""
             );
             self.warning(self.last_origin(["listen", "auth.anonymous"]), text);
         }
@@ -355,6 +365,9 @@ fn redacted_key(config: &Config) -> Option<&'static str> {
     let is_redacted = |secret: &Secret| secret.expose() == REDACTED;
     if is_redacted(&config.admin_password) {
         return Some("admin_password");
+    }
+    if is_redacted(&config.auth.jwt_hmac_secret) {
+        return Some("auth.jwt_hmac_secret");
     }
     let mut keys = config.auth.api_keys.iter();
     keys.any(is_redacted).then_some("auth.api_keys")

@@ -14,6 +14,8 @@ mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use load::{Flag, Loaded, Sources, load};
 pub use problem::{Origin, Problem, Problems};
 pub use render::default_file;
@@ -43,6 +45,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[limits]`.
     pub limits: Limits,
+    /// `limits.trusted_proxies`: whose word about client addresses is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// `[websocket]`.
     pub websocket: WebsocketConfig,
     /// `[auth]`.
@@ -62,10 +66,18 @@ pub struct Config {
 pub struct WebsocketConfig {
     /// Whether permessage-deflate is negotiated.
     pub compression: bool,
-    /// Shorter publications are not deflated, in bytes.
+    /// Shorter publications are not deflated, in bytes; 0 = all are, also where that makes them
+    /// longer.
     pub compression_min_bytes: usize,
     /// Origins of web pages that may connect; empty = the same host, `*` = any.
     pub allowed_origins: Vec<String>,
+}
+
+impl WebsocketConfig {
+    /// Length from which publications are deflated; `None` = compression is off.
+    pub fn deflate_len_min(&self) -> Option<usize> {
+        self.compression.then_some(self.compression_min_bytes)
+    }
 }
 
 impl Default for Config {
@@ -78,6 +90,7 @@ impl Default for Config {
             private_fd_tables: false,
             log: LogConfig::default(),
             limits: Limits::default(),
+            trusted_proxies: Vec::new(),
             websocket: WebsocketConfig::default(),
             auth: AuthConfig::default(),
             topics: Vec::new(),

@@ -5,7 +5,7 @@ use tempfile::NamedTempFile;
 
 use super::{Config, Flag, Loaded, Problems, Sources, default_file, load};
 use crate::auth::{Anonymous, Secret};
-use crate::limits::{Delivery, TopicRule};
+use crate::limits::{Audience, Delivery, TopicRule};
 use crate::log::{LogFormat, LogLevel};
 
 /// Loads a file and variables; problems show the file as `FILE`.
@@ -70,7 +70,8 @@ fn every_key_of_the_contract_is_read() {
         limits.message_bytes_max = 1_000
         limits.connections_max = 0x10
         limits.handshake_timeout = "1m 30s"
-        websocket.compression = false
+        websocket.compression = true
+        websocket.compression_min_bytes = 0
         websocket.allowed_origins = ["https://a.example", "null"]
         auth.anonymous = "subscribe"
         auth.api_keys = ["k1", "k2"]
@@ -97,6 +98,7 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!(config.limits.connections_max, 16);
     assert_eq!(config.limits.handshake_timeout, Duration::from_secs(90));
     assert_eq!(config.websocket.allowed_origins, ["https://a.example", "null"]);
+    assert_eq!(config.websocket.deflate_len_min(), Some(0));
     assert_eq!(config.auth.anonymous, Anonymous::Subscribe);
     let keys: Vec<_> = config.auth.api_keys.iter().map(Secret::expose).collect();
     assert_eq!(keys, ["k1", "k2"]);
@@ -109,6 +111,45 @@ fn every_key_of_the_contract_is_read() {
         ..TopicRule::default()
     };
     assert_eq!(config.topics, [chat, TopicRule::default()]);
+}
+
+#[test]
+fn every_key_about_clients_is_read() {
+    let config = from_file(
+        r#"
+        limits.trusted_proxies = ["10.1.2.3/8", "192.0.2.1", "fd00::1"]
+        limits.handshake_rate_per_address_max = 7
+        [auth]
+        jwt_hmac_secret = "s3cret"
+        jwks_url = "https://a.example/keys"
+        jwt_private_key_file = "private.pem"
+        jwt_audience = "us"
+        jwt_issuer = "they"
+        jwt_expiry_required = true
+        expiry_grace = "1s"
+        user_limited_topics = true
+        [[topic]]
+        subscribe = "authenticated"
+        publish = "server"
+        "#,
+    )
+    .expect("a valid configuration");
+    let auth = &config.auth;
+    assert_eq!(auth.jwt_hmac_secret.expose(), "s3cret");
+    assert_eq!(auth.jwks_url, "https://a.example/keys");
+    assert_eq!(auth.jwt_private_key_file, "private.pem");
+    assert_eq!((auth.jwt_audience.as_str(), auth.jwt_issuer.as_str()), ("us", "they"));
+    assert!(auth.jwt_expiry_required && auth.user_limited_topics);
+    assert_eq!(auth.expiry_grace, Duration::from_secs(1));
+    let proxies: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "fd00::1/128"]);
+    assert_eq!(config.limits.handshake_rate_per_address_max, 7);
+    let rule = TopicRule {
+        subscribe: Audience::Authenticated,
+        publish: Audience::Server,
+        ..TopicRule::default()
+    };
+    assert_eq!(config.topics, [rule]);
 }
 
 #[test]
@@ -188,12 +229,20 @@ const REFUSED: &[(&str, &str)] = &[
         "FILE:2: limits.outbox_bytes_max (1048576) must exceed limits.message_bytes_max (1048576) + 65536",
     ),
     (
-        "[limits]\ntrusted_proxies = []",
-        "FILE:2: limits.trusted_proxies: this build lacks trusting a proxy's Forwarded headers: remove the key",
+        "[limits]\ntrusted_proxies = [\"10.0.0.0/8\", \"proxy.example\"]",
+        "FILE:2: limits.trusted_proxies: \"proxy.example\" is not a network: write 10.0.0.0/8, 192.0.2.1 or fd00::/8",
     ),
     (
-        "[websocket]\ncompression = true",
-        "FILE:2: websocket.compression: this build lacks permessage-deflate: set it to false",
+        "[limits]\ntrusted_proxies = [\"0.0.0.0/0\"]",
+        "FILE:2: limits.trusted_proxies: \"0.0.0.0/0\" is everybody: list your proxies only, or any client can claim any address",
+    ),
+    (
+        "[limits]\ntrusted_proxies = [\"10.0.0.0/33\"]",
+        "FILE:2: limits.trusted_proxies: \"10.0.0.0/33\" is not a network: write 10.0.0.0/8, 192.0.2.1 or fd00::/8",
+    ),
+    (
+        "[websocket]\ncompression = 6",
+        "FILE:2: websocket.compression: expected true or false, found an integer",
     ),
     (
         "[websocket]\nallowed_origins = [\"https://a.example/\"]",
@@ -212,16 +261,20 @@ const REFUSED: &[(&str, &str)] = &[
         "FILE:2: auth.api_keys: a key is not empty and has visible ASCII characters only",
     ),
     (
-        "[auth]\njwt_hmac_secret = \"s3cret\"",
-        "FILE:2: auth.jwt_hmac_secret: this build lacks JWT authentication: remove the key",
+        "[auth]\njwt_hmac_secret = 12345",
+        "FILE:2: auth.jwt_hmac_secret: expected a string, found an integer",
     ),
     (
-        "[auth]\njwt_public_key_file = \"a.pem\"",
-        "FILE:2: auth.jwt_public_key_file: this build lacks JWT authentication: remove the key",
+        "[auth]\njwt_public_key_file = \"/nowhere/a.pem\"",
+        "FILE:2: auth.jwt_public_key_file: \"/nowhere/a.pem\" cannot be read: No such file or directory (os error 2)",
     ),
     (
-        "[auth]\njwks_url = \"http://a\"",
-        "FILE:2: auth.jwks_url: this build lacks JWT authentication: remove the key",
+        "[auth]\njwks_url = \"a.example/keys\"",
+        "FILE:2: auth.jwks_url: this is not an address of keys: write https://HOST[:PORT]/PATH, without a user",
+    ),
+    (
+        "[[topic]]\npublish = \"everyone\"",
+        "FILE:2: topic.publish: \"everyone\" is not one of: anyone, authenticated, token, server",
     ),
     (
         "[tls]\nkey_file = \"a\"",
@@ -305,8 +358,8 @@ fn a_refused_variable_or_flag_is_named() {
         ),
         (
             "FANWIRE_WEBSOCKET__COMPRESSION",
-            "true",
-            "FANWIRE_WEBSOCKET__COMPRESSION: websocket.compression: this build lacks permessage-deflate: set it to false",
+            "on",
+            "FANWIRE_WEBSOCKET__COMPRESSION: websocket.compression: expected true or false, found a string",
         ),
         (
             "FANWIRE_TLS__CERT_FILE",
@@ -374,6 +427,33 @@ fn a_server_that_lets_nobody_in_is_a_warning() {
 }
 
 #[test]
+fn tokens_have_one_source_of_public_keys() {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key pair");
+    let file = NamedTempFile::new().expect("a temporary file");
+    let path = file.path().display();
+    let key = format!("[auth]\njwt_public_key_file = \"{path}\"\n");
+    std::fs::write(file.path(), pair.public_key_pem()).expect("a temporary file");
+    let config = from_file(&key).expect("a public key");
+    assert!(config.to_toml().contains(&format!("jwt_public_key_file = \"{path}\"")));
+    assert!(!debug(&config).contains("AlgorithmFamily"), "no key is shown");
+    let both = format!("{key}jwks_url = \"https://a.example/\"\n");
+    let problems = from_file(&both).expect_err("two sources");
+    assert_eq!(
+        problems,
+        "FILE:3: auth.jwks_url and auth.jwt_public_key_file exclude each other: keep one"
+    );
+    std::fs::write(file.path(), pair.serialize_pem()).expect("a temporary file");
+    let problems = from_file(&key).expect_err("the private key");
+    assert!(problems.contains("has a private key"), "{problems}");
+}
+
+#[test]
+fn the_address_of_keys_is_not_shown_where_it_is_refused() {
+    let problems = from_file("[auth]\njwks_url = \"https://user:hunter2@a.example/\"");
+    assert!(!problems.expect_err("no user").contains("hunter2"));
+}
+
+#[test]
 fn a_missing_file_is_a_problem_and_an_empty_name_is_none() {
     let with_variable = |value: &str| {
         let variables = vec![("FANWIRE_CONFIG".into(), value.into())];
@@ -402,17 +482,19 @@ fn the_default_file_parses_back_to_the_defaults() {
 #[test]
 fn the_printed_configuration_is_redacted_and_parses_back() {
     let file = "admin_password = \"hunter2\"\nlisten = \"[::1]:0\"\nadmin_listen = \"\"\n\
-                [auth]\napi_keys = [\"s3cret\"]\n[websocket]\nallowed_origins = [\"*\"]\n\
+                [auth]\napi_keys = [\"s3cret\"]\njwt_hmac_secret = \"t0psecret\"\n\
+                [websocket]\nallowed_origins = [\"*\"]\n\
                 [limits]\nping_interval = \"1500ms\"\n\
                 [[topic]]\nmatch = \"a \\\"b\\\"\"\nhistory_ttl = \"90s\"\n";
     let config = from_file(file).expect("a valid configuration");
     let printed = config.to_toml();
-    for secret in ["hunter2", "s3cret"] {
+    for secret in ["hunter2", "s3cret", "t0psecret"] {
         assert!(!printed.contains(secret));
         assert!(!debug(&config).contains(secret));
     }
     assert!(printed.contains("admin_password = \"[redacted]\""));
     assert!(printed.contains("api_keys = [\"[redacted]\"]"));
+    assert!(printed.contains("jwt_hmac_secret = \"[redacted]\""));
     let loaded = load_with(&printed, &[], &[]).expect("what is printed is valid");
     assert_eq!(debug(&loaded.config), debug(&config));
     assert_eq!(loaded.warnings.len(), 1, "a redacted secret is no secret");

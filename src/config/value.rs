@@ -1,14 +1,15 @@
 //! Single values: read from TOML within their range, shown as TOML.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
-use crate::auth::{Anonymous, Secret};
-use crate::limits::Delivery;
+use crate::auth::{Anonymous, KeyFile, KeySet, Secret};
+use crate::limits::{Audience, Delivery};
 use crate::log::{LogFormat, LogLevel};
 
 /// What `config print` shows instead of a secret.
@@ -20,6 +21,14 @@ pub(super) const ANONYMOUS: &[(&str, Anonymous)] = &[
     ("subscribe", Anonymous::Subscribe),
     ("all", Anonymous::All),
     ("none", Anonymous::None),
+];
+
+/// Words of a topic's `subscribe` and `publish`.
+pub(super) const AUDIENCE: &[(&str, Audience)] = &[
+    ("anyone", Audience::Anyone),
+    ("authenticated", Audience::Authenticated),
+    ("token", Audience::Token),
+    ("server", Audience::Server),
 ];
 
 /// Words of a topic's `delivery`.
@@ -89,6 +98,45 @@ pub(super) fn duration(value: &DeValue<'_>, max: Duration) -> Result<Duration, R
 
 pub(super) fn secret(value: &DeValue<'_>) -> Result<Secret, Refused> {
     text(value).map(|text| Secret::new(text.to_owned()))
+}
+
+pub(super) fn string(value: &DeValue<'_>) -> Result<String, Refused> {
+    text(value).map(str::to_owned)
+}
+
+/// A file of public keys, read here: one that is not usable is a problem of its line.
+pub(super) fn key_file(value: &DeValue<'_>) -> Result<Option<KeyFile>, Refused> {
+    match text(value)? {
+        "" => Ok(None),
+        path => KeyFile::read(path.as_ref()).map(Some).map_err(|error| format!("{path:?} {error}")),
+    }
+}
+
+/// The address of a key set.
+pub(super) fn keys_url(value: &DeValue<'_>) -> Result<String, Refused> {
+    let text = text(value)?;
+    if !text.is_empty() {
+        // What was written is not shown: it may hold a password.
+        KeySet::new(text).map_err(|error| format!("this {error}"))?;
+    }
+    Ok(text.to_owned())
+}
+
+/// Networks as `ADDRESS/BITS`, or single addresses.
+pub(super) fn networks(value: &DeValue<'_>) -> Result<Vec<IpNet>, Refused> {
+    let network = |item: &str| {
+        let network = item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+        let network = network.map_err(|_| {
+            format!("{item:?} is not a network: write 10.0.0.0/8, 192.0.2.1 or fd00::/8")
+        })?;
+        if network.prefix_len() == 0 {
+            return Err(format!(
+                "{item:?} is everybody: list your proxies only, or any client can claim any address"
+            ));
+        }
+        Ok(network.trunc())
+    };
+    list(value, network)
 }
 
 /// Keys that fit into a header: visible ASCII, not empty.
@@ -228,7 +276,13 @@ macro_rules! show_word {
         }
     })* };
 }
-show_word!(Anonymous: ANONYMOUS, Delivery: DELIVERY, LogFormat: LOG_FORMAT, LogLevel: LOG_LEVEL);
+show_word!(
+    Anonymous: ANONYMOUS,
+    Audience: AUDIENCE,
+    Delivery: DELIVERY,
+    LogFormat: LOG_FORMAT,
+    LogLevel: LOG_LEVEL
+);
 
 impl Show for String {
     fn show(&self) -> String {
@@ -257,6 +311,19 @@ impl Show for SocketAddr {
 impl Show for Option<SocketAddr> {
     fn show(&self) -> String {
         self.map_or_else(|| quote(""), |address| address.show())
+    }
+}
+
+impl Show for IpNet {
+    fn show(&self) -> String {
+        quote(&self.to_string())
+    }
+}
+
+impl Show for Option<KeyFile> {
+    fn show(&self) -> String {
+        let path = self.as_ref().map_or(String::new(), |file| file.path().display().to_string());
+        quote(&path)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Busy;
+use crate::metrics::{Charge, Memory, MemoryKind};
 use crate::outbox::Piece;
 use crate::worker::StreamBody;
 
@@ -22,8 +24,8 @@ pub struct AnswerBody {
 /// Where the bytes of a body come from.
 #[derive(Debug)]
 pub enum Content {
-    /// All of it.
-    Whole(Bytes),
+    /// All of it, on the memory account if it is long.
+    Whole(Bytes, Option<Charge>),
     /// A subscription.
     Stream(StreamBody),
 }
@@ -31,10 +33,23 @@ pub enum Content {
 /// A piece of a body.
 #[derive(Debug)]
 pub enum Chunk {
-    /// Of a whole body.
-    Bytes(Bytes),
+    /// Of a whole body, charged until it is written.
+    Bytes(Bytes, Option<Charge>),
     /// Of a stream.
     Piece(Piece),
+}
+
+impl Content {
+    /// A short body: it is covered by what its connection is charged.
+    pub fn short(bytes: Bytes) -> Self {
+        Self::Whole(bytes, None)
+    }
+
+    /// A body of any length, charged to `memory` for as long as it waits.
+    pub fn long(bytes: Bytes, memory: &Arc<Memory>) -> Self {
+        let charge = Charge::new(memory, MemoryKind::Outbox, bytes.len());
+        Self::Whole(bytes, Some(charge))
+    }
 }
 
 impl AnswerBody {
@@ -53,10 +68,10 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, Infallible>>> {
         match &mut self.content {
-            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                Poll::Ready(Some(Ok(Frame::data(Chunk::Bytes(bytes)))))
+            Content::Whole(bytes, _) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes, charge) => {
+                let chunk = Chunk::Bytes(std::mem::take(bytes), charge.take());
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
             Content::Stream(stream) => {
                 let piece = stream.poll_piece(context);
@@ -66,12 +81,12 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+        matches!(&self.content, Content::Whole(bytes, _) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Whole(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
             Content::Stream(_) => SizeHint::default(),
         }
     }
@@ -80,21 +95,21 @@ impl Body for AnswerBody {
 impl Buf for Chunk {
     fn remaining(&self) -> usize {
         match self {
-            Self::Bytes(bytes) => bytes.remaining(),
+            Self::Bytes(bytes, _) => bytes.remaining(),
             Self::Piece(piece) => piece.remaining(),
         }
     }
 
     fn chunk(&self) -> &[u8] {
         match self {
-            Self::Bytes(bytes) => bytes.chunk(),
+            Self::Bytes(bytes, _) => bytes.chunk(),
             Self::Piece(piece) => piece.chunk(),
         }
     }
 
     fn advance(&mut self, len: usize) {
         match self {
-            Self::Bytes(bytes) => bytes.advance(len),
+            Self::Bytes(bytes, _) => bytes.advance(len),
             Self::Piece(piece) => piece.advance(len),
         }
     }

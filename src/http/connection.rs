@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::service::Service;
 use super::stream::Stream;
-use crate::admission::Permit;
+use crate::admission::{AddressPermit, Permit};
 use crate::rate::Bucket;
 use crate::reason::Refusal;
 use crate::tls::Socket;
@@ -30,12 +31,17 @@ use crate::worker::{Carrier, HttpGuard, Pending};
 /// What one connection's task and its requests share.
 #[derive(Debug)]
 pub struct Connection {
-    /// Given to every request instead of an answer, if the connection came over a limit.
-    pub refused: Option<Refusal>,
+    /// Given to every request instead of an answer, if the connection came over a limit; with what
+    /// counts those who are being told.
+    pub refused: Option<(Refusal, Rc<()>)>,
+    /// Whoever is at the other end: the client, or a proxy before it.
+    pub peer: IpAddr,
+    /// The place of the request's client among those of its address, where a proxy is the peer.
+    pub address: RefCell<Option<AddressPermit>>,
     /// Ends the task that serves the connection; set right after it is spawned.
     abort: Rc<OnceCell<AbortHandle>>,
     /// A handshake that was answered: the socket goes on as this subscription.
-    pub upgrade: RefCell<Option<(Pending, OnUpgrade)>>,
+    pub upgrade: RefCell<Option<Upgrade>>,
     /// What it may still publish in this second.
     pub bucket: Cell<Bucket>,
     progress: Cell<Progress>,
@@ -45,6 +51,17 @@ pub struct Connection {
     sent: Arc<AtomicBool>,
     /// The transport's socket.
     socket: RawFd,
+}
+
+/// A handshake whose answer is on its way.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// The subscription that waits for the socket.
+    pub pending: Pending,
+    /// Gives the socket.
+    pub socket: OnUpgrade,
+    /// The client's place, which goes on with the socket.
+    pub address: Option<AddressPermit>,
 }
 
 /// How far the connection is with its current request.
@@ -72,6 +89,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.address.take();
         self.0.received.store(false, Ordering::Relaxed);
         self.0.progress.set(Progress::Idle(Instant::now()));
     }
@@ -117,10 +135,12 @@ struct Patience {
 pub struct Accepted {
     /// The socket.
     pub socket: TcpStream,
+    /// Whoever is at the other end.
+    pub peer: IpAddr,
     /// Its place among the open connections.
     pub permit: Permit,
-    /// Why it is served nothing, if it came over a limit.
-    pub refused: Option<Refusal>,
+    /// Why it is served nothing, if it came over a limit; with what counts those who are told.
+    pub refused: Option<(Refusal, Rc<()>)>,
 }
 
 /// Spawns the task that serves HTTP on a socket until it closes, times out, drains or is upgraded.
@@ -137,12 +157,14 @@ async fn serve(
     (accepted, counted): (Accepted, HttpGuard),
     abort: Rc<OnceCell<AbortHandle>>,
 ) {
-    let Accepted { socket, permit, refused } = accepted;
+    let Accepted { socket, peer, mut permit, refused } = accepted;
     let (received, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     let (begin, descriptor) = (Instant::now(), socket.as_raw_fd());
     let Some(stream) = secure(&service, socket).await else { return };
     let connection = Rc::new(Connection {
         refused,
+        peer,
+        address: RefCell::new(None),
         abort,
         upgrade: RefCell::new(None),
         bucket: Cell::default(),
@@ -155,9 +177,10 @@ async fn serve(
     let io = Transport { io: TokioIo::new(stream), received, sent };
     let upgraded = serve_requests(&service, &connection, io).await;
     drop(counted);
-    if let Some((pending, upgraded)) = upgraded
+    if let Some((pending, upgraded, address)) = upgraded
         && let Some((socket, first)) = take_socket(upgraded)
     {
+        permit.hold(address);
         pending.activate(socket, first, permit);
     }
 }
@@ -190,7 +213,7 @@ async fn serve_requests(
     service: &Rc<Service>,
     connection: &Rc<Connection>,
     io: Transport,
-) -> Option<(Pending, Upgraded)> {
+) -> Option<(Pending, Upgraded, Option<AddressPermit>)> {
     let handler = hyper::service::service_fn(|request| {
         Service::answer(Rc::clone(service), Rc::clone(connection), request)
     });
@@ -216,8 +239,8 @@ async fn serve_requests(
         end == End::Served
     };
     // An answer that did not get out leaves its upgrade waiting for ever.
-    let (pending, on_upgrade) = connection.upgrade.take().filter(|_| is_served)?;
-    on_upgrade.await.ok().map(|upgraded| (pending, upgraded))
+    let Upgrade { pending, socket, address } = connection.upgrade.take().filter(|_| is_served)?;
+    socket.await.ok().map(|upgraded| (pending, upgraded, address))
 }
 
 /// How serving a connection ended.

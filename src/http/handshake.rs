@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -12,6 +12,7 @@ use sha1::{Digest, Sha1};
 
 use crate::auth::header::{Field, host, list};
 use crate::reason::{Refusal, Refused};
+use crate::ws::Agreement;
 
 /// What a key is joined with to prove that the answer is one (RFC 6455 section 1.3).
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -67,6 +68,12 @@ impl Handshake {
         let mut offered = wanted.filter(|name| self.protocols().any(|offer| offer == *name));
         HeaderValue::from_str(offered.next()?).ok()
     }
+}
+
+/// What the two sides agree on about compression, if the client offers it.
+pub(super) fn agreement(headers: &HeaderMap) -> Option<Agreement> {
+    let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+    Agreement::reach(offers.filter_map(|line| line.to_str().ok()))
 }
 
 fn is_handshake(headers: &HeaderMap) -> bool {

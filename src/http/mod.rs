@@ -8,6 +8,7 @@
 pub mod accept;
 pub mod answer;
 pub mod body;
+mod centrifugo;
 pub mod connection;
 pub mod handshake;
 pub mod origin;

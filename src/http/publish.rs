@@ -1,6 +1,5 @@
 //! POST on a topic: a body becomes a publication.
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -11,15 +10,22 @@ use super::body::Content;
 use super::connection::Connection;
 use super::payload::Declared;
 use super::service::{Answer, Checked, Fault, Service};
+use crate::auth::Right;
 use crate::auth::header::Field;
-use crate::auth::{Identified, Right};
 use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, TopicName};
 use crate::id::Door;
+use crate::metrics::{Charge, MemoryKind};
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
 use crate::time::Stamp;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Why a body was not collected.
+enum Collecting {
+    Refused(Refusal),
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
 
 impl Service {
     /// Publishes the request's body to `topic`.
@@ -29,24 +35,25 @@ impl Service {
         topic: &TopicName,
         checked: Checked,
     ) -> Answer {
-        let Checked { parts, body, identified, .. } = checked;
         let mut bucket = connection.bucket.get();
         let is_in_rate = bucket.take(self.limits.publish_rate_max, Instant::now());
         connection.bucket.set(bucket);
         if !is_in_rate {
             return Err(Refusal::RateLimit.into());
         }
-        let declared = check_head(topic, &parts.headers, &identified)?;
+        self.require(Right::Publish, topic, &checked)?;
+        let Checked { parts, body, identified, .. } = checked;
+        let declared = check_head(&parts.headers)?;
         let data = self.read_body(&parts.headers, body).await?;
         let draft = Draft {
             payload: protocol::plain::payload(declared.kind(&data)?, &data),
             session: None,
-            user: identified.identity.user(),
+            publisher: identified.identity.publisher(),
         };
         self.accept(topic, &draft, &parts.headers)
     }
 
-    async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Fault> {
+    async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Vec<u8>, Fault> {
         let limit = self.limits.message_bytes_max;
         let too_large = || {
             let message = format!("a message has at most {limit} bytes (limits.message_bytes_max)");
@@ -57,13 +64,33 @@ impl Service {
         if announced.is_some_and(|len| len > limit as u64) {
             return Err(too_large().into());
         }
-        let patience = self.limits.http_idle_timeout;
-        match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
-            Ok(Err(error)) => Err(Fault::Body(std::io::Error::other(error))),
+        let body = self.collect(Limited::new(body, limit));
+        match tokio::time::timeout(self.limits.http_idle_timeout, body).await {
+            Ok(Err(Collecting::Failed(error))) if error.is::<LengthLimitError>() => {
+                Err(too_large().into())
+            }
+            Ok(Err(Collecting::Failed(error))) => Err(Fault::Body(std::io::Error::other(error))),
+            Ok(Err(Collecting::Refused(refusal))) => Err(refusal.into()),
+            Ok(Ok(data)) => Ok(data),
             Err(_) => Err(Fault::Body(std::io::ErrorKind::TimedOut.into())),
         }
+    }
+
+    /// Collects a body, on the memory account until it is whole. When memory is used up it is read to
+    /// its end all the same, so that the connection can go on, but not kept.
+    async fn collect(&self, mut body: Limited<Incoming>) -> Result<Vec<u8>, Collecting> {
+        let memory = self.worker.hub().memory();
+        let mut charge = Charge::new(memory, MemoryKind::Reading, 0);
+        let mut data = Some(Vec::new());
+        while let Some(frame) = body.frame().await {
+            let bytes = frame.map_err(Collecting::Failed)?.into_data().unwrap_or_default();
+            data = data.filter(|_| !memory.is_exhausted());
+            if let Some(data) = &mut data {
+                data.extend_from_slice(&bytes);
+            }
+            charge.set(data.as_ref().map_or(0, Vec::capacity));
+        }
+        data.ok_or(Collecting::Refused(Refusal::MemoryLimit))
     }
 
     fn accept(&self, topic: &TopicName, draft: &Draft, headers: &HeaderMap) -> Answer {
@@ -73,14 +100,12 @@ impl Service {
             admission: Admission::IfRoom,
             idempotency_key: idempotency_key(headers)?,
         };
-        if self.drain.is_draining() {
-            // It began while the body came: sessions may have left that would miss this.
-            return Err(Refusal::Draining.into());
-        }
         let published = self.worker.hub().publish(topic, draft, options);
         let published = published.map_err(|error| match error {
             PublishError::Overrun => Refusal::PublisherOverrun,
             PublishError::Memory => Refusal::MemoryLimit,
+            // It began while the body came.
+            PublishError::Draining => Refusal::Draining,
         })?;
         let acceptance = if published.duplicate {
             Acceptance::Duplicate
@@ -89,17 +114,12 @@ impl Service {
             Acceptance::New
         };
         let body = answer::published_body(topic, published.position, acceptance);
-        Ok(answer::json(body).map(Content::Whole))
+        Ok(answer::json(body).map(Content::short))
     }
 }
 
-/// Everything that can refuse a publication before its body is read.
-fn check_head(
-    topic: &TopicName,
-    headers: &HeaderMap,
-    identified: &Identified,
-) -> Result<Declared, Refused> {
-    identified.identity.require(Right::Publish, topic)?;
+/// What can refuse a publication by its head, before its body is read.
+fn check_head(headers: &HeaderMap) -> Result<Declared, Refused> {
     idempotency_key(headers)?;
     Declared::read(headers)
 }
@@ -124,14 +144,17 @@ mod tests {
     use http::HeaderMap;
 
     use super::{Draft, Fault, Service, TopicName};
-    use crate::auth::{Access, AuthConfig};
+    use crate::admission::Admission;
+    use crate::auth::{Access, AuthConfig, Proxies};
     use crate::http::origin::OriginPolicy;
     use crate::hub::{Hub, HubParts, INBOX_LEN_MAX, Inbox, PayloadKind, Start};
     use crate::id::WorkerId;
+    use crate::limits::Limits;
     use crate::metrics::Memory;
     use crate::protocol;
+    use crate::protocol::centrifugo::Settings;
     use crate::reason::Refusal;
-    use crate::worker::{WorkerHandle, WorkerParts};
+    use crate::worker::{Gate, WorkerHandle, WorkerParts};
 
     fn service() -> Service {
         let memory = Arc::new(Memory::new(u64::MAX));
@@ -139,10 +162,13 @@ mod tests {
             rules: Vec::new(),
             meta_ttl: Duration::ZERO,
             inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
-            variants: Arc::new(protocol::variants()),
+            variants: Arc::new(protocol::variants(None)),
             memory,
         }));
         let poll = mio::Poll::new().expect("a poller");
+        let access = Arc::new(Access::new(&AuthConfig::default(), None, &[]));
+        let settings = Settings::new(&Limits::default(), "node");
+        let gate = Gate::new(Arc::clone(&hub), Arc::clone(&access), settings);
         let worker = WorkerHandle::new(WorkerParts {
             id: WorkerId(0),
             hub,
@@ -150,13 +176,17 @@ mod tests {
             metrics: Arc::default(),
             registry: poll.registry().try_clone().expect("a registry"),
             drain: Arc::default(),
+            gate: Arc::new(gate),
         });
         Service {
             worker,
             limits: Arc::default(),
-            access: Arc::new(Access::new(AuthConfig::default(), &[])),
+            access,
+            proxies: Arc::new(Proxies::default()),
+            admission: Arc::new(Admission::new(9, &Limits::default())),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("an empty list")),
             drain: Arc::default(),
+            compression: false,
             tls: None,
         }
     }
@@ -169,7 +199,7 @@ mod tests {
         let _subscribed = hub.subscribe(&topic, WorkerId(0), Start::Live, |_| 0);
         let post = |len| {
             let payload = protocol::plain::payload(PayloadKind::Binary, &vec![0; len]);
-            let draft = Draft { payload, session: None, user: None };
+            let draft = Draft { payload, session: None, publisher: None };
             match service.accept(&topic, &draft, &HeaderMap::new()) {
                 Ok(_) => None,
                 Err(Fault::Refused(refused)) => Some(refused.refusal),

@@ -12,6 +12,8 @@ pub enum Route {
     History(TopicName),
     /// `/topics/{topic}/presence`.
     Presence(TopicName),
+    /// `/connection/websocket`: the Centrifugo protocol.
+    Centrifugo,
     /// `/`: the try-it page.
     Index,
 }
@@ -39,6 +41,7 @@ impl Route {
             [Some("topics"), None, ..] => Err(Refusal::NotFound.because(
                 "several topics on one stream are not in this build; ask for /topics/{topic}",
             )),
+            [Some("connection"), Some("websocket"), None, _] => Ok(Self::Centrifugo),
             [Some("connection" | "api" | "app" | "apps" | "stomp"), ..] => Err(Refusal::NotFound
                 .because("this front door is not in this build; topics are at /topics/{topic}")),
             _ => Err(Refusal::NotFound.into()),
@@ -49,7 +52,7 @@ impl Route {
     pub fn methods(&self) -> &'static str {
         match self {
             Self::Topic(_) => "GET, POST, OPTIONS",
-            Self::History(_) | Self::Presence(_) | Self::Index => "GET, OPTIONS",
+            Self::History(_) | Self::Presence(_) | Self::Centrifugo | Self::Index => "GET, OPTIONS",
         }
     }
 }
@@ -98,7 +101,9 @@ mod tests {
             ("*", not_found()),
             ("//", not_found()),
             ("/health", not_found()),
-            ("/connection/websocket", not_found()),
+            ("/connection/websocket", Ok(Route::Centrifugo)),
+            ("/connection/websocket/", not_found()),
+            ("/connection/other", not_found()),
             ("/api/publish", not_found()),
             ("/app/key", not_found()),
             ("/apps/1/events", not_found()),
@@ -133,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_this_build_lacks_says_so() {
-        for path in ["/topics", "/stomp", "/app/key", "/connection/websocket"] {
+        for path in ["/topics", "/stomp", "/app/key", "/connection/sse", "/api/publish"] {
             let refused = Route::parse(path, 255).expect_err("not in this build");
             assert!(refused.message.contains("not in this build"), "{path}");
         }

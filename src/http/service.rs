@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use rustls::ServerConfig;
+use tokio::time::Instant;
 
 use super::answer;
 use super::body::{AnswerBody, Content};
@@ -21,7 +22,9 @@ use super::handshake::Handshake;
 use super::origin::{self, OriginPolicy};
 use super::query::Query;
 use super::route::Route;
-use crate::auth::{Access, Identified, Right};
+use crate::admission::Admission;
+use crate::auth::header::Field;
+use crate::auth::{Access, Client, Identified, Proxies, Right, Rights};
 use crate::drain::Drain;
 use crate::hub::TopicName;
 use crate::limits::Limits;
@@ -40,10 +43,16 @@ pub struct Service {
     pub limits: Arc<Limits>,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Whose word about client addresses is taken.
+    pub proxies: Arc<Proxies>,
+    /// How many connections there may be, in all and per address.
+    pub admission: Arc<Admission>,
     /// Which web pages may connect.
     pub origins: Arc<OriginPolicy>,
     /// The way out.
     pub drain: Arc<Drain>,
+    /// Whether permessage-deflate is agreed on with those who offer it.
+    pub compression: bool,
     /// What TLS handshakes are made with, if the port speaks TLS.
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -94,7 +103,11 @@ impl Service {
             Ok(allow_origin) => (allow_origin, None),
             Err(refused) => (None, Some(refused)),
         };
+        let is_framed = is_framed_plainly(request.headers());
         let result = match origin_fault {
+            _ if !is_framed => Err(Refusal::ContentEncodingUnsupported
+                .because("Transfer-Encoding is `chunked` and nothing else")
+                .into()),
             Some(refused) => Err(refused.into()),
             None => self.handle(&connection, route, request).await,
         };
@@ -105,14 +118,15 @@ impl Service {
                 self.worker.metrics().count_refused(refused.refusal);
                 let (code, message) = (refused.refusal.code(), &refused.message);
                 tracing::debug!(code, %message, "refused");
-                answer::refused(&refused, methods).map(Content::Whole)
+                answer::refused(&refused, methods).map(Content::short)
             }
         };
         origin::cors_headers(response.headers_mut(), allow_origin);
         // An answer under way when the drain began leaves the connection open: its client is told
         // by the next one.
         let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;
-        if is_refused && self.drain.is_draining() || connection.refused.is_some() {
+        let is_leaving = is_refused && self.drain.is_draining();
+        if is_leaving || !is_framed || connection.refused.is_some() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|content| AnswerBody::new(content, busy)))
@@ -124,8 +138,8 @@ impl Service {
         route: Result<Route, Refused>,
         mut request: Request<Incoming>,
     ) -> Answer {
-        if let Some(refusal) = connection.refused {
-            return Err(refusal.into());
+        if let Some((refusal, _)) = &connection.refused {
+            return Err((*refusal).into());
         }
         if self.drain.is_draining() {
             return Err(Refusal::Draining.into());
@@ -135,7 +149,7 @@ impl Service {
         let (parts, body) = request.into_parts();
         let handshake = Handshake::check(&parts)?;
         if handshake.is_none() && parts.method == Method::OPTIONS {
-            return Ok(origin::preflight(None).map(Content::Whole));
+            return Ok(origin::preflight(None).map(Content::short));
         }
         let is_post = parts.method == Method::POST && matches!(route, Route::Topic(_));
         if !is_post && parts.method != Method::GET {
@@ -144,15 +158,23 @@ impl Service {
         if matches!(route, Route::Index) && !self.access.is_loopback_effective() {
             return Err(Refusal::NotFound.into());
         }
+        if route == Route::Centrifugo {
+            return self.connect(connection, (parts, upgrade), handshake).await;
+        }
         let query = Query::parse(parts.uri.query())?;
-        let identified = self.access.identify(&parts)?;
+        let client = self.count_client(connection, &parts)?;
+        if !is_post && matches!(route, Route::Topic(_)) {
+            self.take_handshake(client)?;
+        }
+        let identified = self.access.identify(&parts, client).await?;
         let checked = Checked { parts, body, upgrade, query, identified };
         match (route, handshake) {
             (Route::Topic(topic), Some(handshake)) => {
                 self.upgrade(connection, &topic, checked, &handshake)
             }
             (_, Some(_)) => {
-                let message = "a WebSocket handshake goes to /topics/{topic}";
+                let message =
+                    "a WebSocket handshake goes to /topics/{topic} or /connection/websocket";
                 Err(Refusal::HandshakeInvalid.because(message).into())
             }
             (Route::Topic(topic), None) if is_post => {
@@ -160,16 +182,19 @@ impl Service {
             }
             (Route::Topic(topic), None) => self.stream(connection, &topic, &checked),
             (Route::History(topic), None) => self.history(&topic, &checked),
-            (Route::Presence(topic), None) => match presence(&topic, &checked)? {},
-            (Route::Index, None) => Ok(index()),
+            (Route::Presence(topic), None) => match self.presence(&topic, &checked)? {},
+            (Route::Index | Route::Centrifugo, None) => Ok(index()),
         }
     }
 
     fn history(&self, topic: &TopicName, checked: &Checked) -> Answer {
-        checked.identified.identity.require(Right::History, topic)?;
+        self.require(Right::History, topic, checked)?;
         let hub = self.worker.hub();
         if !hub.has_history(topic) {
             return Err(Refusal::HistoryOff.into());
+        }
+        if hub.memory().is_exhausted() {
+            return Err(Refusal::MemoryLimit.into());
         }
         let (since, limit) = (checked.query.since(), checked.query.limit);
         let page = hub.page(topic, since, limit);
@@ -179,19 +204,65 @@ impl Service {
             let recovered = since.map(|since| since.epoch.is_none() && since.offset == 0);
             answer::history_body(topic, None, recovered, &[])
         };
-        Ok(answer::json(body).map(Content::Whole))
+        Ok(answer::json(body).map(|body| Content::long(body, hub.memory())))
+    }
+
+    /// No topic of this build has presence.
+    fn presence(&self, topic: &TopicName, checked: &Checked) -> Result<Infallible, Fault> {
+        self.require(Right::Presence, topic, checked)?;
+        Err(Refusal::PresenceOff.into())
+    }
+
+    /// Asks whether the client may do that; gives all its rights on the topic.
+    pub(super) fn require(
+        &self,
+        right: Right,
+        topic: &TopicName,
+        checked: &Checked,
+    ) -> Result<Rights, Refused> {
+        let rule = self.worker.hub().rule(topic);
+        self.access.require(right, &checked.identified.identity, topic, rule)
+    }
+
+    /// Finds out who the request's client is. A trusted proxy's is counted for as long as its request
+    /// takes, and on as a WebSocket; others were counted when they connected.
+    pub(super) fn count_client(
+        &self,
+        connection: &Connection,
+        parts: &Parts,
+    ) -> Result<Client, Refused> {
+        let client = self.proxies.client(connection.peer, &parts.headers);
+        if self.proxies.has(connection.peer) {
+            let place = self.admission.enter_address(client.address())?;
+            *connection.address.borrow_mut() = place;
+        }
+        Ok(client)
+    }
+
+    /// Takes one from what the client's address may open in this second.
+    pub(super) fn take_handshake(&self, client: Client) -> Result<(), Refused> {
+        if self.admission.take_handshake(client.address(), Instant::now()) {
+            return Ok(());
+        }
+        let message = "more handshakes and streams from this address than \
+                       limits.handshake_rate_per_address_max; try again later";
+        Err(Refusal::RateLimit.because(message))
     }
 }
 
-/// No topic of this build has presence.
-fn presence(topic: &TopicName, checked: &Checked) -> Result<Infallible, Fault> {
-    checked.identified.identity.require(Right::Presence, topic)?;
-    Err(Refusal::PresenceOff.into())
+/// Whether everybody on the way sees the request end at the same byte: hyper takes any list of
+/// transfer codings that ends in `chunked`, others may not (RFC 9112 section 6.1).
+fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    match Field::of(headers, TRANSFER_ENCODING) {
+        Field::Absent => true,
+        Field::One(coding) => coding.eq_ignore_ascii_case("chunked"),
+        Field::Faulty => false,
+    }
 }
 
 /// The page to try topics with.
 fn index() -> Response<Content> {
-    let mut response = Response::new(Content::Whole(Bytes::from_static(INDEX.as_bytes())));
+    let mut response = Response::new(Content::short(Bytes::from_static(INDEX.as_bytes())));
     let value = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, value);
     response

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::accept::Stream;
 use super::answer;
 use super::body::Content;
-use super::connection::Connection;
-use super::handshake::Handshake;
+use super::connection::{Connection, Upgrade};
+use super::handshake::{self, Handshake};
 use super::query::{Echo, Format};
 use super::service::{Answer, Checked, Service};
 use crate::auth::Right;
@@ -22,6 +23,7 @@ use crate::id::Door;
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
 use crate::worker::{Opening, Pick, Subscription};
+use crate::ws::Agreement;
 
 /// Range of the reconnection time that SSE clients are given, in milliseconds.
 const SSE_RETRY: std::ops::RangeInclusive<u64> = 1000..=3000;
@@ -39,24 +41,26 @@ impl Service {
             Format::Native => protocol::NATIVE,
             Format::Json => protocol::JSON,
         };
+        let agreement = self.agreement(&checked.parts.headers);
         let (opening, subscription) = self.opening(topic, &checked, (variant, Door::Plain))?;
+        let opening = Opening { deflate: agreement.map(Agreement::window), ..opening };
         let (pending, joined) = self.worker.open(opening, subscription, |joined| {
             (variant == protocol::JSON)
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
-        let mut response = Response::new(Content::Whole(Bytes::new()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
         let used_bearer = checked.identified.used_bearer.as_deref();
-        if let Some(protocol) = handshake.select_protocol(used_bearer) {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
-        self.finish_joined(headers, &joined);
-        *connection.upgrade.borrow_mut() = Some((pending, checked.upgrade));
+        let protocol = handshake.select_protocol(used_bearer);
+        let mut response = switching_protocols(handshake, protocol, agreement);
+        self.finish_joined(response.headers_mut(), &joined);
+        let address = connection.address.take();
+        *connection.upgrade.borrow_mut() =
+            Some(Upgrade { pending, socket: checked.upgrade, address });
         Ok(response)
+    }
+
+    /// What to answer about compression.
+    pub(super) fn agreement(&self, headers: &HeaderMap) -> Option<Agreement> {
+        if self.compression { handshake::agreement(headers) } else { None }
     }
 
     /// Answers with a stream that does not end.
@@ -91,9 +95,9 @@ impl Service {
         checked: &Checked,
         (variant, door): (VariantId, Door),
     ) -> Result<(Opening, Subscription), Refused> {
-        let identity = checked.identified.identity;
-        identity.require(Right::Subscribe, topic)?;
-        if self.worker.hub().memory().is_exhausted() {
+        let rights = self.require(Right::Subscribe, topic, checked)?;
+        let grant = checked.identified.identity.grant().cloned();
+        if self.worker.hub().memory().is_scarce() {
             return Err(Refusal::MemoryLimit.into());
         }
         // A stream publishes nothing that it could leave out.
@@ -103,7 +107,8 @@ impl Service {
         };
         let start = checked.query.start(&checked.parts.headers);
         let topic = topic.clone();
-        Ok((Opening { identity, door }, Subscription { topic, start, variant, pick }))
+        let opening = Opening { rights, grant, door, deflate: None, session: None };
+        Ok((opening, Subscription { topic, start, variant, pick }))
     }
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {
@@ -114,6 +119,28 @@ impl Service {
             None => {}
         }
     }
+}
+
+/// The answer to a handshake (RFC 6455 section 4.2.2).
+pub(super) fn switching_protocols(
+    handshake: &Handshake,
+    protocol: Option<HeaderValue>,
+    agreement: Option<Agreement>,
+) -> Response<Content> {
+    let mut response = Response::new(Content::short(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, handshake.accept_key());
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let extension = agreement.map(|agreement| HeaderValue::try_from(agreement.answer()));
+    if let Some(Ok(extension)) = extension {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, extension);
+    }
+    response
 }
 
 /// What a stream says first.

@@ -24,6 +24,9 @@ pub const FORGOTTEN_COUNT_MAX: usize = 1_000_000;
 /// What a remembered position is charged: a short name, and its places in map and queue.
 const FORGOTTEN_COST: usize = 160;
 
+/// Positions forgotten in one go when memory is short.
+const POSITIONS_PER_TRIM: usize = 100_000;
+
 /// Shortest and longest time between two looks at a topic's age.
 const SWEEP_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(15));
 
@@ -47,6 +50,16 @@ pub(super) struct Directory {
 enum Place {
     Live(Arc<Topic>),
     Forgotten { position: Position, until: Instant },
+}
+
+/// What went when positions were trimmed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Positions {
+    pub(super) count: usize,
+    /// Bytes.
+    pub(super) len: usize,
+    /// Enough went, or as many as go at a time.
+    pub(super) is_enough: bool,
 }
 
 /// What is known of a name.
@@ -137,6 +150,15 @@ impl Directory {
         }
     }
 
+    /// All live topics, at the price of a look at each.
+    pub(super) fn topics(&self) -> Vec<Arc<Topic>> {
+        let live = self.places.iter().filter_map(|place| match place.value() {
+            Place::Live(topic) => Some(Arc::clone(topic)),
+            Place::Forgotten { .. } => None,
+        });
+        live.collect()
+    }
+
     fn schedule(&self, topic: &Arc<Topic>, now: Instant) {
         let ttl =
             if topic.has_history() { topic.rule().history_ttl } else { Duration::from_secs(2) };
@@ -155,12 +177,17 @@ impl Directory {
                 }
             };
             let Some(topic) = topic.upgrade() else { continue };
-            match topic.try_close(now) {
-                Some(position) => self.forget(&topic, position, now),
-                None => self.schedule(&topic, now),
+            if !self.try_forget(&topic, now) {
+                self.schedule(&topic, now);
             }
         }
         self.forget_positions(now);
+    }
+
+    /// Forgets a topic if it keeps nothing and nobody subscribes. Returns whether it did.
+    pub(super) fn try_forget(&self, topic: &Arc<Topic>, now: Instant) -> bool {
+        let position = topic.try_close(now);
+        position.inspect(|position| self.forget(topic, *position, now)).is_some()
     }
 
     /// Replaces a closed topic by its position, if it has one to show.
@@ -178,22 +205,34 @@ impl Directory {
     }
 
     fn forget_positions(&self, now: Instant) {
-        loop {
-            let (until, name) = {
-                let mut forgotten = self.forgotten.lock();
-                let is_full = forgotten.len() > FORGOTTEN_COUNT_MAX;
-                if forgotten.front().is_none_or(|(until, _)| *until > now && !is_full) {
-                    return;
-                }
-                let Some(oldest) = forgotten.pop_front() else { return };
-                oldest
-            };
-            self.memory.release(MemoryKind::History, FORGOTTEN_COST);
-            // The name may have come back to life and been forgotten again: later entry, keep.
-            self.places.remove_if(
-                &name,
-                |_, place| matches!(place, Place::Forgotten { until: its, .. } if *its == until),
-            );
-        }
+        while self.forget_position(|until, count| until <= now || count > FORGOTTEN_COUNT_MAX) {}
+    }
+
+    /// Forgets the oldest positions until `len` bytes went.
+    pub(super) fn trim_positions(&self, len: usize) -> Positions {
+        let wanted = len.div_ceil(FORGOTTEN_COST).min(POSITIONS_PER_TRIM);
+        let count = (0..wanted).take_while(|_| self.forget_position(|_, _| true)).count();
+        Positions { count, len: count * FORGOTTEN_COST, is_enough: count == wanted }
+    }
+
+    /// Forgets the oldest position if `is_due`, asked with its end and the number remembered, says
+    /// so. Returns whether it did.
+    fn forget_position(&self, is_due: impl Fn(Instant, usize) -> bool) -> bool {
+        let oldest = {
+            let mut forgotten = self.forgotten.lock();
+            let count = forgotten.len();
+            if !forgotten.front().is_some_and(|(until, _)| is_due(*until, count)) {
+                return false;
+            }
+            forgotten.pop_front()
+        };
+        let Some((until, name)) = oldest else { return false };
+        self.memory.release(MemoryKind::History, FORGOTTEN_COST);
+        // The name may have come back to life and been forgotten again: later entry, keep.
+        self.places.remove_if(
+            &name,
+            |_, place| matches!(place, Place::Forgotten { until: its, .. } if *its == until),
+        );
+        true
     }
 }

@@ -40,12 +40,23 @@ impl History {
         }) {
             self.drop_oldest();
         }
+        self.give_room_back();
+    }
+
+    /// Returns the ring's own room once nothing is kept.
+    pub(super) fn give_room_back(&mut self) {
         if self.ring.is_empty() && self.ring.capacity() > 0 {
             self.ring = VecDeque::new();
         }
     }
 
-    fn drop_oldest(&mut self) {
+    /// When the oldest publication kept was accepted, `None` if nothing is kept.
+    pub(super) fn oldest_accepted(&self) -> Option<Instant> {
+        self.ring.front().map(|publication| publication.accepted)
+    }
+
+    /// Drops the oldest publication, if there is one.
+    pub(super) fn drop_oldest(&mut self) {
         if let Some(oldest) = self.ring.pop_front() {
             self.len -= oldest.payload().data().len();
             self.charged -= oldest.held_len();

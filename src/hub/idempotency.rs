@@ -56,7 +56,13 @@ impl Keys {
         self.order.is_empty()
     }
 
-    fn drop_oldest(&mut self) {
+    /// When the oldest key was remembered, `None` if there is none.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.order.front().map(|(at, _)| *at)
+    }
+
+    /// Forgets the oldest key, if there is one.
+    pub(super) fn drop_oldest(&mut self) {
         if let Some((_, key)) = self.order.pop_front() {
             self.sequences.remove(&key);
         }

@@ -10,6 +10,7 @@ mod inbox;
 mod name;
 mod position;
 mod publication;
+mod shed;
 mod topic;
 mod variant;
 
@@ -22,22 +23,25 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use directory::{Directory, Known};
+use shed::Shedding;
+use topic::Surroundings;
 
 pub use directory::FORGOTTEN_COUNT_MAX;
 pub use idempotency::{IDEMPOTENCY_KEY_LEN_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
 pub use inbox::{Arrival, INBOX_LEN_MAX, Inbox};
 pub use name::{NameError, TOPIC_NAME_LEN_MAX, TopicName, decode_strict};
 pub use position::{Epoch, Position, Since, Start};
-pub use publication::{Draft, Payload, PayloadKind, Publication};
+pub use publication::{Draft, Payload, PayloadKind, Publication, Publisher};
 pub use topic::{
     Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId,
 };
-pub use variant::{Variant, VariantId, Variants};
+pub use variant::{Derive, Variant, VariantId, Variants};
 
+use crate::drain::Drain;
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::Memory;
-use crate::sync::yield_now;
+use crate::sync::{Mutex, yield_now};
 
 /// All topics, and the inboxes of all workers.
 #[derive(Debug)]
@@ -46,6 +50,9 @@ pub struct Hub {
     inboxes: Vec<Arc<Inbox>>,
     variants: Arc<Variants>,
     memory: Arc<Memory>,
+    drain: Arc<Drain>,
+    /// Only the thread that sweeps takes it.
+    shedding: Mutex<Shedding>,
 }
 
 /// What a hub is made of.
@@ -68,7 +75,14 @@ impl Hub {
     pub fn new(parts: HubParts) -> Self {
         let HubParts { rules, meta_ttl, inboxes, variants, memory } = parts;
         let directory = Directory::new(rules, meta_ttl, Arc::clone(&memory));
-        Self { directory, inboxes, variants, memory }
+        Self {
+            directory,
+            inboxes,
+            variants,
+            memory,
+            drain: Arc::default(),
+            shedding: Mutex::default(),
+        }
     }
 
     /// Publishes to a topic by name, which is made if there is none.
@@ -87,7 +101,7 @@ impl Hub {
         }
         loop {
             let topic = self.directory.get_or_create(name);
-            match topic.publish(&self.inboxes, draft.clone(), options) {
+            match topic.publish(self.surroundings(), draft.clone(), options) {
                 Ok(result) => return result,
                 Err(topic::Closed) => yield_now(),
             }
@@ -107,8 +121,12 @@ impl Hub {
         draft: Draft,
         options: Publish<'_>,
     ) -> Result<Published, PublishError> {
-        let result = topic.publish(&self.inboxes, draft, options);
+        let result = topic.publish(self.surroundings(), draft, options);
         result.expect("a topic with subscribers is not closed")
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings { inboxes: &self.inboxes, drain: &self.drain }
     }
 
     /// Counts a subscriber of `worker` in; `number` gives the worker's number for a new topic.
@@ -144,7 +162,12 @@ impl Hub {
 
     /// Whether topics of that name keep history.
     pub fn has_history(&self, name: &TopicName) -> bool {
-        self.directory.rule(name).history_size > 0
+        self.rule(name).history_size > 0
+    }
+
+    /// The options of topics of that name. Linear in the rules.
+    pub fn rule(&self, name: &TopicName) -> &TopicRule {
+        self.directory.rule(name)
     }
 
     /// The inbox of `worker`.
@@ -172,6 +195,11 @@ impl Hub {
         &self.variants
     }
 
+    /// The way out; once it is begun, requests publish no more.
+    pub fn drain(&self) -> &Arc<Drain> {
+        &self.drain
+    }
+
     /// The memory account.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
@@ -182,8 +210,12 @@ impl Hub {
         self.directory.count()
     }
 
-    /// Drops old history and forgets idle topics; to be called a few times a second.
+    /// Drops old history, forgets idle topics, and when memory is short lets go of what the account
+    /// is short of; to be called many times a second, by one thread.
     pub fn sweep(&self, now: Instant) {
         self.directory.sweep(now);
+        if self.shedding.lock().look(&self.directory, &self.memory, now) {
+            self.inboxes.iter().for_each(|inbox| inbox.wake());
+        }
     }
 }

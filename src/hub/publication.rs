@@ -1,5 +1,6 @@
 //! One payload accepted into a topic, and its encodings.
 
+use std::iter;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -68,8 +69,33 @@ pub struct Draft {
     pub payload: Payload,
     /// The publishing session, so that it can leave out its own.
     pub session: Option<SessionId>,
-    /// The publisher, where it is known.
-    pub user: Option<Arc<str>>,
+    /// Who published it, where that is known.
+    pub publisher: Option<Arc<Publisher>>,
+}
+
+/// A publisher as its door knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Publisher {
+    /// The user; empty = nobody knows.
+    pub user: Arc<str>,
+    /// What the protocol calls the connection; empty = its door has no names for them.
+    pub client: Box<str>,
+    /// What the connection tells of itself: JSON, empty = nothing.
+    pub info: Bytes,
+    /// What it tells of itself on this topic: JSON, empty = nothing.
+    pub topic_info: Bytes,
+}
+
+impl Publisher {
+    /// A user of whom nothing else is known.
+    pub fn user(user: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { user, ..Self::default() })
+    }
+
+    /// Bytes that it holds.
+    pub fn held_len(&self) -> usize {
+        size_of::<Self>() + self.user.len() + self.client.len() + self.info.len()
+    }
 }
 
 /// One payload with its place in the topic's order, immutable and shared by all workers.
@@ -86,11 +112,19 @@ pub struct Publication {
     /// What the publisher handed in.
     pub draft: Draft,
     /// The first variant asked for; nearly every topic has one.
-    first: OnceLock<(VariantId, Bytes)>,
-    /// The others, by variant.
-    others: OnceLock<Box<[OnceLock<Bytes>]>>,
+    encoding: OnceLock<Encoding>,
     /// Charged for the encodings, which live as long as the publication.
     memory: Arc<Memory>,
+}
+
+/// The bytes of one variant, and behind them those of the next one asked for.
+#[derive(Debug)]
+struct Encoding {
+    variant: VariantId,
+    bytes: Bytes,
+    /// Bytes charged: none if another variant's are shared.
+    charged: usize,
+    next: OnceLock<Box<Self>>,
 }
 
 impl Publication {
@@ -102,8 +136,7 @@ impl Publication {
         memory: Arc<Memory>,
     ) -> Self {
         let (time, accepted) = (now.wall, now.instant);
-        let (first, others) = (OnceLock::new(), OnceLock::new());
-        Self { sequence, epoch, time, accepted, draft, first, others, memory }
+        Self { sequence, epoch, time, accepted, draft, encoding: OnceLock::new(), memory }
     }
 
     /// The payload.
@@ -121,37 +154,40 @@ impl Publication {
         if variant == VariantId::NATIVE {
             return self.payload().framed();
         }
-        let encode = || {
-            let bytes = variants.encode(variant, self, topic);
-            self.memory.charge(MemoryKind::History, bytes.len());
-            bytes
+        // The base is made first: a cell must not be asked for while it is being filled.
+        let base = match variants.base(variant) {
+            Some(base) => self.encoded(base, topic, variants),
+            None => self.payload().framed(),
         };
-        let (first, bytes) = self.first.get_or_init(|| (variant, encode()));
-        if *first == variant {
-            return bytes;
+        let encode = || {
+            let made = variants.encode(variant, (self, topic), base);
+            let charged = made.as_ref().map_or(0, Bytes::len);
+            self.memory.charge(MemoryKind::History, charged);
+            let bytes = made.unwrap_or_else(|| base.clone());
+            Encoding { variant, bytes, charged, next: OnceLock::new() }
+        };
+        let mut encoding = self.encoding.get_or_init(encode);
+        // Ends: every variant is in the chain at most once.
+        while encoding.variant != variant {
+            encoding = encoding.next.get_or_init(|| Box::new(encode()));
         }
-        let others =
-            self.others.get_or_init(|| (0..variants.count()).map(|_| OnceLock::new()).collect());
-        others[variant.index()].get_or_init(encode)
-    }
-
-    /// Bytes of all encodings made.
-    fn encoded_len(&self) -> usize {
-        let others = self.others.get().into_iter().flat_map(|others| others.iter());
-        let others = others.filter_map(OnceLock::get).map(Bytes::len).sum::<usize>();
-        others + self.first.get().map_or(0, |(_, bytes)| bytes.len())
+        &encoding.bytes
     }
 
     /// Bytes this publication holds for as long as it is kept, encodings left out.
     pub fn held_len(&self) -> usize {
-        size_of::<Self>() + self.payload().framed().len() + ALLOCATION_COST
+        let publisher = self.draft.publisher.as_ref().map_or(0, |publisher| publisher.held_len());
+        size_of::<Self>() + self.payload().framed().len() + publisher + ALLOCATION_COST
     }
 }
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        if self.first.get().is_some() {
-            self.memory.release(MemoryKind::History, self.encoded_len());
+        let first = self.encoding.get();
+        let encodings = iter::successors(first, |one| one.next.get().map(|next| &**next));
+        let charged = encodings.map(|encoding| encoding.charged).sum::<usize>();
+        if charged > 0 {
+            self.memory.release(MemoryKind::History, charged);
         }
     }
 }

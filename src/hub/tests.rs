@@ -7,16 +7,19 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Admission, CatchUp, Draft, Epoch, Hub, HubParts, IDEMPOTENCY_TTL, INBOX_LEN_MAX, Inbox, Joined,
-    Payload, PayloadKind, Publication, Publish, PublishError, Published, Since, Start, TopicName,
-    Variant, VariantId, Variants,
+    Admission, CatchUp, Derive, Draft, Epoch, Hub, HubParts, IDEMPOTENCY_TTL, INBOX_LEN_MAX, Inbox,
+    Joined, Payload, PayloadKind, Publication, Publish, PublishError, Published, Since, Start,
+    TopicName, Variant, VariantId, Variants,
 };
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
-use crate::metrics::{Memory, MemoryKind};
+use crate::metrics::{Memory, MemoryKind, Shed};
 use crate::time::Stamp;
 
 const WORKER: WorkerId = WorkerId(0);
+
+/// What a topic costs beside what it keeps: more than any of these tests' names need.
+const TOPIC_COST: usize = 1000;
 
 fn hub(rule: TopicRule, workers: usize) -> Hub {
     hub_with_memory(rule, workers, Memory::new(u64::MAX))
@@ -25,7 +28,7 @@ fn hub(rule: TopicRule, workers: usize) -> Hub {
 fn hub_with_memory(rule: TopicRule, workers: usize, memory: Memory) -> Hub {
     let memory = Arc::new(memory);
     let inbox = || Arc::new(Inbox::new(Arc::clone(&memory), || {}));
-    let native = Variant { name: "native", encode: |one, _| one.payload().framed().clone() };
+    let native = Variant::new("native", |one, _| one.payload().framed().clone());
     Hub::new(HubParts {
         rules: vec![rule],
         meta_ttl: Duration::from_mins(1),
@@ -41,7 +44,7 @@ fn name(name: &str) -> TopicName {
 
 fn draft(data: &[u8]) -> Draft {
     let payload = Payload::from_framed(Bytes::copy_from_slice(data), 0, PayloadKind::Binary);
-    Draft { payload, session: None, user: None }
+    Draft { payload, session: None, publisher: None }
 }
 
 fn publish_with(
@@ -232,15 +235,53 @@ fn keys_are_charged_until_they_expire() {
 fn encodings_are_charged_as_long_as_their_publication_lives() {
     let memory = Arc::new(Memory::new(u64::MAX));
     let held = || memory.held(MemoryKind::History);
-    let native = Variant { name: "native", encode: |one, _| one.payload().framed().clone() };
-    let short = Variant { name: "short", encode: |_, _| Bytes::from_static(&[0; 10]) };
-    let long = Variant { name: "long", encode: |_, _| Bytes::from_static(&[0; 1000]) };
+    let native = Variant::new("native", |one, _| one.payload().framed().clone());
+    let short = Variant::new("short", |_, _| Bytes::from_static(&[0; 10]));
+    let long = Variant::new("long", |_, _| Bytes::from_static(&[0; 1000]));
     let variants = Variants::new([native, short, long]);
     let publication = Publication::new((1, None), Stamp::now(), draft(b"x"), Arc::clone(&memory));
     for (variant, expected) in [(0, 0), (1, 10), (2, 1010), (1, 1010)] {
         publication.encoded(VariantId::new(variant), &name("a"), &variants);
         assert_eq!(held(), expected, "after variant {variant}");
     }
+    drop(publication);
+    assert_eq!(held(), 0);
+}
+
+/// Keeps the first byte, unless there is but one.
+#[derive(Debug)]
+struct First;
+
+impl Derive for First {
+    fn derive(&self, base: &[u8]) -> Option<Bytes> {
+        (base.len() > 1).then(|| Bytes::copy_from_slice(&base[..1]))
+    }
+}
+
+#[test]
+fn a_derived_variant_is_made_once_or_shares_the_bytes_of_its_base() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let held = || memory.held(MemoryKind::History);
+    let (long, of_native, of_long) = (VariantId::new(1), VariantId::new(2), VariantId::new(3));
+    let variants = Variants::new([
+        Variant::new("native", |one, _| one.payload().framed().clone()),
+        Variant::new("long", |_, _| Bytes::from_static(b"long")),
+        Variant::derived("of_native", VariantId::NATIVE, First),
+        Variant::derived("of_long", long, First),
+    ]);
+    let publication = Publication::new((1, None), Stamp::now(), draft(b"x"), Arc::clone(&memory));
+    let encoded = |variant| publication.encoded(variant, &name("a"), &variants);
+    let framed = publication.payload().framed();
+    for _ in 0..2 {
+        assert_eq!(encoded(of_native).as_ptr(), framed.as_ptr(), "not even copied");
+    }
+    assert_eq!(held(), 0, "and not charged");
+    for (variant, expected) in [(of_long, "l"), (long, "long"), (of_native, "x"), (of_long, "l")] {
+        assert_eq!(encoded(variant), expected);
+    }
+    let counts: Vec<_> = variants.encodings().map(|(_, count)| count).collect();
+    assert_eq!(counts, [0, 1, 0, 1], "each made once, and counted only when made");
+    assert_eq!(held(), 5);
     drop(publication);
     assert_eq!(held(), 0);
 }
@@ -256,4 +297,124 @@ fn at_the_memory_limit_nothing_is_published_and_no_topic_is_made() {
     let options = Publish { now, admission, idempotency_key: None };
     let refused = hub.publish_to(&topic, draft(b"x"), options);
     assert_eq!(refused, Err(PublishError::Memory), "however it was received");
+}
+
+#[test]
+fn once_the_server_drains_requests_are_refused_under_the_topics_lock() {
+    let hub = hub(TopicRule::default(), 1);
+    let (topic, _) = hub.subscribe(&name("a"), WORKER, Start::Live, |_| 0);
+    publish_with(&hub, "a", 1, Some("key")).expect("it serves");
+    hub.drain().begin(Instant::now(), Duration::from_secs(1));
+    assert_eq!(publish_with(&hub, "a", 1, None), Err(PublishError::Draining));
+    let repeat = publish_with(&hub, "a", 1, Some("key")).expect("an old answer is given again");
+    assert!(repeat.duplicate);
+    assert_eq!(topic.top(), 1, "who left since then has everything");
+    let (now, admission) = (Stamp::now(), Admission::Always);
+    let options = Publish { now, admission, idempotency_key: None };
+    hub.publish_to(&topic, draft(b"x"), options).expect("a session is served until it leaves");
+}
+
+/// Offsets that are kept of a topic.
+fn kept(hub: &Hub, topic: &str) -> Vec<u64> {
+    let page = hub.page(&name(topic), None, 1000);
+    page.map_or(Vec::new(), |page| page.publications.iter().map(|one| one.sequence).collect())
+}
+
+#[test]
+fn when_memory_is_short_the_oldest_of_all_topics_go_first() {
+    // An eighth has to be free in the end: room for 7 of 8 publications and the topics.
+    let len = 100_000;
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(8 * len as u64));
+    for topic in ["a", "b", "a", "c", "b", "a", "c"] {
+        publish(&hub, topic, len);
+    }
+    hub.sweep(Instant::now());
+    let all = |hub: &Hub| [kept(hub, "a"), kept(hub, "b"), kept(hub, "c")];
+    assert_eq!(all(&hub), [vec![1, 2, 3], vec![1, 2], vec![1, 2]], "not scarce yet");
+    publish(&hub, "c", len - 3 * TOPIC_COST);
+    assert!(hub.memory().is_scarce());
+    hub.sweep(Instant::now());
+    assert_eq!(all(&hub), [vec![2, 3], vec![2], vec![1, 2, 3]], "the first two went");
+    assert!(hub.memory().excess().is_none());
+    // What was unknown at the last look at all topics is younger than what was known.
+    publish(&hub, "d", len);
+    publish(&hub, "a", len);
+    hub.sweep(Instant::now());
+    assert_eq!(all(&hub), [vec![3, 4], vec![2], vec![2, 3]]);
+    assert_eq!(kept(&hub, "d"), [1]);
+    assert_eq!(hub.memory().shed(Shed::Publications), 4);
+    assert_eq!(hub.memory().asked_sessions().0, 0, "history was enough");
+}
+
+#[test]
+fn what_came_during_the_sweep_may_go_too() {
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(100_000));
+    let before = Instant::now();
+    publish(&hub, "a", 95_000);
+    hub.sweep(before);
+    assert_eq!(kept(&hub, "a"), [0_u64; 0]);
+}
+
+#[test]
+fn a_topic_trimmed_to_nothing_is_forgotten_and_then_its_position() {
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(1_000_000));
+    for topic in 0..3000 {
+        if publish_with(&hub, &format!("t{topic}"), 1, None) == Err(PublishError::Memory) {
+            break;
+        }
+    }
+    let topics = hub.topic_count();
+    for _ in 0..20 {
+        hub.sweep(Instant::now());
+    }
+    assert!(hub.topic_count() < topics * 9 / 10, "{} of {topics}", hub.topic_count());
+    assert_eq!(kept(&hub, "t0"), [0_u64; 0]);
+    let page = hub.page(&name("t0"), None, 0).expect("its position is remembered");
+    assert_eq!(page.top.offset, 1);
+    // What can neither be trimmed nor closed takes nearly all.
+    hub.memory().charge(MemoryKind::Connections, 860_000);
+    for _ in 0..20 {
+        hub.sweep(Instant::now());
+    }
+    assert!(hub.page(&name("t0"), None, 0).is_none(), "forgotten for good");
+    assert!(hub.memory().shed(Shed::Positions) > 0);
+}
+
+#[test]
+fn keys_go_with_the_publications_of_their_time() {
+    let rule = TopicRule { history_size: 1, ..TopicRule::default() };
+    let hub = hub_with_memory(rule, 1, Memory::new(100_000));
+    for number in 0..300 {
+        publish_with(&hub, "a", 1, Some(&format!("{number:0100}"))).expect("there is room");
+    }
+    hub.memory().charge(MemoryKind::Connections, 50_000);
+    hub.sweep(Instant::now());
+    let is_new = |number: usize| {
+        let key = format!("{number:0100}");
+        !publish_with(&hub, "a", 1, Some(&key)).expect("there is room").duplicate
+    };
+    assert!(!is_new(299), "a young key is remembered");
+    assert!(is_new(0), "an old one is not");
+}
+
+#[test]
+fn sessions_are_asked_when_history_is_used_up_the_largest_first() {
+    let hub = hub_with_memory(TopicRule::default(), 1, Memory::new(1_600_000));
+    publish(&hub, "a", 100_000);
+    hub.memory().charge(MemoryKind::Outbox, 1_500_000);
+    let now = Instant::now();
+    hub.sweep(now);
+    assert_eq!(kept(&hub, "a"), [0_u64; 0]);
+    let mut asked = vec![hub.memory().asked_sessions()];
+    for _ in 0..9 {
+        hub.sweep(now);
+        asked.push(hub.memory().asked_sessions());
+    }
+    asked.dedup();
+    assert_eq!(asked, [(1, 100_000), (2, 25_000), (3, 6250), (4, 1562), (5, 1024)]);
+    hub.sweep(now + Duration::from_secs(1));
+    assert_eq!(hub.memory().asked_sessions(), (6, 1024), "after a pause, again");
+    hub.memory().release(MemoryKind::Outbox, 1_500_000);
+    hub.sweep(now + Duration::from_secs(2));
+    assert_eq!(hub.memory().asked_sessions().0, 6, "there is enough");
 }

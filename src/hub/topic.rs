@@ -13,11 +13,18 @@ use super::inbox::{Arrival, Inbox};
 use super::name::TopicName;
 use super::position::{Epoch, Position, Since, Start};
 use super::publication::{Draft, Publication};
+use crate::drain::Drain;
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::{Memory, MemoryKind};
 use crate::sync::Mutex;
 use crate::time::Stamp;
+
+/// Publications and keys that are dropped in one go when memory is short.
+const TRIM_COUNT_MAX: usize = 256;
+
+/// What a topic is charged beside itself: its places in the directory and on a worker.
+const PLACES_COST: usize = 512;
 
 /// One incarnation of a topic in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +56,28 @@ impl State {
     fn held_len(&self) -> usize {
         self.history.held_len() + self.keys.as_ref().map_or(0, |keys| keys.held_len())
     }
+
+    /// When the oldest of it came, `None` if there is nothing.
+    fn oldest(&self) -> Option<Instant> {
+        let key = self.keys.as_ref().and_then(|keys| keys.oldest());
+        [self.history.oldest_accepted(), key].into_iter().flatten().min()
+    }
+
+    /// Drops what came at `at` or before, one publication or key. Returns whether there was one.
+    fn drop_one(&mut self, at: Instant) -> bool {
+        if self.history.oldest_accepted().is_some_and(|oldest| oldest <= at) {
+            self.history.drop_oldest();
+            return true;
+        }
+        let Some(keys) = self.keys.as_mut().filter(|keys| keys.oldest() <= Some(at)) else {
+            return false;
+        };
+        keys.drop_oldest();
+        if keys.oldest().is_none() {
+            self.keys = None;
+        }
+        true
+    }
 }
 
 /// A worker with subscribers on the topic.
@@ -62,7 +91,7 @@ struct Interest {
 /// Whether a publisher can be held back by refusing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Refuse when a concerned inbox is over its budget (HTTP).
+    /// Refuse when a concerned inbox is over its budget, or the server drains (HTTP).
     IfRoom,
     /// Accept what was read already and tell the caller to read no more (WebSocket).
     Always,
@@ -99,6 +128,17 @@ pub enum PublishError {
     /// The memory account is at its budget.
     #[error("the server is at its memory limit")]
     Memory,
+    /// The server is going away, and sessions that would miss it may have left.
+    #[error("the server drains")]
+    Draining,
+}
+
+/// What stands around all topics when one of them publishes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// Of all workers, in their order.
+    pub(super) inboxes: &'a [Arc<Inbox>],
+    pub(super) drain: &'a Drain,
 }
 
 /// The topic left the directory; look it up again.
@@ -145,6 +185,17 @@ pub struct Page {
     pub publications: Vec<Arc<Publication>>,
 }
 
+/// What went when a topic was trimmed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Trimmed {
+    /// Publications and keys.
+    pub(super) count: usize,
+    /// Bytes.
+    pub(super) len: usize,
+    /// When the oldest that is left came, `None` if nothing is left.
+    pub(super) oldest: Option<Instant>,
+}
+
 /// What is needed to make a topic.
 #[derive(Debug)]
 pub(super) struct Origin {
@@ -158,7 +209,7 @@ pub(super) struct Origin {
 impl Topic {
     pub(super) fn new(origin: Origin) -> Self {
         let Origin { id, name, rule, position, memory } = origin;
-        memory.charge(MemoryKind::Connections, size_of::<Self>());
+        memory.charge(MemoryKind::Connections, cost(&name));
         let state = State {
             closed: false,
             top: position.offset,
@@ -201,7 +252,7 @@ impl Topic {
     /// Gives `draft` its place in the order and hands it to every concerned worker.
     pub(super) fn publish(
         &self,
-        inboxes: &[Arc<Inbox>],
+        Surroundings { inboxes, drain }: Surroundings<'_>,
         draft: Draft,
         options: Publish<'_>,
     ) -> Result<Result<Published, PublishError>, Closed> {
@@ -216,6 +267,11 @@ impl Topic {
                 let position = self.shown(sequence);
                 return Ok(Ok(Published { position, duplicate: true, overrun: false }));
             }
+        }
+        // Under the lock: a session that has left looked at the top after the drain began, so what
+        // it would miss finds the drain begun.
+        if options.admission == Admission::IfRoom && drain.is_draining() {
+            return Ok(Err(PublishError::Draining));
         }
         let overrun =
             state.interest.iter().any(|entry| inboxes[usize::from(entry.worker.0)].is_over());
@@ -382,6 +438,25 @@ impl Topic {
         self.account(before, state.held_len());
     }
 
+    /// When the oldest of what is kept came.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.state.lock().oldest()
+    }
+
+    /// Drops the oldest of what is kept, as long as it came at `until` or before: `len` bytes, but
+    /// not more than [`TRIM_COUNT_MAX`] at a time, for publishers wait meanwhile.
+    pub(super) fn trim(&self, until: Instant, len: usize) -> Trimmed {
+        let mut state = self.state.lock();
+        let before = state.held_len();
+        let mut count = 0;
+        while count < TRIM_COUNT_MAX && before - state.held_len() < len && state.drop_one(until) {
+            count += 1;
+        }
+        state.history.give_room_back();
+        self.account(before, state.held_len());
+        Trimmed { count, len: before - state.held_len(), oldest: state.oldest() }
+    }
+
     /// Drops what is too old; closes the topic if nothing is left and nobody subscribes.
     /// Returns the last position if it closed.
     pub(super) fn try_close(&self, now: Instant) -> Option<Position> {
@@ -403,6 +478,11 @@ impl Drop for Topic {
     fn drop(&mut self) {
         let held = self.state.get_mut().held_len();
         self.memory.release(MemoryKind::History, held);
-        self.memory.release(MemoryKind::Connections, size_of::<Self>());
+        self.memory.release(MemoryKind::Connections, cost(&self.name));
     }
+}
+
+/// What a topic of that name is charged, whatever it keeps.
+fn cost(name: &TopicName) -> usize {
+    size_of::<Topic>() + PLACES_COST + name.as_str().len()
 }

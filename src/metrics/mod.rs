@@ -1,4 +1,4 @@
-//! Counters of the hot path: one block per worker, summed when somebody asks.
+//! Counters of the hot path: one block per worker, summed when somebody asks; the memory account.
 //!
 //! Each block has one writer, its worker's thread, so that counting costs no locked instruction.
 
@@ -6,7 +6,7 @@ mod counter;
 mod memory;
 
 pub use counter::{Counter, Histogram};
-pub use memory::{Memory, MemoryKind};
+pub use memory::{Charge, Memory, MemoryKind, Shed};
 
 use crate::id::Door;
 use crate::limits::Delivery;

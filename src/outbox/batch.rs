@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::metrics::{Memory, MemoryKind};
+use crate::metrics::{Charge, Memory, MemoryKind};
 
 /// Encoded publications in one run of bytes.
 ///
@@ -18,6 +18,7 @@ pub struct Batch {
     topic: u32,
     run: Run,
     ends: Vec<usize>,
+    /// For as long as somebody queues it.
     charge: OnceCell<Charge>,
 }
 
@@ -27,13 +28,6 @@ enum Run {
     Shared(Bytes),
     /// Several, copied into one buffer so that one write takes them all.
     Joined(Vec<u8>),
-}
-
-/// Bytes charged for as long as somebody queues the batch.
-#[derive(Debug)]
-struct Charge {
-    memory: Arc<Memory>,
-    len: usize,
 }
 
 impl Batch {
@@ -56,6 +50,11 @@ impl Batch {
             ends.push(buf.len());
         }
         Self { topic, run: Run::Joined(buf), ends, charge: OnceCell::new() }
+    }
+
+    /// The topic, as its worker numbers it.
+    pub fn topic(&self) -> u32 {
+        self.topic
     }
 
     /// All bytes.
@@ -102,11 +101,16 @@ impl Batch {
 
     /// Charges the account once, until the batch is dropped.
     fn charge(&self, memory: &Arc<Memory>) {
-        self.charge.get_or_init(|| {
-            let len = self.bytes().len();
-            memory.charge(MemoryKind::Outbox, len);
-            Charge { memory: Arc::clone(memory), len }
-        });
+        self.charge.get_or_init(|| Charge::new(memory, MemoryKind::Outbox, self.held_len()));
+    }
+
+    /// What it keeps allocated.
+    fn held_len(&self) -> usize {
+        let run_len = match &self.run {
+            Run::Shared(bytes) => bytes.len(),
+            Run::Joined(buf) => buf.capacity(),
+        };
+        size_of::<Self>() + run_len + self.ends.capacity() * size_of::<usize>()
     }
 
     /// The buffer of a joined batch, to be used again.
@@ -115,12 +119,6 @@ impl Batch {
             Run::Shared(_) => None,
             Run::Joined(buf) => Some(buf),
         }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.memory.release(MemoryKind::Outbox, self.len);
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use batch::{Batch, Slice};
 
 use crate::limits::Delivery;
-use crate::metrics::Memory;
+use crate::metrics::{Charge, Memory, MemoryKind};
 
 /// Pieces handed to one vectored write at most.
 pub const SLICES_MAX: usize = 32;
@@ -25,6 +25,8 @@ pub const SLICES_MAX: usize = 32;
 pub struct Outbox {
     items: VecDeque<Item>,
     len: usize,
+    /// What the queue itself takes; the bytes in it are charged where they are shared.
+    charge: Option<Charge>,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,25 @@ impl Outbox {
         self.len + self.items.len().saturating_sub(1) * size_of::<Item>()
     }
 
+    /// What the outbox holds on to: the bytes that wait, shared or not, and the queue itself.
+    pub fn held_len(&self) -> usize {
+        self.len + self.queue_len()
+    }
+
+    fn queue_len(&self) -> usize {
+        size_of::<Self>() + self.items.capacity() * size_of::<Item>()
+    }
+
+    /// Keeps the charge for the queue true. It grows by doubling, so this rarely has to do anything.
+    fn settle(&mut self, memory: &Arc<Memory>) {
+        let len = self.queue_len();
+        match &mut self.charge {
+            Some(charge) if charge.len() == len => {}
+            Some(charge) => charge.set(len),
+            None => self.charge = Some(Charge::new(memory, MemoryKind::Outbox, len)),
+        }
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
@@ -107,9 +128,7 @@ impl Outbox {
             }
         }
         if !slice.bytes().is_empty() {
-            slice.charge(memory);
-            self.len += slice.bytes().len();
-            self.items.push_back(Item::Shared(slice));
+            self.append(slice, memory);
         }
         match dropped {
             0 => Push::Queued,
@@ -119,9 +138,14 @@ impl Outbox {
 
     /// Queues publications that come from history: they are bounded by who reads it.
     pub fn push_replay(&mut self, slice: Slice, memory: &Arc<Memory>) {
+        self.append(slice, memory);
+    }
+
+    fn append(&mut self, slice: Slice, memory: &Arc<Memory>) {
         slice.charge(memory);
         self.len += slice.bytes().len();
         self.items.push_back(Item::Shared(slice));
+        self.settle(memory);
     }
 
     /// Queues bytes of the connection's own behind all that waits.

@@ -132,6 +132,9 @@ fn run(steps: &[Step], delivery: Delivery) {
     if number > 0 {
         assert_eq!(numbers.last(), Some(&number), "the newest always arrives");
     }
+    let queue_len = outbox.held_len() as u64;
+    assert!(memory.held(MemoryKind::Outbox) <= queue_len, "nothing but the empty queue");
+    drop(outbox);
     assert_eq!(memory.held(MemoryKind::Outbox), 0);
 }
 
@@ -178,6 +181,22 @@ fn a_notice_of_skipped_publications_goes_behind_the_begun_frame_and_grows() {
     }
     take(&mut outbox, usize::MAX, &mut out);
     assert_eq!(parse(&out), [1, 102, 4]);
+}
+
+#[test]
+fn the_queue_is_charged_beside_the_bytes_in_it() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let policy = Policy { len_max: usize::MAX, delivery: Delivery::Reliable };
+    let mut outbox = Outbox::default();
+    let batch = Rc::new(Batch::single(0, frame(1, 8)));
+    for _ in 0..10_000 {
+        assert_eq!(outbox.push(Slice::new(Rc::clone(&batch), 0..8), policy, &memory), Push::Queued);
+    }
+    let held = memory.held(MemoryKind::Outbox);
+    assert!(held >= 10_000 * size_of::<Slice>() as u64, "{held} bytes for 10,000 short items");
+    assert!(held < (2 * outbox.held_len()) as u64, "{held} bytes, and the batch only once");
+    drop((outbox, batch));
+    assert_eq!(memory.held(MemoryKind::Outbox), 0);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! subscribers, so each is exactly as long as its allocation.
 
 pub mod centrifugo;
+pub mod deflate;
 mod encode;
 pub mod json;
 pub mod ndjson;
@@ -37,35 +38,29 @@ pub const CENTRIFUGO_PROTOBUF_BODY: VariantId = VariantId::new(8);
 /// The Centrifugo door over server-sent events, a push each.
 pub const CENTRIFUGO_EVENTS: VariantId = VariantId::new(9);
 
-/// The encodings of all front doors, in the order of the constants above.
-pub fn variants() -> Variants {
-    Variants::new([
-        Variant { name: "plain", encode: |publication, _| publication.payload().framed().clone() },
-        Variant { name: "json", encode: json::publication },
-        Variant { name: "sse", encode: sse::publication },
-        Variant { name: "sse_json", encode: sse::publication_object },
-        Variant { name: "ndjson", encode: ndjson::publication },
-        Variant { name: "centrifugo_json", encode: |it, at| publication(Wire::JsonFrames, it, at) },
-        Variant {
-            name: "centrifugo_protobuf",
-            encode: |it, at| publication(Wire::ProtobufFrames, it, at),
-        },
-        Variant {
-            name: "centrifugo_json_body",
-            encode: |it, at| publication(Wire::JsonBody, it, at),
-        },
-        Variant {
-            name: "centrifugo_protobuf_body",
-            encode: |it, at| publication(Wire::ProtobufBody, it, at),
-        },
-        Variant { name: "centrifugo_events", encode: |it, at| publication(Wire::Events, it, at) },
-    ])
+/// The encodings of all front doors, in the order of the constants above; then, with compression,
+/// the deflated ones, which leave payloads under `deflate_len_min` bytes as they are (0: none).
+pub fn variants(deflate_len_min: Option<usize>) -> Variants {
+    let whole = [
+        Variant::new("plain", |publication, _| publication.payload().framed().clone()),
+        Variant::new("json", json::publication),
+        Variant::new("sse", sse::publication),
+        Variant::new("sse_json", sse::publication_object),
+        Variant::new("ndjson", ndjson::publication),
+        Variant::new("centrifugo_json", |it, at| publication(Wire::JsonFrames, it, at)),
+        Variant::new("centrifugo_protobuf", |it, at| publication(Wire::ProtobufFrames, it, at)),
+        Variant::new("centrifugo_json_body", |it, at| publication(Wire::JsonBody, it, at)),
+        Variant::new("centrifugo_protobuf_body", |it, at| publication(Wire::ProtobufBody, it, at)),
+        Variant::new("centrifugo_events", |it, at| publication(Wire::Events, it, at)),
+    ];
+    let twins = deflate_len_min.map(deflate::twins);
+    Variants::new(whole.into_iter().chain(twins.into_iter().flatten()))
 }
 
 /// Tells a subscriber of `variant` that it lost `count` publications; `None` = it has no words
 /// for that.
 pub fn skipped(variant: VariantId, count: u64) -> Option<Box<[u8]>> {
-    let notice = match variant {
+    let notice = match deflate::base(variant) {
         JSON => json::skipped(count),
         SSE | SSE_JSON => sse::skipped(count),
         NDJSON => ndjson::skipped(count),
@@ -79,7 +74,7 @@ pub fn keepalive(door: Door) -> Option<Box<[u8]>> {
     let words = match door {
         Door::Sse => sse::comment(),
         Door::Ndjson => ndjson::ping(),
-        Door::Plain | Door::Http => return None,
+        Door::Plain | Door::Http | Door::CentrifugoJson | Door::CentrifugoProtobuf => return None,
     };
     Some(words.as_ref().into())
 }

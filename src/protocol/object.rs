@@ -33,7 +33,8 @@ pub fn publication<W: Write + ?Sized>(
         }
         PayloadKind::Binary => write!(out, ",\"data64\":\"{}\"", base64(data))?,
     }
-    if let Some(user) = &publication.draft.user {
+    let publisher = publication.draft.publisher.as_ref();
+    if let Some(user) = publisher.map(|one| &*one.user).filter(|user| !user.is_empty()) {
         out.write_all(b",\"user\":")?;
         string(out, user)?;
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::centrifugo::Wire;
 use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
-use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, TopicName};
+use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, Publisher, TopicName};
 use crate::metrics::Memory;
 use crate::time::Stamp;
 
@@ -26,7 +26,7 @@ fn at(offset: u64) -> Option<Position> {
 }
 
 fn publication(epoch: Option<Epoch>, kind: PayloadKind, data: &[u8]) -> Publication {
-    let draft = Draft { payload: plain::payload(kind, data), session: None, user: None };
+    let draft = Draft { payload: plain::payload(kind, data), session: None, publisher: None };
     let now = Stamp { wall: 1_700_000_000_123, ..Stamp::now() };
     Publication::new((7, epoch), now, draft, Arc::new(Memory::new(u64::MAX)))
 }
@@ -52,7 +52,7 @@ fn unframe(frame: &Bytes, opcode: u8) -> &[u8] {
 
 #[test]
 fn the_constants_name_the_table() {
-    let names: Vec<_> = variants().encodings().map(|(name, _)| name).collect();
+    let names: Vec<_> = variants(None).encodings().map(|(name, _)| name).collect();
     for (variant, name) in [
         (NATIVE, "plain"),
         (JSON, "json"),
@@ -72,7 +72,7 @@ fn the_constants_name_the_table() {
 
 #[test]
 fn every_variant_is_encoded_by_its_own_encoder() {
-    let (publication, topic, variants) = (text("hi"), topic("a"), variants());
+    let (publication, topic, variants) = (text("hi"), topic("a"), variants(None));
     let encoded = |variant| publication.encoded(variant, &topic, &variants).clone();
     assert_eq!(encoded(NATIVE), publication.payload().framed());
     assert_eq!(encoded(JSON), json::publication(&publication, &topic));
@@ -106,7 +106,7 @@ fn a_plain_payload_is_a_frame_with_the_shortest_head() {
 fn a_publication_object_shows_what_is_known() {
     let with_user = |user: &str| {
         let mut publication = text("hi");
-        publication.draft.user = Some(Arc::from(user));
+        publication.draft.publisher = Some(Publisher::user(Arc::from(user)));
         publication
     };
     for (publication, expected) in [

@@ -140,7 +140,9 @@ impl Refusal {
             Self::QueryInvalid => "a query parameter is malformed or given twice",
             Self::PayloadNotUtf8 => "the content type says text, but the body is not UTF-8",
             Self::HandshakeInvalid => "not a WebSocket handshake (RFC 6455 section 4.2.1)",
-            Self::TokenRequired => "send a credential: Authorization or X-API-Key",
+            Self::TokenRequired => {
+                "send a credential: a token, or an API key (Authorization, X-API-Key)"
+            }
             Self::TokenInvalid => "the credential is not valid here",
             Self::TokenExpired => "the token has expired; get a new one",
             Self::PermissionDenied => "this client may not do that on this topic",
@@ -360,7 +362,7 @@ impl CloseReason {
     }
 }
 
-/// How a peer broke RFC 6455; the label `kind` of `fanwire_protocol_errors_total`.
+/// How a peer broke RFC 6455 or RFC 7692; the label `kind` of `fanwire_protocol_errors_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each variant is its own word")]
 pub enum ProtocolFault {
@@ -376,11 +378,12 @@ pub enum ProtocolFault {
     ClosePayload,
     CloseCode,
     Utf8,
+    Deflate,
 }
 
 impl ProtocolFault {
     /// Every fault, by index.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ReservedBits,
         Self::ReservedOpcode,
         Self::Unmasked,
@@ -393,6 +396,7 @@ impl ProtocolFault {
         Self::ClosePayload,
         Self::CloseCode,
         Self::Utf8,
+        Self::Deflate,
     ];
 
     /// Place in [`ProtocolFault::ALL`].
@@ -415,6 +419,7 @@ impl ProtocolFault {
             Self::ClosePayload => "close_payload",
             Self::CloseCode => "close_code",
             Self::Utf8 => "utf8",
+            Self::Deflate => "deflate",
         }
     }
 

@@ -48,37 +48,61 @@ pub(super) fn connection_limit(configured: usize, workers: usize, tables: usize)
 
 /// Bytes that the memory account may hold: as configured, or 80 % of the machine or cgroup.
 pub(super) fn memory_limit(configured: u64) -> u64 {
-    if configured > 0 {
-        return configured;
+    match configured {
+        0 => memory().unwrap_or(u64::MAX) / 5 * 4,
+        configured => configured,
     }
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let total = [cgroup_memory(Path::new("/sys/fs/cgroup"), &own), machine];
-    total.into_iter().flatten().min().unwrap_or(u64::MAX) / 5 * 4
 }
 
-/// The smallest `memory.max` from the process's cgroup up to `root` (cgroup v2). `own` is the text
-/// of /proc/self/cgroup.
+/// Bytes of the machine or of our cgroup, whichever is less; `None` = the kernel does not say.
+pub(crate) fn memory() -> Option<u64> {
+    let machine =
+        fs::read_to_string("/proc/meminfo").ok().and_then(|text| kibibytes(&text, "MemTotal:"));
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    [cgroup_memory(Path::new("/sys/fs/cgroup"), &own), machine].into_iter().flatten().min()
+}
+
+/// Bytes of this process that are in RAM; `None` = the kernel does not say.
+pub(super) fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    kibibytes(&status, "VmRSS:")
+}
+
+/// The smallest limit from the process's cgroup up to the root of its hierarchy, of version 2 or of
+/// version 1's memory controller. `own` is the text of /proc/self/cgroup.
+///
+/// In a container the path may be the host's, which is not there: then the root is the container's.
 fn cgroup_memory(root: &Path, own: &str) -> Option<u64> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let groups = root.join(path);
-    let groups = groups.ancestors().take_while(|group| group.starts_with(root));
-    let limits = groups.filter_map(|group| {
-        fs::read_to_string(group.join("memory.max")).ok()?.trim().parse::<u64>().ok()
+    let limits = own.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let (root, file) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|one| one == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => return None,
+        };
+        smallest(&root, path.trim_start_matches('/'), file)
     });
     limits.min()
 }
 
-/// `MemTotal` of /proc/meminfo, in bytes.
-fn total_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
-    Some(kibibytes * 1024)
+fn smallest(root: &Path, path: &str, file: &str) -> Option<u64> {
+    let group = root.join(path);
+    let groups = group.ancestors().take_while(|group| group.starts_with(root));
+    groups.filter_map(|group| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()).min()
+}
+
+/// The bytes behind `key` in a text of lines like `MemTotal: 1 kB`.
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let count = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+    Some(count * 1024)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{cgroup_memory, connection_limit, memory_limit, total_memory, worker_count};
+    use super::{cgroup_memory, connection_limit, kibibytes, memory_limit, resident, worker_count};
 
     #[test]
     fn what_is_configured_counts() {
@@ -92,8 +116,9 @@ mod tests {
         assert!(worker_count(0) > 0);
         assert!(connection_limit(0, 1, 1) > 0);
         assert!(memory_limit(0) > 1 << 20);
-        assert_eq!(total_memory("MemTotal:     16 kB\nMemFree: 1 kB\n"), Some(16_384));
-        assert_eq!(total_memory("MemFree: 1 kB\n"), None);
+        assert!(resident() > Some(1 << 20));
+        assert_eq!(kibibytes("MemTotal:     16 kB\nMemFree: 1 kB\n", "MemTotal:"), Some(16_384));
+        assert_eq!(kibibytes("MemFree: 1 kB\n", "MemTotal:"), None);
     }
 
     #[test]
@@ -111,5 +136,18 @@ mod tests {
         assert_eq!(limit("0::/a\n"), Some(4096));
         assert_eq!(limit("0::/\n"), None);
         assert_eq!(limit(""), None);
+        let v1 = root.path().join("memory/d");
+        std::fs::create_dir_all(&v1).expect("folders");
+        let set = |group: &str, text| {
+            std::fs::write(
+                root.path().join("memory").join(group).join("memory.limit_in_bytes"),
+                text,
+            )
+        };
+        set("d", "2048\n").expect("a file");
+        set("", "9223372036854771712\n").expect("a file");
+        assert_eq!(limit("4:memory:/d\n0::/a\n"), Some(2048));
+        assert_eq!(limit("7:cpu,memory:/d\n0::/a/b/c\n"), Some(1024));
+        assert_eq!(limit("4:memory:/not/here\n3:cpuset:/d\n"), Some(9_223_372_036_854_771_712));
     }
 }

@@ -1,7 +1,7 @@
 //! Puts the parts together: threads, listeners, signals, and the order of their ends.
 
 mod heap;
-mod host;
+pub(crate) mod host;
 mod thread;
 
 use std::error::Error as _;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::admin;
 use crate::admission::Admission;
-use crate::auth::Access;
+use crate::auth::{Access, KeySet, Proxies, UrlError};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::http::origin::{OriginError, OriginPolicy};
@@ -27,14 +27,18 @@ use crate::limits::Limits;
 use crate::listen;
 use crate::metrics::{Memory, WorkerMetrics};
 use crate::protocol;
+use crate::protocol::centrifugo::Settings;
 use crate::reason::Refusal;
 use crate::tls::{self, Certificate, CertificateError};
-use crate::worker::WAKE;
+use crate::worker::{Gate, WAKE};
 use heap::Heap;
 use thread::{Thread, WorkerThread};
 
 /// Time between two looks at what only the clock brings about: old history, threads that ended.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time between two looks at which client addresses can be forgotten.
+const ADDRESS_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time between two looks at whether the certificate's files were written.
 const FILES_INTERVAL: Duration = Duration::from_secs(2);
@@ -69,6 +73,9 @@ pub enum ServeError {
     /// `websocket.allowed_origins` has an entry that is none.
     #[error("websocket.allowed_origins is not usable")]
     Origins(#[source] OriginError),
+    /// `auth.jwks_url` is no address of keys.
+    #[error("auth.jwks_url is not usable")]
+    KeysUrl(#[source] UrlError),
     /// The system refused a thread, a poller, a signal handler or standard output.
     #[error("cannot start")]
     Start(#[source] io::Error),
@@ -87,8 +94,12 @@ struct Shared {
     hub: Arc<Hub>,
     metrics: Arc<[Arc<WorkerMetrics>]>,
     drain: Arc<Drain>,
+    gate: Arc<Gate>,
     admission: Arc<Admission>,
     access: Arc<Access>,
+    /// The key set of `auth.jwks_url`, where there is one.
+    keys: Option<Arc<KeySet>>,
+    proxies: Arc<Proxies>,
     origins: Arc<OriginPolicy>,
     certificate: Option<Arc<Certificate>>,
     tls: Option<Arc<ServerConfig>>,
@@ -140,6 +151,7 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     // Signal handlers write to a pipe by its number: it must exist before a worker takes a copy of
     // the descriptor table.
     let mut signals = Signals::new().map_err(ServeError::Start)?;
+    heap::set_up();
     let started = admin::Started::now();
     host::raise_descriptor_limit();
     let listen_error = |source| ServeError::Listen { address: config.listen, source };
@@ -149,6 +161,11 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     let shared = Arc::new(shared);
     let threads = start_workers(&shared, polls)?;
     announce(&shared, admin.as_ref()).map_err(ServeError::Start)?;
+    if let Some(keys) = &shared.keys {
+        let keys = Arc::clone(keys);
+        // Ends with the runtime.
+        tokio::spawn(async move { keys.run().await });
+    }
     if let Some(listener) = admin {
         let state = Arc::new(admin_state(&shared, started));
         tokio::spawn(admin::serve(listener, state));
@@ -185,19 +202,29 @@ fn share(config: Config, address: SocketAddr) -> Result<(Shared, Vec<mio::Poll>)
         rules: config.topics.clone(),
         meta_ttl: config.history_meta_ttl,
         inboxes,
-        variants: Arc::new(protocol::variants()),
+        variants: Arc::new(protocol::variants(config.websocket.deflate_len_min())),
         memory,
     });
     let origins = OriginPolicy::new(config.websocket.allowed_origins.clone());
+    let keys = match config.auth.jwks_url.as_str() {
+        "" => None,
+        url => Some(Arc::new(KeySet::new(url).map_err(ServeError::KeysUrl)?)),
+    };
     let certificate = certificate(&config)?;
     let tls = certificate.clone().map(tls::server_config).transpose().map_err(ServeError::Tls)?;
+    let hub = Arc::new(hub);
+    let access = Arc::new(Access::new(&config.auth, keys.clone(), &[address]));
+    let settings = Settings::new(&config.limits, &format!("{:016x}", fastrand::u64(..)));
     let shared = Shared {
         limits: Arc::new(config.limits.clone()),
-        hub: Arc::new(hub),
+        gate: Arc::new(Gate::new(Arc::clone(&hub), Arc::clone(&access), settings)),
+        drain: Arc::clone(hub.drain()),
+        hub,
         metrics: (0..count).map(|_| Arc::default()).collect(),
-        drain: Arc::default(),
-        admission: Arc::new(Admission::new(count_max, config.limits.connections_per_address_max)),
-        access: Arc::new(Access::new(config.auth.clone(), &[address])),
+        admission: Arc::new(Admission::new(count_max, &config.limits)),
+        access,
+        keys,
+        proxies: Arc::new(Proxies::new(config.trusted_proxies.iter().copied())),
         origins: Arc::new(origins.map_err(ServeError::Origins)?),
         certificate,
         tls,
@@ -232,11 +259,15 @@ fn start_workers(shared: &Arc<Shared>, polls: Vec<mio::Poll>) -> Result<Vec<Thre
 
 fn admin_state(shared: &Arc<Shared>, started: admin::Started) -> admin::State {
     let (hub, drain) = (Arc::clone(&shared.hub), Arc::clone(&shared.drain));
+    let gate = Arc::clone(&shared.gate);
     admin::State {
         workers: Arc::clone(&shared.metrics),
         memory: Arc::clone(shared.hub.memory()),
         variants: Arc::clone(shared.hub.variants()),
         topics: Box::new(move || hub.topic_count()),
+        refused_commands: Box::new(move || gate.refused_commands()),
+        admission: Arc::clone(&shared.admission),
+        keys: shared.keys.clone(),
         ready: Box::new(move || if drain.is_draining() { Err(Refusal::Draining) } else { Ok(()) }),
         password: shared.config.admin_password.clone(),
         started,
@@ -309,8 +340,10 @@ async fn watch(
 ) -> Result<(), ServeError> {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut heap = Heap::new(Instant::now());
+    let memory = shared.hub.memory();
+    let mut heap = Heap::new(Instant::now(), memory);
     let mut look_at_files = Instant::now() + FILES_INTERVAL;
+    let mut sweep_addresses = Instant::now() + ADDRESS_SWEEP_INTERVAL;
     while threads.iter().any(|thread| !thread.is_finished()) {
         if !shared.drain.is_draining()
             && let Some(index) = threads.iter().position(Thread::is_finished)
@@ -325,14 +358,20 @@ async fn watch(
                 Asked::End => shared.begin_drain(),
             },
             now = ticks.tick() => {
+                heap.look_at_resident(memory);
                 shared.hub.sweep(now);
                 if now >= look_at_files {
                     look_at_files = now + FILES_INTERVAL;
                     shared.reload_if_stale();
                 }
+                if now >= sweep_addresses {
+                    sweep_addresses = now + ADDRESS_SWEEP_INTERVAL;
+                    shared.admission.sweep(now);
+                }
                 let accepted = shared.metrics.iter();
                 let accepted = accepted.map(|one| one.connections_total[Door::Http.index()].get());
                 heap.look(accepted.sum(), now);
+                heap.look_at_shed(memory);
             }
         }
     }

@@ -35,6 +35,7 @@ impl WorkerThread {
             metrics: Arc::clone(&shared.metrics[usize::from(id.0)]),
             registry: poll.registry().try_clone()?,
             drain: Arc::clone(&shared.drain),
+            gate: Arc::clone(&shared.gate),
         };
         Ok(Self { parts, poll, shared })
     }
@@ -66,12 +67,15 @@ impl WorkerThread {
                 worker: handle.clone(),
                 limits: Arc::clone(&shared.limits),
                 access: Arc::clone(&shared.access),
+                proxies: Arc::clone(&shared.proxies),
+                admission: Arc::clone(&shared.admission),
                 origins: Arc::clone(&shared.origins),
                 drain: Arc::clone(&shared.drain),
+                compression: shared.config.websocket.compression,
                 tls: shared.tls.clone(),
             });
             let listener = TcpListener::from_std(listener)?;
-            let accept = listen::accept(service, listener, Arc::clone(&shared.admission));
+            let accept = listen::accept(service, listener);
             tokio::task::spawn_local(accept);
             ready.send(Ok(())).map_err(|_| io::ErrorKind::BrokenPipe)?;
             worker::run(handle, poll).await

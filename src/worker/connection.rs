@@ -1,6 +1,7 @@
 //! The slot of one connection: as small as it can be, since most of them are idle.
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -9,12 +10,15 @@ use super::member::{Members, Replay};
 use super::unacknowledged::unacknowledged_len;
 use super::wheel::Tick;
 use crate::admission::Permit;
+use crate::auth::{Expiry, Grant};
 use crate::id::{Door, SessionId, WorkerId};
 use crate::outbox::Outbox;
+use crate::protocol::centrifugo;
 use crate::rate::Bucket;
+use crate::reason::{CloseReason, Disconnect};
 use crate::session::Session;
 use crate::tls::Socket;
-use crate::ws::Reading;
+use crate::ws::{Reading, Window};
 
 /// Names a connection of this worker; each connection has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +95,10 @@ pub(super) struct Extra {
     pub(super) replays: Vec<Replay>,
     /// Publications left in this second (`publish_rate_max`).
     pub(super) bucket: Bucket,
+    /// The session of a door whose messages are commands; `None` also while it is driven.
+    pub(super) session: Option<Box<centrifugo::Session>>,
+    /// When that session is to be told the time.
+    pub(super) session_due: Tick,
 }
 
 /// How it stands with reading from a socket.
@@ -132,6 +140,8 @@ pub(super) struct Connection {
     pub(super) members: Members,
     pub(super) transport: Transport,
     pub(super) session: Session,
+    /// What the client's token gave it, where it has one.
+    pub(super) grant: Option<Arc<Grant>>,
     pub(super) reading: Reading,
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) extra: Option<Box<Extra>>,
@@ -140,6 +150,8 @@ pub(super) struct Connection {
     pub(super) door: Door,
     pub(super) phase: Phase,
     pub(super) awaits_pong: bool,
+    /// Window to deflate messages with, where the two sides agreed on compression.
+    pub(super) deflate: Option<Window>,
     pub(super) inflow: Inflow,
 }
 
@@ -165,9 +177,36 @@ impl Connection {
         }
     }
 
+    /// Bytes of the slot, and of what the client's token gave it.
+    pub(super) fn held_len(&self) -> usize {
+        size_of::<Self>() + self.grant.as_ref().map_or(0, |grant| grant.held_len())
+    }
+
+    /// When its token's end ends it.
+    pub(super) fn expiry(&self) -> Option<Expiry> {
+        self.grant.as_ref()?.expiry
+    }
+
     /// Whether its session goes on, with the subscriptions that it has.
     pub(super) fn is_present(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closing | Phase::Cut)
+    }
+
+    /// Whether its messages are commands for a session.
+    pub(super) fn has_session(&self) -> bool {
+        matches!(self.door, Door::CentrifugoJson | Door::CentrifugoProtobuf)
+    }
+
+    /// A close as the connection's protocol tells it.
+    pub(super) fn in_its_words(&self, reason: CloseReason) -> CloseReason {
+        let told = Disconnect::of(reason).filter(|_| self.has_session());
+        told.map_or(reason, CloseReason::Centrifugo)
+    }
+
+    /// When its session is to be told the time.
+    pub(super) fn session_due(&self) -> Tick {
+        let is_driven = self.has_session() && self.phase == Phase::Open;
+        self.extra.as_ref().filter(|_| is_driven).map_or(Tick::NEVER, |extra| extra.session_due)
     }
 
     /// Whether some member reads history.
@@ -177,6 +216,9 @@ impl Connection {
 
     /// Lets go of what only catching up needed.
     pub(super) fn shed_extra(&mut self) {
+        if self.has_session() {
+            return;
+        }
         self.extra =
             self.extra.take().filter(|extra| extra.bucket.is_used() || !extra.replays.is_empty());
     }

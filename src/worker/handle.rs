@@ -16,9 +16,12 @@ use super::{Opening, Subscription, Worker, WorkerParts};
 use crate::admission::Permit;
 use crate::hub::{Hub, Joined};
 use crate::id::Door;
-use crate::metrics::WorkerMetrics;
+use crate::metrics::{Charge, MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
 use crate::tls::Socket;
+
+/// What the task of an HTTP connection is charged, beside the head that it may have to hold.
+const HTTP_TASK_COST: usize = 4 * 1024;
 
 /// A worker, shared by the tasks of its thread. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ struct Shared {
     stirred: Notify,
     /// Tasks of this thread that the worker waits for: HTTP connections, the accept loop.
     task_count: Cell<usize>,
+    /// What an HTTP connection is charged.
+    http_cost: usize,
     stage: watch::Sender<Stage>,
 }
 
@@ -51,10 +56,11 @@ impl WorkerHandle {
     /// A worker without connections.
     pub fn new(parts: WorkerParts) -> Self {
         let (hub, metrics) = (Arc::clone(&parts.hub), Arc::clone(&parts.metrics));
+        let http_cost = HTTP_TASK_COST + parts.limits.request_head_bytes_max;
         let worker = RefCell::new(Worker::new(parts));
         let (stirred, task_count) = (Notify::new(), Cell::new(0));
         let stage = watch::Sender::new(Stage::Serving);
-        Self(Rc::new(Shared { worker, hub, metrics, stirred, task_count, stage }))
+        Self(Rc::new(Shared { worker, hub, metrics, stirred, task_count, http_cost, stage }))
     }
 
     /// All topics.
@@ -72,7 +78,8 @@ impl WorkerHandle {
         let metrics = self.metrics();
         metrics.connections[Door::Http.index()].add(1);
         metrics.connections_total[Door::Http.index()].add(1);
-        HttpGuard(self.enter_task())
+        let charge = Charge::new(self.hub().memory(), MemoryKind::Connections, self.0.http_cost);
+        HttpGuard { task: self.enter_task(), _charge: charge }
     }
 
     /// Counts a task in; the worker's loop does not end before it is out again.
@@ -119,6 +126,12 @@ impl WorkerHandle {
         result
     }
 
+    /// Begins a session that subscribes by commands.
+    pub fn open_session(&self, opening: Opening) -> Pending {
+        let key = self.stir(|worker| worker.open(opening));
+        Pending { worker: self.clone(), key, is_armed: true }
+    }
+
     /// Subscribes. From here on nothing published is missed; `greet` says what comes first.
     pub fn open(
         &self,
@@ -152,11 +165,14 @@ impl Drop for TaskGuard {
 
 /// Counts one HTTP connection; dropped, it is closed or goes on as something else.
 #[derive(Debug)]
-pub struct HttpGuard(TaskGuard);
+pub struct HttpGuard {
+    task: TaskGuard,
+    _charge: Charge,
+}
 
 impl Drop for HttpGuard {
     fn drop(&mut self) {
-        let Self(TaskGuard(worker)) = self;
+        let TaskGuard(worker) = &self.task;
         worker.metrics().connections[Door::Http.index()].sub(1);
     }
 }

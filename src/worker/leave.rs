@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use super::Worker;
 use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
-use super::member::{Member, Place, Seat};
+use super::member::{Member, Place};
 use super::output::{self, Ending};
 use crate::reason::CloseReason;
 use crate::ws;
@@ -54,7 +54,7 @@ impl Worker {
         let until = ending.until.get_or_insert_with(|| tops().collect());
         connection.members.iter().zip(until).all(|((slot, member), until)| {
             if member.place != Place::CatchingUp {
-                return local(member).served_to(Seat { index, slot }, member) >= *until;
+                return local(member).served_to(member) >= *until;
             }
             // Whoever wants to leave does not wait for old history.
             let mut replays = connection.extra.iter().flat_map(|extra| &extra.replays);
@@ -67,6 +67,7 @@ impl Worker {
     fn leave(&mut self, key: ConnectionKey, reason: CloseReason) {
         let index = key.index;
         let connection = &mut self.connections[index as usize];
+        let reason = connection.in_its_words(reason);
         self.metrics.closes[reason.index()].add(1);
         let (door, label) = (connection.door.word(), reason.labels().1);
         tracing::debug!(door, reason = label, "session ended");

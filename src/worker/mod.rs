@@ -4,7 +4,9 @@
 //! is never borrowed across an await; other threads reach it through its inbox only.
 
 mod catch_up;
+mod centrifugo;
 mod connection;
+mod gate;
 mod handle;
 mod leave;
 mod member;
@@ -13,6 +15,7 @@ mod pass;
 mod poller;
 mod read;
 mod run;
+mod shed;
 mod timer;
 mod topic;
 mod unacknowledged;
@@ -38,22 +41,24 @@ use topic::LocalTopic;
 use wheel::{Tick, Wheel};
 
 pub use connection::ConnectionKey;
+pub use gate::Gate;
 pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
 pub use member::Pick;
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
-use crate::auth::Identity;
+use crate::auth::{Grant, Rights};
 use crate::drain::Drain;
 use crate::hub::{Hub, Inbox, Joined, Start, TopicName, VariantId, Variants};
 use crate::id::{Door, WorkerId};
 use crate::limits::Limits;
 use crate::metrics::{MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
+use crate::protocol::{self, centrifugo as centrifugo_protocol};
 use crate::session::Session;
 use crate::time::Stamp;
 use crate::tls::Socket;
-use crate::ws::{Decoder, Reading};
+use crate::ws::{Decoder, Inflater, Reading, Window};
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -70,15 +75,23 @@ pub struct WorkerParts {
     pub registry: Registry,
     /// The way out.
     pub drain: Arc<Drain>,
+    /// Who knows topics and tokens, for sessions with commands.
+    pub gate: Arc<Gate>,
 }
 
 /// A session that a client asks for.
 #[derive(Debug)]
 pub struct Opening {
-    /// Its rights.
-    pub identity: Identity,
+    /// What the client may do on its topic.
+    pub rights: Rights,
+    /// What its token gave it, where it has one.
+    pub grant: Option<Arc<Grant>>,
     /// The front door, for the metrics.
     pub door: Door,
+    /// Window to deflate its messages with, where the two sides agreed on compression.
+    pub deflate: Option<Window>,
+    /// How its session begins, where its messages are commands.
+    pub session: Option<centrifugo_protocol::Opening>,
 }
 
 /// A subscription that a client asks for.
@@ -104,6 +117,8 @@ pub struct Worker {
     limits: Arc<Limits>,
     metrics: Arc<WorkerMetrics>,
     drain: Arc<Drain>,
+    gate: Arc<Gate>,
+    random: fastrand::Rng,
     registry: Registry,
     connections: Slab<Connection>,
     topics: Slab<LocalTopic>,
@@ -125,14 +140,18 @@ pub struct Worker {
     /// Publishers that are not read until the inboxes have room.
     paused: Vec<ConnectionKey>,
     read_buf: Box<[u8]>,
+    /// Made for the first client that may deflate.
+    inflater: Option<Box<Inflater>>,
     /// Answers to the pings of the read that is handled.
     pongs: Vec<u8>,
     due: Vec<(Tick, ConnectionKey)>,
+    /// The last round in which it gave sessions for memory.
+    shed_round: u32,
 }
 
 impl Worker {
     fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { id, hub, limits, metrics, registry, drain } = parts;
+        let WorkerParts { id, hub, limits, metrics, registry, drain, gate } = parts;
         let clock = Stamp::now();
         let shortest = limits.ping_interval.min(limits.pong_timeout).min(limits.write_timeout);
         let wheel = Wheel::new(shortest, clock.instant);
@@ -146,6 +165,7 @@ impl Worker {
             wheel,
             ending: Vec::new(),
             spare: Vec::new(),
+            gaps: Vec::new(),
         };
         Self {
             inbox: Arc::clone(hub.inbox(id)),
@@ -155,6 +175,8 @@ impl Worker {
             limits,
             metrics,
             drain,
+            gate,
+            random: fastrand::Rng::new(),
             registry,
             connections: Slab::new(),
             topics: Slab::new(),
@@ -169,8 +191,10 @@ impl Worker {
             catching: VecDeque::new(),
             paused: Vec::new(),
             read_buf: vec![0; read::READ_LEN].into(),
+            inflater: None,
             pongs: Vec::new(),
             due: Vec::new(),
+            shed_round: 0,
         }
     }
 
@@ -187,7 +211,8 @@ impl Worker {
 
     /// Begins the session of a connection that is not there yet: until it is, everything waits for
     /// it.
-    fn open(&mut self, Opening { identity, door }: Opening) -> ConnectionKey {
+    fn open(&mut self, opening: Opening) -> ConnectionKey {
+        let Opening { rights, grant, door, deflate, session } = opening;
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
         let now = self.output.now;
@@ -200,7 +225,8 @@ impl Worker {
             deadline: Tick::NEVER,
             members: Members::default(),
             transport: Transport::Pending,
-            session: Session::new(identity),
+            session: Session::new(rights),
+            grant,
             reading: Reading::default(),
             outbox: None,
             extra: None,
@@ -208,17 +234,48 @@ impl Worker {
             door,
             phase: Phase::Open,
             awaits_pong: false,
+            deflate,
             inflow: Inflow::default(),
         });
+        if deflate.is_some() && self.inflater.is_none() {
+            self.inflater = Some(Box::new(Inflater::new(Arc::clone(&self.output.memory))));
+        }
         let Self { connections, output, .. } = self;
         let first_look = now.plus(self.deadlines.ping.min(self.deadlines.stream));
-        output.expect_by(index, &mut connections[index as usize], first_look);
-        self.count_opened(door);
-        ConnectionKey::new(index, self.generation)
+        let connection = &mut connections[index as usize];
+        let first_look = first_look.min(output.expiry_tick(connection, self.clock));
+        output.expect_by(index, connection, first_look);
+        let held_len = connection.held_len();
+        self.count_opened(door, held_len);
+        let key = ConnectionKey::new(index, self.generation);
+        if let Some(session) = session {
+            self.begin_session(key, session);
+        }
+        key
     }
 
     /// Subscribes a connection. From here on it misses nothing of the topic.
     fn subscribe(&mut self, key: ConnectionKey, subscription: Subscription) -> Joined {
+        let (slot, joined) = self.count_in(key, subscription);
+        if joined.next > joined.top {
+            self.join(key, slot, joined.next);
+        } else {
+            let connection = &mut self.connections[key.index as usize];
+            connection.extra().replays.push(Replay { slot, next: joined.next });
+            self.catching.push_back(key);
+        }
+        joined
+    }
+
+    /// Lets a member in that gets everything from `next` on, as it comes.
+    fn join(&mut self, key: ConnectionKey, slot: u32, next: u64) {
+        let member = self.connections[key.index as usize].members.at(slot);
+        let seat = Seat { index: key.index, slot };
+        self.topics[member.topic as usize].join(seat, member, next);
+    }
+
+    /// Counts a member in. It stands nowhere yet.
+    fn count_in(&mut self, key: ConnectionKey, subscription: Subscription) -> (u32, Joined) {
         let Subscription { topic, start, variant, pick } = subscription;
         let topics = &mut self.topics;
         let (_, joined) = self.hub.subscribe(&topic, self.output.worker, start, |topic| {
@@ -232,23 +289,18 @@ impl Worker {
         local.count += 1;
         let connection = &mut self.connections[key.index as usize];
         let place = Place::CatchingUp;
+        let window = connection.deflate;
+        let variant = window.map_or(variant, |window| protocol::deflate::twin(variant, window));
         let slot = connection.members.add(Member { topic: joined.local, variant, pick, place });
-        if joined.next > joined.top {
-            let seat = Seat { index: key.index, slot };
-            local.join(seat, connection.members.at(slot), joined.next);
-        } else {
-            connection.extra().replays.push(Replay { slot, next: joined.next });
-            self.catching.push_back(key);
-        }
         self.metrics.subscriptions.add(1);
-        joined
+        (slot, joined)
     }
 
-    fn count_opened(&mut self, door: Door) {
+    fn count_opened(&mut self, door: Door, held_len: usize) {
         self.present += 1;
         self.metrics.connections[door.index()].add(1);
         self.metrics.connections_total[door.index()].add(1);
-        self.output.memory.charge(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.charge(MemoryKind::Connections, held_len);
     }
 
     /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
@@ -364,7 +416,7 @@ impl Worker {
         self.metrics.connections[connection.door.index()].sub(1);
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
         self.metrics.outbox_bytes.sub(waiting as u64);
-        self.output.memory.release(MemoryKind::Connections, size_of::<Connection>());
+        self.output.memory.release(MemoryKind::Connections, connection.held_len());
         self.output.memory.release(MemoryKind::Reading, connection.reading.held_len());
         match &connection.transport {
             Transport::Pending => {}

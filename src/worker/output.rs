@@ -30,6 +30,8 @@ pub(super) struct Output {
     pub(super) ending: Vec<Ending>,
     /// A buffer to join publications in.
     pub(super) spare: Vec<u8>,
+    /// Sessions with commands that lost publications of a topic, by the worker's number for it.
+    pub(super) gaps: Vec<(ConnectionKey, u32)>,
 }
 
 /// A connection that is to end.
@@ -50,6 +52,8 @@ pub(super) struct Share<'a> {
     count: usize,
     delivery: Delivery,
     variant: VariantId,
+    /// The worker's number for the topic.
+    local: u32,
 }
 
 impl<'a> Share<'a> {
@@ -61,7 +65,8 @@ impl<'a> Share<'a> {
         variant: VariantId,
     ) -> Self {
         let (count, range) = (indices.len(), batch.range(indices));
-        Self { batch, range, count, delivery: topic.rule().delivery, variant }
+        let delivery = topic.rule().delivery;
+        Self { batch, range, count, delivery, variant, local: batch.topic() }
     }
 
     /// All publications of `batch`.
@@ -104,6 +109,10 @@ impl Output {
             outbox.push_replay(slice, &memory);
             self.account(before, connection);
             wake(connection);
+            if memory.is_exhausted() {
+                // It was let in when there was enough; others who catch up may have been, too.
+                self.cut(index, connection, CloseReason::MemoryLimit);
+            }
         }
     }
 
@@ -155,7 +164,7 @@ impl Output {
         index: u32,
         connection: &mut Connection,
         slice: Slice,
-        &Share { delivery, variant, .. }: &Share<'_>,
+        &Share { delivery, variant, local, .. }: &Share<'_>,
     ) {
         let policy = Policy { len_max: self.limits.outbox_bytes_max, delivery };
         let memory = Arc::clone(&self.memory);
@@ -167,6 +176,9 @@ impl Output {
             Push::Queued => {}
             Push::Dropped(count) => {
                 self.metrics.overflows[delivery as usize].add(1);
+                if connection.has_session() {
+                    self.gaps.push((connection.key(index), local));
+                }
                 self.tell_skipped(index, connection, variant, count);
             }
             Push::Full => {
@@ -284,6 +296,27 @@ impl Output {
             self.end(index, connection, CloseReason::Abnormal);
         }
         connection.outbox.is_none()
+    }
+
+    /// Ends a connection for which nothing more may be held: of what waits, only a begun frame is
+    /// finished. Returns whether it was still open.
+    pub(super) fn cut(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        reason: CloseReason,
+    ) -> bool {
+        if let Some(outbox) = &mut connection.outbox {
+            let before = outbox.len();
+            outbox.clear();
+            self.account(before, connection);
+        }
+        let is_open = matches!(connection.phase, Phase::Open | Phase::Closing);
+        if is_open {
+            connection.phase = Phase::Cut;
+            self.ending.push(Ending { key: connection.key(index), reason, until: None });
+        }
+        is_open
     }
 
     /// Notes that the connection ends when this turn's fan-out is done. The first reason counts,

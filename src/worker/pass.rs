@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::Worker;
@@ -30,13 +32,16 @@ const LARGE_BATCH_LEN_MAX: usize = 256 * 1024;
 /// Buffers above this capacity are not kept for the next batch.
 const SPARE_LEN_MAX: usize = 2 * LARGE_BATCH_LEN_MAX;
 
+/// A buffer up to this capacity serves any batch; a longer one only those that fill a quarter of it.
+const SPARE_LEN_FREE: usize = 16 * 1024;
+
 /// A batch on its way to the members of a topic.
 ///
 /// Invariant: of the list at `list`, members below `cursor` are served; lists before it are done.
 #[derive(Debug)]
 pub(super) struct Pass {
-    publications: Vec<Arc<Publication>>,
-    batches: Vec<(VariantId, Rc<Batch>)>,
+    publications: SmallVec<[Arc<Publication>; 4]>,
+    batches: SmallVec<[(VariantId, Rc<Batch>); 1]>,
     pub(super) list: usize,
     pub(super) cursor: usize,
 }
@@ -46,7 +51,7 @@ impl Pass {
     pub(super) fn take(topic: &mut LocalTopic, batch_len_max: usize) -> Self {
         let count = fitting(topic.pending.iter(), batch_len_max);
         let publications = topic.pending.drain(..count).collect();
-        Self { publications, batches: Vec::new(), list: 0, cursor: 0 }
+        Self { publications, batches: SmallVec::new(), list: 0, cursor: 0 }
     }
 
     /// The batch in `variant`, encoded at first use.
@@ -130,8 +135,15 @@ impl Encoding<'_> {
             return Batch::single(self.local, encoded.clone());
         }
         let encoded =
-            publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
-        Batch::join(self.local, std::mem::take(self.spare), encoded)
+            || publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
+        let len = encoded().map(Bytes::len).sum::<usize>();
+        // Whoever queues the batch holds the whole buffer.
+        let buf = if self.spare.capacity() <= SPARE_LEN_FREE.max(4 * len) {
+            std::mem::take(self.spare)
+        } else {
+            Vec::with_capacity(len)
+        };
+        Batch::join(self.local, buf, encoded())
     }
 }
 
@@ -178,7 +190,7 @@ impl Worker {
         let Some(topic) = self.topics.get_mut(local as usize) else { return false };
         if topic.pass.is_none() && !topic.pending.is_empty() {
             let batch_len_max = (self.limits.outbox_bytes_max / 4).max(LARGE_LEN);
-            topic.pass = Some(Pass::take(topic, batch_len_max));
+            topic.pass = Some(Box::new(Pass::take(topic, batch_len_max)));
             self.serve_late(local, budget);
         }
         if !self.run_pass(local, budget) {
@@ -259,7 +271,7 @@ impl Worker {
         for (_, batch) in pass.batches {
             // Nobody queued it: its buffer serves the next batch.
             if let Some(buf) = Rc::into_inner(batch).and_then(Batch::into_buf)
-                && buf.capacity() <= SPARE_LEN_MAX
+                && (self.output.spare.capacity()..=SPARE_LEN_MAX).contains(&buf.capacity())
             {
                 self.output.spare = buf;
             }

@@ -8,9 +8,10 @@ use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
 use crate::id::Door;
 use crate::metrics::MemoryKind;
 use crate::protocol;
+use crate::protocol::centrifugo::{Codec, Commands};
 use crate::reason::CloseReason;
 use crate::session::Action;
-use crate::ws::{self, DecodeError, Event, Input, MessageKind};
+use crate::ws::{self, DecodeError, Event, Inflater, Input, MessageKind};
 
 /// Length of the read buffer that all connections of a worker share.
 pub(super) const READ_LEN: usize = 64 * 1024;
@@ -108,28 +109,44 @@ impl Worker {
 
     /// Handles bytes of an open connection.
     pub(super) fn receive(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
-        self.decode(key, bytes);
+        // Taken out for the call: an event borrows from it.
+        let mut inflater = self.inflater.take();
+        self.decode(key, bytes, inflater.as_deref_mut());
+        if let Some(inflater) = &mut inflater {
+            inflater.shed();
+        }
+        self.inflater = inflater;
         self.send_pongs(key);
     }
 
     /// Decodes until the bytes are used up or the connection ends.
-    fn decode(&mut self, key: ConnectionKey, bytes: &mut [u8]) {
+    fn decode(
+        &mut self,
+        key: ConnectionKey,
+        bytes: &mut [u8],
+        mut inflater: Option<&mut Inflater>,
+    ) {
         let (decoder, mut input) = (self.decoder, Input::new(bytes));
         loop {
             let Some(connection) = self.get(key) else { return };
             if connection.phase != Phase::Open {
                 return;
             }
-            // Taken out for the call: an event borrows the input only.
+            // Taken out for the call: an event borrows the input or the inflater only.
             let mut reading = std::mem::take(&mut connection.reading);
             let before = reading.held_len();
-            let event = decoder.next_event(&mut reading, &mut input);
-            self.charge_reading(before, reading.held_len());
+            let inflater = inflater.as_deref_mut().filter(|_| connection.deflate.is_some());
+            let event = decoder.next_event(&mut reading, &mut input, inflater);
+            let after = reading.held_len();
+            self.charge_reading(before, after);
             if let Some(connection) = self.get(key) {
                 connection.reading = reading;
             }
             match event {
                 Ok(Some(event)) => self.on_event(key, event),
+                Ok(None) if after > before && self.output.memory.is_exhausted() => {
+                    return self.end(key, CloseReason::MemoryLimit);
+                }
                 Ok(None) => return,
                 Err(error) => return self.on_fault(key, error),
             }
@@ -185,13 +202,18 @@ impl Worker {
     }
 
     fn on_message(&mut self, key: ConnectionKey, kind: MessageKind, data: &[u8]) {
+        match self.connections[key.index as usize].door {
+            Door::CentrifugoJson => return self.on_commands(key, Codec::Json, data),
+            Door::CentrifugoProtobuf => return self.on_commands(key, Codec::Protobuf, data),
+            Door::Plain | Door::Sse | Door::Ndjson | Door::Http => {}
+        }
         if !self.take_rate(key) {
             return self.end(key, CloseReason::RateLimit);
         }
         let connection = &self.connections[key.index as usize];
         let Some((_, member)) = connection.members.iter().next() else { return };
         let topic = &self.topics[member.topic as usize].topic;
-        if let Action::Close(reason) = connection.session.on_message(topic.name()) {
+        if let Action::Close(reason) = connection.session.on_message() {
             return self.end(key, reason);
         }
         let kind = match kind {
@@ -201,7 +223,7 @@ impl Worker {
         let draft = Draft {
             payload: protocol::plain::payload(kind, data),
             session: Some(key.session(self.output.worker)),
-            user: connection.session.identity().user(),
+            publisher: connection.grant.as_ref().and_then(|grant| grant.publisher.clone()),
         };
         let options =
             Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
@@ -212,13 +234,16 @@ impl Worker {
                     self.pause(key);
                 }
             }
-            Err(PublishError::Overrun) => self.end(key, CloseReason::Internal),
+            // Both are refusals of requests only.
+            Err(PublishError::Overrun | PublishError::Draining) => {
+                self.end(key, CloseReason::Internal);
+            }
             Err(PublishError::Memory) => self.end(key, CloseReason::MemoryLimit),
         }
     }
 
     /// Takes one publication from the connection's allowance. Returns whether there was one.
-    fn take_rate(&mut self, key: ConnectionKey) -> bool {
+    pub(super) fn take_rate(&mut self, key: ConnectionKey) -> bool {
         let rate = self.limits.publish_rate_max;
         rate == 0 || {
             let extra = self.connections[key.index as usize].extra();
@@ -227,7 +252,7 @@ impl Worker {
     }
 
     /// Reads no more from a publisher until the inboxes have room.
-    fn pause(&mut self, key: ConnectionKey) {
+    pub(super) fn pause(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key.index as usize];
         if !connection.inflow.is_paused {
             connection.inflow.is_paused = true;
@@ -249,6 +274,9 @@ impl Worker {
                 // It was not heard because we did not listen.
                 connection.seen = now;
                 connection.awaits_pong = false;
+                if connection.has_session() {
+                    self.drive(key, &mut Commands::none(), |session, it| session.on_resume(it));
+                }
                 self.mark_ready(key);
             }
         }

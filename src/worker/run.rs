@@ -108,7 +108,8 @@ impl Worker {
         // What wakes it beside arrivals is looked at behind the announcement, too.
         self.inbox.try_sleep(|| {
             let can_resume = !self.paused.is_empty() && self.hub.has_room();
-            can_resume || (self.leaving.is_none() && self.drain.is_draining())
+            let is_asked = self.is_asked_for_sessions();
+            can_resume || is_asked || (self.leaving.is_none() && self.drain.is_draining())
         })
     }
 
@@ -120,7 +121,11 @@ impl Worker {
         self.drain_inbox();
         self.flush_topics();
         self.catch_up();
+        self.tell_gaps();
         self.run_deadlines();
+        if self.is_asked_for_sessions() {
+            self.shed();
+        }
         let drained_at = self.leave_evenly();
         self.end_sessions();
         self.resume_paused();

@@ -14,14 +14,16 @@ use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
-use super::{Opening, Pending, Subscription, WorkerHandle, WorkerParts};
-use crate::auth::Identity;
+use super::{Gate, Opening, Pending, Subscription, WorkerHandle, WorkerParts};
+use crate::auth::{Access, AuthConfig, Rights};
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
     Start, TopicName, VariantId, Variants,
 };
 use crate::id::{Door, WorkerId};
+use crate::limits::Limits;
 use crate::metrics::{Memory, MemoryKind};
+use crate::protocol::centrifugo::Settings;
 use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
@@ -64,7 +66,7 @@ fn topic() -> LocalTopic {
 
 fn publication(sequence: u64) -> Arc<Publication> {
     let payload = Payload::from_framed(Bytes::from_static(b"x"), 0, PayloadKind::Text);
-    let draft = Draft { payload, session: None, user: None };
+    let draft = Draft { payload, session: None, publisher: None };
     let memory = Arc::new(Memory::new(u64::MAX));
     Arc::new(Publication::new((sequence, None), Stamp::now(), draft, memory))
 }
@@ -79,7 +81,8 @@ fn connection() -> Connection {
         deadline: Tick::default(),
         members: Members::default(),
         transport: Transport::Pending,
-        session: Session::new(Identity::with(&[])),
+        session: Session::new(Rights::NONE),
+        grant: None,
         reading: Reading::default(),
         outbox: None,
         extra: None,
@@ -87,6 +90,7 @@ fn connection() -> Connection {
         door: Door::Plain,
         phase: Phase::Open,
         awaits_pong: false,
+        deflate: None,
         inflow: Inflow::default(),
     }
 }
@@ -121,10 +125,7 @@ impl Model {
 
     fn leave(&mut self, at: usize) {
         let Some(index) = self.got.keys().copied().nth(at % self.got.len().max(1)) else { return };
-        let served_to = |model: &Self| {
-            let (seat, member) = model.seat(index);
-            model.topic.served_to(seat, member)
-        };
+        let served_to = |model: &Self| model.topic.served_to(model.seat(index).1);
         while served_to(self) < self.top {
             self.serve(1);
         }
@@ -157,7 +158,7 @@ impl Model {
             if self.topic.pending.is_empty() {
                 return;
             }
-            self.topic.pass = Some(Pass::take(&mut self.topic, 3));
+            self.topic.pass = Some(Box::new(Pass::take(&mut self.topic, 3)));
             let batch = self.batch();
             for late in 0..self.topic.late.len() {
                 let late_one = self.topic.late[late];
@@ -227,6 +228,7 @@ proptest! {
 #[test]
 fn an_idle_connection_takes_few_bytes() {
     assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
+    assert!(size_of::<LocalTopic>() <= 136, "{}", size_of::<LocalTopic>());
 }
 
 #[test]
@@ -275,10 +277,12 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         rules: Vec::new(),
         meta_ttl: Duration::ZERO,
         inboxes: (0..workers).map(|_| Arc::new(Inbox::new(Arc::clone(&memory), || {}))).collect(),
-        variants: Arc::new(crate::protocol::variants()),
+        variants: Arc::new(crate::protocol::variants(None)),
         memory,
     }));
     let poll = mio::Poll::new().expect("a poller");
+    let access = Access::new(&AuthConfig::default(), None, &[]);
+    let settings = Settings::new(&Limits::default(), "node");
     let handle = WorkerHandle::new(WorkerParts {
         id: WorkerId(0),
         hub: Arc::clone(&hub),
@@ -286,12 +290,14 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         metrics: Arc::default(),
         registry: poll.registry().try_clone().expect("a descriptor"),
         drain: Arc::default(),
+        gate: Arc::new(Gate::new(Arc::clone(&hub), Arc::new(access), settings)),
     });
     (handle, hub)
 }
 
 fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
-    let opening = Opening { identity: Identity::ALL, door: Door::Plain };
+    let (rights, door) = (Rights::ALL, Door::Plain);
+    let opening = Opening { rights, grant: None, door, deflate: None, session: None };
     let (topic, start) = (name.clone(), Start::Live);
     let subscription = Subscription { topic, start, variant: VariantId::NATIVE, pick: Pick::All };
     handle.open(opening, subscription, |_| None)
@@ -303,7 +309,7 @@ fn a_newcomer_gets_nothing_that_was_on_its_way_to_those_before_it() {
     let name = TopicName::new("a", 255).expect("a topic name");
     let publish = |data: &[u8]| {
         let payload = crate::protocol::plain::payload(PayloadKind::Text, data);
-        let draft = Draft { payload, session: None, user: None };
+        let draft = Draft { payload, session: None, publisher: None };
         let (now, admission) = (Stamp::now(), Admission::IfRoom);
         let published =
             hub.publish(&name, &draft, Publish { now, admission, idempotency_key: None });
@@ -339,16 +345,16 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let _subscribed = hub.subscribe(&name("other"), elsewhere, Start::Live, |_| 0);
     let payload =
         crate::protocol::plain::payload(PayloadKind::Binary, &vec![0; crate::hub::INBOX_LEN_MAX]);
-    let draft = Draft { payload, session: None, user: None };
+    let draft = Draft { payload, session: None, publisher: None };
     let options =
         Publish { now: Stamp::now(), admission: Admission::Always, idempotency_key: None };
     hub.publish(&name("other"), &draft, options).expect("there was room when it came");
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();
     socket.set_nonblocking(true).expect("a socket");
-    let admission = Arc::new(crate::admission::Admission::new(9, 0));
-    let here = std::net::Ipv4Addr::LOCALHOST.into();
-    let crate::admission::Entrance::Admitted(permit) = admission.enter(here) else {
+    let limits = Limits::default();
+    let admission = Arc::new(crate::admission::Admission::new(9, &limits));
+    let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
         panic!("there is room");
     };
     pending.activate(Socket::Plain(socket), Vec::new(), permit);

@@ -1,12 +1,15 @@
-//! Deadlines: keepalive, unanswered pings, peers that take nothing, lingering closes.
+//! Deadlines: keepalive, unanswered pings, peers that take nothing, tokens that run out, lingering
+//! closes.
 
 use std::time::Duration;
 
 use super::Worker;
 use super::connection::{Connection, ConnectionKey, Phase, Transport};
+use super::output::Output;
 use super::wheel::Tick;
 use crate::protocol;
 use crate::reason::CloseReason;
+use crate::time::Stamp;
 use crate::ws;
 
 /// Silence after which a stream says that it is alive.
@@ -66,7 +69,15 @@ impl Worker {
     }
 
     fn look_at(&mut self, key: ConnectionKey) {
-        let (now, deadlines) = (self.output.now, self.deadlines);
+        let (now, deadlines, clock) = (self.output.now, self.deadlines, self.clock);
+        if self.get(key).is_some_and(|connection| {
+            connection.phase == Phase::Open && connection.session_due() <= now
+        }) {
+            self.on_session_due(key);
+        }
+        if self.get(key).is_none() {
+            return;
+        }
         let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
         connection.deadline = Tick::NEVER;
@@ -74,6 +85,10 @@ impl Worker {
             connection.note_progress(now);
         }
         let next = match judge(connection, now, deadlines) {
+            Verdict::Later(_) | Verdict::Ping if has_expired(connection, clock) => {
+                output.end(key.index, connection, CloseReason::TokenExpired);
+                now.plus(deadlines.write)
+            }
             Verdict::Later(tick) => tick,
             Verdict::Ping => {
                 connection.pinged = now;
@@ -95,8 +110,25 @@ impl Worker {
             }
             Verdict::Remove => return self.remove(key.index),
         };
+        let next = next.min(output.expiry_tick(connection, clock)).min(connection.session_due());
         output.expect_by(key.index, connection, next);
     }
+}
+
+impl Output {
+    /// When to look next at whether the connection's token has run out.
+    pub(super) fn expiry_tick(&self, connection: &Connection, clock: Stamp) -> Tick {
+        let Some(expiry) = connection.expiry().filter(|_| connection.phase == Phase::Open) else {
+            return Tick::NEVER;
+        };
+        self.wheel.tick(expiry.look_at(clock)).plus(1)
+    }
+}
+
+/// Whether its token has run out. A client that is leaving already need not hear another reason.
+fn has_expired(connection: &Connection, clock: Stamp) -> bool {
+    connection.phase == Phase::Open
+        && connection.expiry().is_some_and(|expiry| expiry.is_over(clock))
 }
 
 /// What is due for a connection at `now`.
@@ -118,6 +150,10 @@ pub(super) fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) ->
     }
     if is_pending || connection.inflow.is_paused {
         return Verdict::Later(now.plus(deadlines.ping));
+    }
+    if connection.session_due() != Tick::NEVER {
+        // Its session looks after it.
+        return Verdict::Later(connection.session_due());
     }
     if connection.awaits_pong {
         // Whoever is still taking what came before the ping has not seen it yet.

@@ -3,25 +3,28 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::connection::Connection;
 use super::member::{Member, Pick, Place, Seat};
 use super::pass::Pass;
 use crate::hub::{Publication, Topic, VariantId};
 
-/// The subscribers of one topic on this worker.
+/// The subscribers of one topic on this worker. With many workers nearly every topic has one
+/// subscriber on each, so this is as small as a slot.
 ///
 /// Invariant: a member stands in exactly one place, and its connection knows which.
 #[derive(Debug)]
 pub(super) struct LocalTopic {
     pub(super) topic: Arc<Topic>,
-    pub(super) lists: Vec<List>,
+    pub(super) lists: SmallVec<[List; 1]>,
     /// Joined while something older was on its way; empty again after the pass that serves it.
     pub(super) late: Vec<Late>,
     /// Newest sequence that arrived here (or the top when the first member came).
     pub(super) arrived: u64,
     /// Publications that no pass has taken yet, in order.
     pub(super) pending: VecDeque<Arc<Publication>>,
-    pub(super) pass: Option<Pass>,
+    pub(super) pass: Option<Box<Pass>>,
     /// On the worker's list of topics with something to deliver.
     pub(super) is_dirty: bool,
     /// Members in all places.
@@ -33,7 +36,8 @@ pub(super) struct LocalTopic {
 pub(super) struct List {
     pub(super) variant: VariantId,
     pub(super) pick: Pick,
-    pub(super) members: Vec<Seat>,
+    /// Two take no more room in place than a vector's own words.
+    pub(super) members: SmallVec<[Seat; 2]>,
 }
 
 impl List {
@@ -53,7 +57,7 @@ impl LocalTopic {
     pub(super) fn new(topic: Arc<Topic>) -> Self {
         Self {
             topic,
-            lists: Vec::new(),
+            lists: SmallVec::new(),
             late: Vec::new(),
             arrived: 0,
             pending: VecDeque::new(),
@@ -87,25 +91,24 @@ impl LocalTopic {
         self.late = late;
     }
 
-    /// Sequence up to which a member that does not catch up has been handed everything.
-    pub(super) fn served_to(&self, seat: Seat, member: Member) -> u64 {
+    /// Sequence up to which a member that does not catch up has been handed everything. Constant
+    /// time: in a drain it is asked for many members each turn.
+    pub(super) fn served_to(&self, member: Member) -> u64 {
         match (member.place, &self.pass) {
-            (Place::Late, _) => {
-                let late = self.late.iter().find(|late| late.seat == seat);
-                late.map_or(0, |late| late.next - 1)
-            }
             (Place::Listed(position), Some(pass)) => {
                 let place = (self.list_of(member), position as usize);
                 let is_served = place < (pass.list, pass.cursor);
                 if is_served { pass.last() } else { pass.first() - 1 }
             }
+            // A latecomer is served its part when a pass begins; before its own first publication
+            // there is nothing to serve.
             _ => self.pending.front().map_or(self.arrived, |next| next.sequence - 1),
         }
     }
 
     /// Everything on its way here, when nobody is left to take it.
     pub(super) fn undelivered(self) -> Vec<Arc<Publication>> {
-        let in_pass = self.pass.as_ref().map_or(&[][..], Pass::publications);
+        let in_pass = self.pass.as_ref().map_or(&[][..], |pass| pass.publications());
         in_pass.iter().chain(&self.pending).map(Arc::clone).collect()
     }
 
@@ -120,7 +123,7 @@ impl LocalTopic {
         let position = self.lists.iter().position(|list| list.is_of(*member));
         let list = position.unwrap_or_else(|| {
             let Member { variant, pick, .. } = *member;
-            self.lists.push(List { variant, pick, members: Vec::new() });
+            self.lists.push(List { variant, pick, members: SmallVec::new() });
             self.lists.len() - 1
         });
         let members = &mut self.lists[list].members;
@@ -138,7 +141,12 @@ impl LocalTopic {
         self.count -= 1;
         match member.place {
             Place::CatchingUp => {}
-            Place::Late => self.late.retain(|late| late.seat != seat),
+            Place::Late => {
+                // Sessions mostly leave in the order of their coming, the last one first.
+                if let Some(position) = self.late.iter().rposition(|late| late.seat == seat) {
+                    self.late.swap_remove(position);
+                }
+            }
             Place::Listed(position) => self.remove_listed(member, position as usize, connections),
         }
     }
@@ -167,7 +175,8 @@ impl LocalTopic {
             relocate(connections, *moved, hole);
         }
         if members.capacity() > 64 && members.len() < members.capacity() / 4 {
-            members.shrink_to(members.len() * 2);
+            // It sets the capacity, whatever its name.
+            members.grow(members.len() * 2);
         }
         if members.is_empty() && self.pass.is_none() {
             self.lists.swap_remove(list);

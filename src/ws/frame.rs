@@ -26,8 +26,13 @@ impl FrameHead {
 
     /// The head of any frame.
     pub fn new(opcode: OpCode, payload_len: usize) -> Self {
+        Self::with_first(0x80 | opcode as u8, payload_len)
+    }
+
+    /// The head of a frame that begins with the byte `first`.
+    pub(super) fn with_first(first: u8, payload_len: usize) -> Self {
         let mut bytes = [0; HEAD_LEN_MAX];
-        bytes[0] = 0x80 | opcode as u8;
+        bytes[0] = first;
         let len = if let Ok(len @ ..=125) = u8::try_from(payload_len) {
             bytes[1] = len;
             2
@@ -53,6 +58,16 @@ impl FrameHead {
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+}
+
+/// The payload of one of our own frames.
+pub(super) fn payload(frame: &[u8]) -> &[u8] {
+    let head_len = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    &frame[head_len..]
 }
 
 /// A whole message in one frame, exactly sized.

@@ -5,10 +5,8 @@ import { once } from "node:events";
 import { createServer, connect } from "node:net";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { binary, environment, examples, load, logs, run, same, start, within } from "./server.mjs";
-
-const { chromium } = load("playwright-core");
-const SECONDS_MAX = 20;
+import { browser, withPage } from "./browser.mjs";
+import { binary, environment, examples, logs, run, same, start, within } from "./server.mjs";
 
 const DRAIN = `
 [drain]
@@ -19,30 +17,10 @@ const FROM_FILES = `
 allowed_origins = ["null"]
 `;
 
-// Every launch has a new, empty profile.
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-  ],
-});
-
-/** Runs `body` with a new page; whatever the page throws fails the case. */
-async function withPage(options, body) {
-  const context = await browser.newContext(options);
-  try {
-    const page = await context.newPage();
-    page.setDefaultTimeout(SECONDS_MAX * 1000);
-    let thrown;
-    page.on("pageerror", (error) => { thrown ??= error; });
-    const result = await body(page, context);
-    if (thrown) throw thrown;
-    return result;
-  } finally {
-    await context.close();
-  }
-}
+const COMPRESSED = `
+[websocket]
+compression = true
+`;
 
 async function withServer(config, body) {
   const server = await start(config);
@@ -122,6 +100,29 @@ await run({
         await one.screenshot({ path: join(logs, "chat-desktop.png") });
         await other.screenshot({ path: join(logs, "chat-phone.png") });
       }))),
+
+  "compression is agreed on, and both sides deflate": () => withServer(`${DRAIN}${COMPRESSED}`, (server) =>
+    withPage({}, async (page) => {
+      await page.goto(server.url);
+      const [extensions, ...got] = await page.evaluate(async (url) => {
+        const socket = new WebSocket(url);
+        socket.binaryType = "arraybuffer";
+        const results = [];
+        await new Promise((opened) => { socket.onopen = opened; });
+        results.push(socket.extensions);
+        for (const payload of ["", "short", "many words ".repeat(900), new Uint8Array(5000).fill(7)]) {
+          socket.send(payload);
+          const { data } = await new Promise((arrived) => { socket.onmessage = arrived; });
+          results.push(typeof data === "string" ? data : [...new Uint8Array(data)]);
+        }
+        socket.close();
+        return results;
+      }, server.ws("deflate"));
+      same(extensions, "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+      same(got, ["", "short", "many words ".repeat(900), Array(5000).fill(7)]);
+      const metrics = await (await fetch(`${server.admin}/metrics`)).text();
+      same(metrics.includes('fanwire_encodings_total{variant="plain_deflate_15"} 2\n'), true);
+    })),
 
   "markup in a message stays text": () => withServer(DRAIN, (server) =>
     withPage({}, async (page) => {

@@ -4,8 +4,11 @@ import asyncio
 import base64
 import json
 
+import urllib.request
+
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
 from server import Cases, Server, check, same
 
@@ -263,6 +266,64 @@ async def a_foreign_origin_is_refused(server):
     await refused(server.ws("origin"), 403, "origin_not_allowed", origin="http://evil.example")
     async with connect(server.ws("origin"), origin=server.url):
         pass
+
+
+def deflated_with(bits):
+    return {"extensions": [ClientPerMessageDeflateFactory(server_max_window_bits=bits)]}
+
+
+def encodings(server):
+    """Encodings made, by variant."""
+    lines = urllib.request.urlopen(f"{server.admin}/metrics").read().decode().splitlines()
+    counts = (line.split('"') for line in lines if line.startswith("fanwire_encodings_total"))
+    return {variant: int(float(count.removeprefix("} "))) for _, variant, count in counts}
+
+
+@cases.add
+async def an_offer_of_compression_is_answered_without_it(server):
+    async with connect(server.ws("offer")) as socket:
+        same(socket.protocol.extensions, [])
+
+
+@cases.add
+async def compressed_and_plain_subscribers_get_the_same(_):
+    texts = [json.dumps([{"user": f"user {i}", "text": "hello " * n} for i in range(n)]) for n in (0, 1, 9, 40)]
+    with Server(CONFIG.replace("1000", "65536") + "[websocket]\ncompression = true\n") as server:
+        url = server.ws("deflate")
+        options = [{}, {"compression": None}, *map(deflated_with, (8, 9, 12, 15))]
+        sockets = [await connect(url, **each) for each in options]
+        for socket, each in zip(sockets, options):
+            kinds = [type(extension) for extension in socket.protocol.extensions]
+            same(kinds, [] if "compression" in each else [PerMessageDeflate])
+        for socket in sockets:
+            for payload in [*texts, [texts[2], texts[3]], b"\x00\xff" * 5000]:
+                await socket.send(payload)
+                wanted = "".join(payload) if isinstance(payload, list) else payload
+                for subscriber in sockets:
+                    same(await subscriber.recv(), wanted)
+            same((await (await socket.ping("still there?"))) >= 0, True)
+        made = await asyncio.to_thread(encodings, server)
+        # Of six payloads two are short.
+        same([made[f"plain_deflate_{bits}"] for bits in (15, 12, 9)], [4 * len(sockets)] * 3)
+        for socket in sockets:
+            await socket.close()
+            same(socket.close_code, 1000)
+
+
+@cases.add
+async def json_and_a_replay_come_deflated_too(_):
+    with Server(CONFIG + "[websocket]\ncompression = true\n") as server:
+        async with connect(server.ws("deflate", "?format=json")) as socket:
+            texts = ["many words " * n for n in (50, 60, 70)]
+            for text in texts:
+                await socket.send(text)
+            got = await objects(socket, 4)
+            same([one["data"] for one in got[1:]], texts)
+            since = f"?format=json&since={got[0]['subscribed']['epoch']}:0"
+            async with connect(server.ws("deflate", since)) as late:
+                same([one.get("data") for one in await objects(late, 4)], [None, *texts])
+        made = await asyncio.to_thread(encodings, server)
+        same((made["json"], made["json_deflate_15"]), (3, 3))
 
 
 @cases.add

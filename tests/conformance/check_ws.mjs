@@ -5,16 +5,18 @@ import { load, run, same, start, within } from "./server.mjs";
 
 const WebSocket = load("ws");
 
-const server = await start(`
+const config = `
 [limits]
 message_bytes_max = 1000
 [drain]
 window = "100ms"
-`);
+`;
+const server = await start(config);
 
 /** An open socket with `next()` for its messages; those before the first call are kept. */
-async function open(name, query = "", protocols = []) {
-  const socket = new WebSocket(server.ws(name, query), protocols);
+async function open(name, query = "", protocols = [], options = {}) {
+  const { at = server, ...rest } = options;
+  const socket = new WebSocket(at.ws(name, query), protocols, rest);
   const arrived = [];
   const waiting = [];
   socket.on("message", (data, isBinary) => {
@@ -91,6 +93,33 @@ await run({
     const socket = await open("deflate");
     same(socket.extensions, "");
     await shut(socket);
+  },
+
+  async "compressed and plain subscribers get the same"() {
+    const at = await start(`${config}[websocket]\ncompression = true\n`);
+    const all = [{ threshold: 0 }, { threshold: 1024 }, { serverMaxWindowBits: 10 }, false];
+    const sockets = [];
+    for (const perMessageDeflate of all) {
+      sockets.push(await open("deflate", "", [], { at, perMessageDeflate }));
+      same(sockets.at(-1).extensions, perMessageDeflate ? "permessage-deflate" : "");
+    }
+    for (const socket of sockets) {
+      for (const text of ["", "short", "words, words, words. ".repeat(40)]) {
+        socket.send(text);
+        for (const subscriber of sockets) same(await subscriber.next(), text);
+      }
+      socket.send("one, ".repeat(60), { fin: false });
+      socket.send("two, ".repeat(60));
+      for (const subscriber of sockets) {
+        same(await subscriber.next(), "one, ".repeat(60) + "two, ".repeat(60));
+      }
+      socket.send(Buffer.alloc(1000, 7));
+      for (const subscriber of sockets) same([...await subscriber.next()], Array(1000).fill(7));
+    }
+    sockets[0].send("x".repeat(1001));
+    await closed(sockets[0], 1009, "message_too_large");
+    await shut(...sockets.slice(1));
+    await at.stop();
   },
 
   async "our subprotocol is selected and others are not"() {

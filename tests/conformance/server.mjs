@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 const root = resolve(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "../..");
 export const examples = join(root, "examples");
 export const binary = process.env.TEST_BINARY ?? join(root, "target/debug/fanwire");
+export const tester = process.env.TEST_TESTER ?? join(root, "target/debug/fanwire-loadtest");
 export const logs = process.env.TEST_LOGS ?? join(root, "target/test-logs");
 const tools = process.env.TEST_TOOLS ?? join(root, "target/tools");
 const SECONDS_MAX = 30;
@@ -47,6 +48,7 @@ export async function start(config = "", listen = "127.0.0.1:0") {
   child.stderr.pipe(createWriteStream(join(logs, `${basename(process.argv[1], ".mjs")}.server.log`), { flags: "a" }));
   const ended = once(child, "exit").finally(() => rmSync(folder, { recursive: true }));
   const server = {
+    pid: child.pid,
     topic: (name, query = "") => `${server.url}/topics/${name}${query}`,
     ws: (name, query = "") => server.topic(name, query).replace("http", "ws"),
     publish: async (name, body) => (await fetch(server.topic(name), { method: "POST", body })).json(),

@@ -1,6 +1,6 @@
 //! Who may do what: anonymous modes, API keys, bad credentials, the admin password.
 
-use crate::harness::{Request, Server, TEXT, Wire};
+use crate::harness::{Request, Server, TEXT};
 
 const KEY: &str = "key-of-a-test-0123456789abcdef";
 
@@ -92,54 +92,4 @@ fn a_bad_credential_is_401_even_where_anonymous_would_do() {
     server.request(&request).assert_refused(401, "token_invalid");
     let query = server.post("/topics/a?token=garbage", "x");
     query.assert_refused(401, "token_invalid");
-}
-
-#[test]
-fn secrets_do_not_show_in_the_log() {
-    let mut server = Server::start_with(
-        &format!(
-            "admin_password = \"{KEY}\"\n[log]\nlevel = \"trace\"\n[auth]\napi_keys = [\"{KEY}\"]\n"
-        ),
-        &[],
-    );
-    let keyed = |request: Request| request.header("X-API-Key", KEY);
-    statuses(&server, keyed);
-    server.process.signal("TERM");
-    server.process.exit_code();
-    assert!(!server.process.stderr().contains(KEY));
-}
-
-#[test]
-fn the_admin_password_is_asked_except_for_health() {
-    let server = Server::start("admin_password = \"open sesame\"\n");
-    let ask = |target: &str, credentials: Option<&str>| {
-        let mut request = Request::get(target);
-        if let Some(credentials) = credentials {
-            request = request.header("Authorization", &format!("Basic {credentials}"));
-        }
-        Wire::connect(server.admin).request(&request)
-    };
-    // "any:open sesame", ":open sesame", "any:closed"
-    let (any_user, no_user, wrong) =
-        ("YW55Om9wZW4gc2VzYW1l", "Om9wZW4gc2VzYW1l", "YW55OmNsb3NlZA==");
-    for target in ["/metrics", "/stats", "/"] {
-        let asked = ask(target, None);
-        assert_eq!(asked.status, 401, "{target}");
-        assert!(asked.header("www-authenticate").unwrap().starts_with("Basic"));
-        assert_eq!(ask(target, Some(wrong)).status, 401, "{target}");
-        for right in [any_user, no_user] {
-            assert_eq!(ask(target, Some(right)).status, 200, "{target}");
-        }
-    }
-    for target in ["/health/live", "/health/ready"] {
-        assert_eq!(ask(target, None).status, 200, "{target}");
-    }
-}
-
-#[test]
-fn the_admin_pages_are_not_on_the_public_port() {
-    let server = Server::start("");
-    for target in ["/metrics", "/stats", "/health/live", "/health/ready"] {
-        server.get(target).assert_refused(404, "not_found");
-    }
 }

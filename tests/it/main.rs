@@ -8,21 +8,24 @@ mod harness;
 #[path = "../invariant/mod.rs"]
 mod invariant;
 
+mod attack;
 mod auth;
+mod auth_keys;
+mod auth_token;
 mod churn;
 mod cli;
+mod compression;
 mod drain;
 mod frames;
-mod handshake;
 mod history;
 mod limits;
 mod listen;
 mod memory;
 mod metrics;
-mod origin;
 mod peer;
 mod plain;
 mod post;
+mod proxy_trust;
 mod recovery;
 mod slow;
 mod startup;

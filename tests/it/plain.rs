@@ -131,24 +131,6 @@ fn names_are_case_sensitive_and_decoded_once() {
 }
 
 #[test]
-fn bytes_that_came_with_the_handshake_are_the_first_frames() {
-    let server = Server::start("");
-    let mut wire = server.wire();
-    let mut bytes = Request::handshake("/topics/a").to_bytes();
-    for text in ["one", "two", "three"] {
-        bytes.extend(frame(FIN | TEXT, text.as_bytes()));
-    }
-    // The last frame is cut: its end comes after the 101.
-    let end = bytes.split_off(bytes.len() - 2);
-    wire.send(&bytes);
-    let mut socket = WebSocket::after_request(wire);
-    socket.wire.send(&end);
-    for text in ["one", "two", "three"] {
-        assert_eq!(socket.next_text(), text);
-    }
-}
-
-#[test]
 fn the_subscription_is_in_force_when_the_101_arrives() {
     let server = Server::start_with("", &["--workers", "2"]);
     let mut publisher = server.websocket("/topics/a?echo=false");

@@ -183,26 +183,3 @@ fn an_idle_server_ends_with_0_on_either_signal() {
         assert_eq!(server.process.exit_code(), Some(0), "{signal}");
     }
 }
-
-#[test]
-fn a_second_signal_forces_the_end() {
-    let mut server = Server::start("[drain]\nwindow = \"1h\"\n");
-    let _sessions: Vec<_> = (0..5).map(|_| server.websocket("/topics/a")).collect();
-    server.begin_drain();
-    server.process.signal("TERM");
-    server.process.exit_code();
-}
-
-#[test]
-fn a_full_standard_error_stops_nobody() {
-    let server = Server::start("[log]\nlevel = \"trace\"\n");
-    let mut socket = server.websocket("/topics/a");
-    let unread = server.process.stop_reading_stderr();
-    for number in 0..3000 {
-        let name = format!("{number:0>200}");
-        server.get(&format!("/nowhere/{name}"));
-        socket.text(&name);
-        assert_eq!(socket.next_text(), name);
-    }
-    drop(unread);
-}

@@ -16,17 +16,18 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use fanwire::admission::{Admission, Entrance};
-use fanwire::auth::{Access, Anonymous, AuthConfig};
+use fanwire::auth::{Access, Anonymous, AuthConfig, Proxies};
 use fanwire::drain::Drain;
 use fanwire::http::connection::{Accepted, spawn};
 use fanwire::http::origin::OriginPolicy;
 use fanwire::http::service::Service;
 use fanwire::hub::{Hub, HubParts, Inbox};
 use fanwire::id::{Door, WorkerId};
+use fanwire::limits::Limits;
 use fanwire::metrics::{Counter, Memory, MemoryKind, WorkerMetrics};
-use fanwire::protocol;
+use fanwire::protocol::{self, centrifugo};
 use fanwire::reason::CloseReason;
-use fanwire::worker::{WAKE, WorkerHandle, WorkerParts, run};
+use fanwire::worker::{Gate, WAKE, WorkerHandle, WorkerParts, run};
 use fastrand::Rng;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -40,11 +41,20 @@ const ROUNDS_MAX: usize = 20_000;
 /// A server without a listener: sockets are handed to it.
 pub(crate) struct World {
     hub: Arc<Hub>,
-    drain: Arc<Drain>,
+    shared: Shared,
     drain_window: Duration,
-    admission: Arc<Admission>,
     sides: Vec<Side>,
     random: Rng,
+}
+
+/// What all workers share.
+struct Shared {
+    hub: Arc<Hub>,
+    drain: Arc<Drain>,
+    limits: Arc<Limits>,
+    admission: Arc<Admission>,
+    access: Arc<Access>,
+    gate: Arc<Gate>,
 }
 
 /// One worker with the tasks of its thread.
@@ -88,20 +98,13 @@ impl World {
             rules: setup.topics.iter().map(|topic| topic.rule.clone()).collect(),
             meta_ttl: setup.meta_ttl,
             inboxes,
-            variants: Arc::new(protocol::variants()),
+            variants: Arc::new(protocol::variants(None)),
             memory,
         }));
-        let drain = Arc::<Drain>::default();
+        let shared = Shared::new(setup, &hub);
         let polls = polls.into_iter().zip(0..);
-        let sides = polls.map(|(poll, id)| Side::start(setup, WorkerId(id), poll, (&hub, &drain)));
-        Self {
-            sides: sides.collect(),
-            hub,
-            drain,
-            drain_window: setup.drain_window,
-            admission: Arc::new(Admission::new(usize::MAX / 2, 0)),
-            random,
-        }
+        let sides = polls.map(|(poll, id)| Side::start(WorkerId(id), poll, &shared));
+        Self { sides: sides.collect(), hub, shared, drain_window: setup.drain_window, random }
     }
 
     /// Hands a socket to a worker; its other end is the client's. `sndbuf` is how much the kernel
@@ -114,15 +117,15 @@ impl World {
         socket2::SockRef::from(&socket).set_send_buffer_size(sndbuf).expect("a socket");
         let side = &self.sides[worker % self.sides.len()];
         let service = side.service.as_ref().expect("nobody connects to a worker that has ended");
-        let Entrance::Admitted(permit) = self.admission.enter(IpAddr::V4(Ipv4Addr::LOCALHOST))
-        else {
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let Entrance::Admitted(permit) = self.shared.admission.enter(Some(peer)) else {
             panic!("there is room");
         };
         // A stream socket is a stream socket: nothing asks for what only TCP has.
         let socket = std::net::TcpStream::from(OwnedFd::from(socket));
         let _context = side.tasks.enter();
         let socket = tokio::net::TcpStream::from_std(socket).expect("a socket");
-        spawn(Rc::clone(service), Accepted { socket, permit, refused: None });
+        spawn(Rc::clone(service), Accepted { socket, peer, permit, refused: None });
         client
     }
 
@@ -177,7 +180,7 @@ impl World {
 
     /// Begins the drain, as a signal does.
     pub(crate) fn drain(&self) {
-        self.drain.begin(Instant::now(), self.drain_window);
+        self.shared.drain.begin(Instant::now(), self.drain_window);
         self.hub.inboxes().iter().for_each(|inbox| inbox.wake());
     }
 
@@ -233,31 +236,44 @@ impl World {
     }
 }
 
-impl Side {
-    fn start(
-        setup: &Setup,
-        id: WorkerId,
-        poll: mio::Poll,
-        (hub, drain): (&Arc<Hub>, &Arc<Drain>),
-    ) -> Self {
-        let metrics = Arc::<WorkerMetrics>::default();
-        let limits = Arc::new(setup.limits.clone());
-        let worker = WorkerHandle::new(WorkerParts {
-            id,
-            hub: Arc::clone(hub),
-            limits: Arc::clone(&limits),
-            metrics: Arc::clone(&metrics),
-            registry: poll.registry().try_clone().expect("a descriptor"),
-            drain: Arc::clone(drain),
-        });
+impl Shared {
+    fn new(setup: &Setup, hub: &Arc<Hub>) -> Self {
         let auth = AuthConfig { anonymous: Anonymous::All, ..AuthConfig::default() };
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let access = Arc::new(Access::new(&auth, None, &[here]));
+        let settings = centrifugo::Settings::new(&setup.limits, "sim");
+        Self {
+            drain: Arc::clone(hub.drain()),
+            limits: Arc::new(setup.limits.clone()),
+            admission: Arc::new(Admission::new(usize::MAX / 2, &setup.limits)),
+            gate: Arc::new(Gate::new(Arc::clone(hub), Arc::clone(&access), settings)),
+            access,
+            hub: Arc::clone(hub),
+        }
+    }
+}
+
+impl Side {
+    fn start(id: WorkerId, poll: mio::Poll, shared: &Shared) -> Self {
+        let metrics = Arc::<WorkerMetrics>::default();
+        let worker = WorkerHandle::new(WorkerParts {
+            id,
+            hub: Arc::clone(&shared.hub),
+            limits: Arc::clone(&shared.limits),
+            metrics: Arc::clone(&metrics),
+            registry: poll.registry().try_clone().expect("a descriptor"),
+            drain: Arc::clone(&shared.drain),
+            gate: Arc::clone(&shared.gate),
+        });
         let service = Some(Rc::new(Service {
             worker: worker.clone(),
-            limits,
-            access: Arc::new(Access::new(auth, &[here])),
+            limits: Arc::clone(&shared.limits),
+            access: Arc::clone(&shared.access),
+            proxies: Arc::new(Proxies::new([])),
+            admission: Arc::clone(&shared.admission),
             origins: Arc::new(OriginPolicy::new(Vec::new()).expect("no origins")),
-            drain: Arc::clone(drain),
+            drain: Arc::clone(&shared.drain),
+            compression: false,
             tls: None,
         }));
         let (tasks, has_ended) = (LocalSet::new(), Rc::new(Cell::new(false)));

@@ -1,10 +1,12 @@
 //! The bare loop: what it costs to hand every subscriber its bytes, and nothing else.
 //!
 //! One thread, one `send` per publication and subscriber; with `--join` one per turn and
-//! subscriber. It knows no history, no limits and only the load tester's own handshake: it is the
-//! denominator that makes figures of noisy machines comparable, not a server to use.
+//! subscriber. It knows no history, no limits and only what the load tester sends, through any of
+//! its doors: it is the denominator that makes figures of noisy machines comparable, not a server
+//! to use.
 
 mod connection;
+mod door;
 mod sabotage;
 mod server;
 
@@ -18,7 +20,7 @@ use mio::net::TcpListener;
 
 pub(crate) use sabotage::Sabotage;
 
-use crate::{load::pool::raise_descriptor_limit, scenario::Verdict};
+use crate::{load::pool::raise_descriptor_limit, scenario::Verdict, tls};
 use server::Server;
 
 /// Options of `bare`.
@@ -30,6 +32,12 @@ pub(crate) struct Options {
     /// Join the publications of one turn, and send them to each subscriber at once
     #[arg(long)]
     join: bool,
+    /// Speak TLS, with these certificates: a file in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<String>,
+    /// The key to `--tls-cert`: a file in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<String>,
     /// Make every Nth delivery a fault, to see the tester find it: drop=N, duplicate=N,
     /// reorder=N, corrupt=N, misroute=N
     #[arg(long = "fault", value_name = "KIND=N", hide = true, conflicts_with = "join")]
@@ -61,7 +69,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, options.port);
     let listener = TcpListener::bind(address.into())?;
     let mut stdout = io::stdout();
-    writeln!(stdout, "listening http://{}", listener.local_addr()?)?;
+    let security = match options.tls_cert.as_ref().zip(options.tls_key.as_ref()) {
+        Some((cert, key)) => Some(tls::server(cert, key)?),
+        None => None,
+    };
+    let scheme = if security.is_some() { "https" } else { "http" };
+    writeln!(stdout, "listening {scheme}://{}", listener.local_addr()?)?;
     stdout.flush()?;
-    Server::new(listener, mode)?.serve()
+    Server::new(listener, mode, security)?.serve()
 }

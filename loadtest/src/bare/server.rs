@@ -1,31 +1,36 @@
 //! The bare loop itself.
 
-use std::{
-    collections::HashMap,
-    io::{ErrorKind, Read as _},
-    mem,
-};
+use std::{collections::HashMap, io::ErrorKind, mem, sync::Arc};
 
-use mio::{
-    Events, Interest, Poll, Token,
-    event::Event,
-    net::{TcpListener, TcpStream},
-};
+use mio::{Events, Interest, Poll, Token, event::Event, net::TcpListener};
+use rustls::ServerConfig;
 use slab::Slab;
 
 use super::{
     Mode,
-    connection::{Connection, Life, Stage, publications},
+    connection::{Connection, Life, Stage, messages},
+    door::{self, Command, Door},
     sabotage::{Kind, Sabotage},
 };
-use crate::http::{self, Request};
+use crate::{
+    frame::TEXT,
+    http::{self, Request},
+    load::transport::{Buffers, Received, Transport},
+};
 
 const LISTENER: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 1024;
-const READ_LEN: usize = 256 * 1024;
 
 #[derive(Debug, Default)]
 struct Topic {
+    name: String,
+    /// By door.
+    lists: [List; Door::ALL.len()],
+}
+
+/// Who subscribed to a topic through one door.
+#[derive(Debug, Default)]
+struct List {
     subscribers: Vec<usize>,
     /// What [`Mode::Join`] has joined in this turn.
     joined: Vec<u8>,
@@ -41,16 +46,24 @@ pub(super) struct Server {
     connections: Slab<Connection>,
     topics: Vec<Topic>,
     names: HashMap<String, usize>,
-    /// Topics with something joined.
-    dirty: Vec<usize>,
+    /// Topics and doors with something joined.
+    dirty: Vec<(usize, Door)>,
     /// Connections whose send failed; they leave after the pass.
     gone: Vec<usize>,
     accepted: Vec<u8>,
-    buf: Vec<u8>,
+    security: Option<Arc<ServerConfig>>,
+    buffers: Buffers,
+    /// One publication, and what carries it.
+    unit: Vec<u8>,
+    wrapped: Vec<u8>,
 }
 
 impl Server {
-    pub(super) fn new(mut listener: TcpListener, mode: Mode) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        mut listener: TcpListener,
+        mode: Mode,
+        security: Option<Arc<ServerConfig>>,
+    ) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok(Self {
@@ -63,7 +76,10 @@ impl Server {
             dirty: Vec::new(),
             gone: Vec::new(),
             accepted: http::accepted(),
-            buf: vec![0; READ_LEN],
+            security,
+            buffers: Buffers::new(),
+            unit: Vec::new(),
+            wrapped: Vec::new(),
         })
     }
 
@@ -102,7 +118,8 @@ impl Server {
             let entry = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, Token(entry.key()), interest)?;
-            entry.insert(Connection::new(stream));
+            let transport = Transport::server(stream, self.security.as_ref())?;
+            entry.insert(Connection::new(transport));
         }
     }
 
@@ -114,26 +131,27 @@ impl Server {
         if !event.is_readable() && !event.is_read_closed() {
             return;
         }
-        let mut buf = mem::take(&mut self.buf);
+        let mut buffers = mem::take(&mut self.buffers);
         loop {
-            let len = match self.connections[key].stream.read(&mut buf) {
-                Ok(len @ 1..) => len,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Ok(_) | Err(_) => {
-                    self.gone.push(key);
-                    break;
-                }
-            };
-            if self.received(key, &buf[..len]) == Life::Gone {
+            let Received { bytes, has_more } =
+                match self.connections[key].transport.read(&mut buffers) {
+                    Ok(Some(received)) => received,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Ok(None) | Err(_) => {
+                        self.gone.push(key);
+                        break;
+                    }
+                };
+            if self.received(key, bytes) == Life::Gone {
                 self.gone.push(key);
                 break;
             }
-            if len < buf.len() && !event.is_read_closed() {
+            if !has_more && !event.is_read_closed() {
                 break;
             }
         }
-        self.buf = buf;
+        self.buffers = buffers;
     }
 
     fn received(&mut self, key: usize, received: &[u8]) -> Life {
@@ -160,68 +178,127 @@ impl Server {
                 Request::Partial => Some(0),
                 Request::Invalid => None,
                 Request::Handshake(path, len) => {
-                    (self.open(key, path)? == Life::Alive).then_some(len)
+                    self.open(key, path)?;
+                    Some(len)
+                }
+                Request::Stream(path, len) => {
+                    self.subscribe(key, path.strip_prefix("/topics/")?, Door::Sse)?;
+                    self.connections[key].stage = Stage::Stream;
+                    self.send(key, door::STREAM).map(|()| len)
                 }
             },
-            Stage::Publisher { topic } | Stage::Subscriber { topic } => {
-                publications(bytes, |frame| self.publish(topic, frame))
+            Stage::Frames { topic } => messages(bytes, |opcode, payload| {
+                self.publish(topic, (opcode, payload));
+                Some(())
+            }),
+            Stage::Commands => messages(bytes, |_, payload| {
+                payload.split(|byte| *byte == b'\n').try_for_each(|line| self.obey(key, line))
+            }),
+            Stage::Stream => Some(bytes.len()),
+        }
+    }
+
+    fn send(&mut self, key: usize, bytes: &[u8]) -> Option<()> {
+        (self.connections[key].send(bytes) == Life::Alive).then_some(())
+    }
+
+    fn open(&mut self, key: usize, path: &str) -> Option<()> {
+        self.connections[key].stage = if path == "/connection/websocket" {
+            Stage::Commands
+        } else {
+            let path = path.strip_prefix("/topics/")?;
+            let (name, query) = path.split_once('?').unwrap_or((path, ""));
+            if query != "echo=false" {
+                self.subscribe(key, name, Door::Plain)?;
+            }
+            Stage::Frames { topic: self.topic(name) }
+        };
+        let accepted = mem::take(&mut self.accepted);
+        let sent = self.send(key, &accepted);
+        self.accepted = accepted;
+        sent
+    }
+
+    /// The topic called `name`, known by then.
+    fn topic(&mut self, name: &str) -> usize {
+        if let Some(topic) = self.names.get(name) {
+            return *topic;
+        }
+        self.topics.push(Topic { name: name.to_owned(), ..Topic::default() });
+        self.names.insert(name.to_owned(), self.topics.len() - 1);
+        self.topics.len() - 1
+    }
+
+    /// A connection subscribes once.
+    fn subscribe(&mut self, key: usize, name: &str, door: Door) -> Option<()> {
+        let topic = self.topic(name);
+        let subscribed = &mut self.connections[key].subscribed;
+        if subscribed.replace((topic, door)).is_some() {
+            return None;
+        }
+        self.topics[topic].lists[door as usize].subscribers.push(key);
+        Some(())
+    }
+
+    /// Does what one command of Centrifugo's says; `None` if it says nothing that is known.
+    fn obey(&mut self, key: usize, line: &[u8]) -> Option<()> {
+        let Command { id, request } = serde_json::from_slice(line).ok()?;
+        let result = match request {
+            door::Request::Connect {} => r#""connect":{"client":"bare"}"#,
+            door::Request::Subscribe { channel } => {
+                self.subscribe(key, channel, Door::Centrifugo)?;
+                r#""subscribe":{}"#
+            }
+            door::Request::Publish { channel, data } => {
+                let topic = self.topic(channel);
+                self.publish(topic, (TEXT, data.as_bytes()));
+                r#""publish":{}"#
+            }
+        };
+        self.send(key, &door::reply(id, result))
+    }
+
+    #[inline]
+    fn publish(&mut self, topic: usize, publication: (u8, &[u8])) {
+        for door in Door::ALL {
+            if !self.topics[topic].lists[door as usize].subscribers.is_empty() {
+                self.publish_through(door, topic, publication);
             }
         }
     }
 
-    fn open(&mut self, key: usize, path: &str) -> Option<Life> {
-        let path = path.strip_prefix("/topics/")?;
-        let (name, query) = path.split_once('?').unwrap_or((path, ""));
-        let topic = if let Some(topic) = self.names.get(name) {
-            *topic
-        } else {
-            self.topics.push(Topic::default());
-            self.names.insert(name.to_owned(), self.topics.len() - 1);
-            self.topics.len() - 1
-        };
-        let connection = &mut self.connections[key];
-        connection.stage = if query == "echo=false" {
-            Stage::Publisher { topic }
-        } else {
-            self.topics[topic].subscribers.push(key);
-            Stage::Subscriber { topic }
-        };
-        Some(connection.send(&self.accepted))
-    }
-
     #[inline]
-    fn publish(&mut self, topic: usize, frame: &[u8]) {
-        let Self { mode, connections, topics, dirty, gone, .. } = self;
+    fn publish_through(&mut self, door: Door, topic: usize, publication: (u8, &[u8])) {
+        let Self { mode, connections, topics, dirty, gone, unit, wrapped, .. } = self;
+        let Topic { name, lists } = &mut topics[topic];
+        let List { subscribers, joined, .. } = &mut lists[door as usize];
+        if matches!(mode, Mode::Join) {
+            if joined.is_empty() {
+                dirty.push((topic, door));
+            }
+            door.push(joined, name, publication);
+            return;
+        }
+        unit.clear();
+        door.push(unit, name, publication);
+        let bytes = door.wrap(unit, wrapped);
+        let mut send = |key: usize, bytes: &[u8]| {
+            if connections[key].send(bytes) == Life::Gone {
+                gone.push(key);
+            }
+        };
         match mode {
-            Mode::Each => {
-                for key in &topics[topic].subscribers {
-                    if connections[*key].send(frame) == Life::Gone {
-                        gone.push(*key);
-                    }
-                }
-            }
-            Mode::Join => {
-                let joined = &mut topics[topic].joined;
-                if joined.is_empty() {
-                    dirty.push(topic);
-                }
-                joined.extend_from_slice(frame);
-            }
-            Mode::Sabotaged(sabotage) => {
-                sabotaged(sabotage, topics, topic, frame, |key, bytes| {
-                    if connections[key].send(bytes) == Life::Gone {
-                        gone.push(key);
-                    }
-                });
-            }
+            Mode::Sabotaged(sabotage) => sabotaged(sabotage, topics, (topic, door), bytes, send),
+            Mode::Each | Mode::Join => subscribers.iter().for_each(|key| send(*key, bytes)),
         }
     }
 
     fn flush(&mut self) {
-        while let Some(topic) = self.dirty.pop() {
-            let Topic { subscribers, joined, .. } = &mut self.topics[topic];
+        while let Some((topic, door)) = self.dirty.pop() {
+            let List { subscribers, joined, .. } = &mut self.topics[topic].lists[door as usize];
+            let bytes = door.wrap(joined, &mut self.wrapped);
             for key in subscribers {
-                if self.connections[*key].send(joined) == Life::Gone {
+                if self.connections[*key].send(bytes) == Life::Gone {
                     self.gone.push(*key);
                 }
             }
@@ -233,51 +310,52 @@ impl Server {
         let Some(connection) = self.connections.try_remove(key) else {
             return;
         };
-        if let Stage::Subscriber { topic } = connection.stage {
-            let subscribers = &mut self.topics[topic].subscribers;
+        if let Some((topic, door)) = connection.subscribed {
+            let subscribers = &mut self.topics[topic].lists[door as usize].subscribers;
             if let Some(index) = subscribers.iter().position(|subscriber| *subscriber == key) {
                 subscribers.swap_remove(index);
             }
         }
-        let mut stream: TcpStream = connection.stream;
-        self.poll.registry().deregister(&mut stream).ok();
+        let mut transport = connection.transport;
+        self.poll.registry().deregister(transport.stream()).ok();
     }
 }
 
-/// Delivers `frame` to the subscribers of `topic`, but for the faults.
+/// Delivers `bytes` to the subscribers of a topic through one door, but for the faults.
 fn sabotaged(
     sabotage: &mut Sabotage,
     topics: &mut [Topic],
-    topic: usize,
-    frame: &[u8],
+    (topic, door): (usize, Door),
+    bytes: &[u8],
     mut send: impl FnMut(usize, &[u8]),
 ) {
     let other = (topic + 1) % topics.len();
-    let stray = topics[other].subscribers.first().copied();
-    let Topic { subscribers, held, .. } = &mut topics[topic];
+    let stray = topics[other].lists[door as usize].subscribers.first().copied();
+    let List { subscribers, held, .. } = &mut topics[topic].lists[door as usize];
     for key in &*subscribers {
         let late = held.take_if(|(from, _)| from == key);
         match sabotage.next() {
             Some(Kind::Drop) => {}
-            Some(Kind::Reorder) if held.is_none() => *held = Some((*key, frame.to_vec())),
+            Some(Kind::Reorder) if held.is_none() => *held = Some((*key, bytes.to_vec())),
             Some(Kind::Corrupt) => {
-                let mut changed = frame.to_vec();
-                if let Some(last) = changed.last_mut() {
-                    *last ^= 1;
+                let mut changed = bytes.to_vec();
+                // Of the payload, the last.
+                if let Some(byte) = changed.iter_mut().nth_back(door.tail_len()) {
+                    *byte ^= 1;
                 }
                 send(*key, &changed);
             }
             Some(Kind::Duplicate) => {
-                send(*key, frame);
-                send(*key, frame);
+                send(*key, bytes);
+                send(*key, bytes);
             }
             Some(Kind::Misroute) => {
-                send(*key, frame);
+                send(*key, bytes);
                 if let Some(stray) = stray {
-                    send(stray, frame);
+                    send(stray, bytes);
                 }
             }
-            Some(Kind::Reorder) | None => send(*key, frame),
+            Some(Kind::Reorder) | None => send(*key, bytes),
         }
         if let Some((_, late)) = late {
             send(*key, &late);

@@ -2,14 +2,7 @@
 
 use memchr::memchr;
 
-use super::{Coding, Door, Next};
-
-/// What cutting finds.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found<'a> {
-    Publication(&'a [u8]),
-    Reply(Vec<u8>),
-}
+use super::{Coding, Door, Found, Next};
 
 /// The unfinished message of one connection; empty, and without memory, nearly always.
 #[derive(Debug, Default)]
@@ -50,13 +43,14 @@ impl Cutter {
         mut on: impl FnMut(Found<'_>),
     ) -> Result<(), String> {
         while !self.partial.is_empty() {
-            let missing = match pass(door.next(&self.partial), &mut on)? {
-                Step::Taken(_) => {
+            let missing = match door.next(&self.partial, &mut on) {
+                Next::Taken(_) => {
                     self.partial.clear();
-                    continue;
+                    break;
                 }
-                Step::Short(needed) => needed - self.partial.len(),
-                Step::ShortLine => memchr(b'\n', received).map_or(usize::MAX, |at| at + 1),
+                Next::Short(needed) => needed - self.partial.len(),
+                Next::ShortLine => memchr(b'\n', received).map_or(usize::MAX, |at| at + 1),
+                Next::End(reason) => return Err(reason),
             };
             let Some((head, rest)) = received.split_at_checked(missing) else {
                 self.partial.extend_from_slice(received);
@@ -66,40 +60,16 @@ impl Cutter {
             received = rest;
         }
         while !received.is_empty() {
-            match pass(door.next(received), &mut on)? {
-                Step::Taken(len) => received = &received[len..],
-                Step::Short(_) | Step::ShortLine => {
+            match door.next(received, &mut on) {
+                Next::Taken(len) => received = &received[len..],
+                Next::Short(_) | Next::ShortLine => {
                     self.partial.extend_from_slice(received);
                     return Ok(());
                 }
+                Next::End(reason) => return Err(reason),
             }
         }
         Ok(())
-    }
-}
-
-enum Step {
-    Taken(usize),
-    Short(usize),
-    ShortLine,
-}
-
-#[inline]
-fn pass(next: Next<'_>, on: &mut impl FnMut(Found<'_>)) -> Result<Step, String> {
-    match next {
-        Next::Publication { payload, len } => {
-            on(Found::Publication(payload));
-            Ok(Step::Taken(len))
-        }
-        Next::Control { reply, len } => {
-            if let Some(reply) = reply {
-                on(Found::Reply(reply));
-            }
-            Ok(Step::Taken(len))
-        }
-        Next::Short(needed) => Ok(Step::Short(needed)),
-        Next::ShortLine => Ok(Step::ShortLine),
-        Next::End(reason) => Err(reason),
     }
 }
 
@@ -136,6 +106,7 @@ mod tests {
                 let fed = cutter.feed(&Plain, piece, |found| match found {
                     Found::Publication(payload) => payloads.push(payload.to_vec()),
                     Found::Reply(_) => replies += 1,
+                    Found::Accepted => panic!("nothing was asked"),
                 });
                 assert_eq!(fed, Ok(()));
             }

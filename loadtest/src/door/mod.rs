@@ -2,15 +2,26 @@
 //!
 //! A new door is one implementation of [`Door`]; scenarios never ask which one they use.
 
+mod centrifugo;
 mod coding;
 mod cut;
+mod mixed;
+mod mqtt;
+mod nats;
 mod plain;
 mod sse;
+mod websocket;
 
+pub(crate) use centrifugo::Centrifugo;
 pub(crate) use coding::{Chunked, Coding};
-pub(crate) use cut::{Cutter, Found};
+pub(crate) use cut::Cutter;
+pub(crate) use mixed::Mixed;
+pub(crate) use mqtt::Mqtt;
+pub(crate) use nats::Nats;
 pub(crate) use plain::Plain;
 pub(crate) use sse::Sse;
+
+use std::fmt;
 
 use clap::ValueEnum;
 
@@ -23,6 +34,14 @@ pub(crate) enum Name {
     Plain,
     /// An event stream; publishers stay on the plain door
     Sse,
+    /// The Centrifugo protocol in JSON, as Centrifugo itself speaks it
+    Centrifugo,
+    /// Fanwire's plain, json, sse and ndjson doors in turn; publishers stay on the plain door
+    Mixed,
+    /// A NATS server's WebSocket listener
+    Nats,
+    /// MQTT 3.1.1 behind a broker's WebSocket listener
+    Mqtt,
 }
 
 impl Name {
@@ -31,9 +50,47 @@ impl Name {
         match self {
             Self::Plain => "",
             Self::Sse => ", SSE",
+            Self::Centrifugo => ", Centrifugo",
+            Self::Mixed => ", mixed doors",
+            Self::Nats => ", NATS",
+            Self::Mqtt => ", MQTT",
         }
     }
 }
+
+/// Calls `$call` with the door that `$name` names: the one place that lists them all, so that each
+/// scenario is compiled once for each door.
+macro_rules! through {
+    ($name:expr, $door:ident => $call:expr) => {
+        match $name {
+            $crate::door::Name::Plain => {
+                let $door = $crate::door::Plain;
+                $call
+            }
+            $crate::door::Name::Sse => {
+                let $door = $crate::door::Sse;
+                $call
+            }
+            $crate::door::Name::Centrifugo => {
+                let $door = $crate::door::Centrifugo::default();
+                $call
+            }
+            $crate::door::Name::Mixed => {
+                let $door = $crate::door::Mixed::default();
+                $call
+            }
+            $crate::door::Name::Nats => {
+                let $door = $crate::door::Nats;
+                $call
+            }
+            $crate::door::Name::Mqtt => {
+                let $door = $crate::door::Mqtt;
+                $call
+            }
+        }
+    };
+}
+pub(crate) use through;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,30 +99,69 @@ pub(crate) enum Role {
     Subscriber,
 }
 
+/// A topic of the run by its number; shows as its name on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Topic(pub(crate) u32);
+
+impl fmt::Display for Topic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "bench-{}", self.0)
+    }
+}
+
+/// How a connection is opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    /// The first bytes; [`Door::answer`] reads what the server says to them.
+    pub(crate) request: Vec<u8>,
+    /// What is sent then, each when the one before was [`Found::Accepted`].
+    pub(crate) commands: Vec<Vec<u8>>,
+}
+
+impl Opening {
+    /// One that a single answer completes.
+    pub(crate) fn single(request: Vec<u8>) -> Self {
+        Self { request, commands: Vec::new() }
+    }
+}
+
+/// What a message has in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    /// A publication's payload.
+    Publication(&'a [u8]),
+    /// The server agrees to the oldest command or publication that it has not answered yet.
+    Accepted,
+    /// To be sent back.
+    Reply(Vec<u8>),
+}
+
 /// The first message of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next<'a> {
-    /// A publication's payload, `len` bytes with all that surrounds it.
-    Publication { payload: &'a [u8], len: usize },
-    /// Something else, `len` bytes; `reply` is to be sent back.
-    Control { reply: Option<Vec<u8>>, len: usize },
+pub(crate) enum Next {
+    /// It was this long, with all that surrounds it.
+    Taken(usize),
     /// At least this many bytes, counted from the message's first, are needed.
     Short(usize),
     /// More is needed, up to and including the next line feed.
     ShortLine,
-    /// The server ended the connection or broke the protocol.
+    /// The server ended the connection, refused something or broke the protocol.
     End(String),
 }
 
-/// A client protocol.
+/// A client protocol. A door has no state of single connections: what one needs to remember is
+/// its opening's commands and its [`Coding`].
 pub(crate) trait Door {
     /// Whether a subscriber's connection can publish, too.
     const SUBSCRIBERS_PUBLISH: bool = true;
+    /// Whether the server answers each publication with what is [`Found::Accepted`].
+    const ACKNOWLEDGES: bool = false;
 
-    /// The bytes that open a connection to `topic` on the server called `authority`.
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Vec<u8>;
+    /// How to open a connection to `topic` on the server called `authority`: path, subprotocol
+    /// and commands are the door's own.
+    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening;
 
-    /// Reads the server's answer to [`Door::open`].
+    /// Reads the server's answer to the opening's request.
     fn answer(&self, received: &[u8]) -> Answer;
 
     /// How what follows the whole `answer` is wrapped.
@@ -73,9 +169,16 @@ pub(crate) trait Door {
         Coding::Identity
     }
 
-    /// Appends one publication whose payload, of `payload_len` bytes, `push` appends.
-    fn encode(&self, out: &mut Vec<u8>, payload_len: usize, push: impl FnOnce(&mut Vec<u8>));
+    /// Appends one publication on `topic` whose payload, of `payload_len` bytes, `push` appends.
+    fn encode(
+        &self,
+        out: &mut Vec<u8>,
+        topic: Topic,
+        payload_len: usize,
+        push: impl FnOnce(&mut Vec<u8>),
+    );
 
-    /// Reads the message that `received` starts with.
-    fn next<'a>(&self, received: &'a [u8]) -> Next<'a>;
+    /// Reads the message that `received` starts with, if it is whole, and passes what is in it to
+    /// `on`.
+    fn next(&self, received: &[u8], on: &mut impl FnMut(Found<'_>)) -> Next;
 }

@@ -2,8 +2,8 @@
 
 use memchr::memchr;
 
-use super::{Chunked, Coding, Door, Next, Plain, Role};
-use crate::http::{self, Answer};
+use super::{Chunked, Coding, Door, Found, Next, Opening, Plain, Role, Topic};
+use crate::http::{self, Answer, EVENT_STREAM};
 
 /// A block that has not ended by then never will.
 const BLOCK_LEN_MAX: usize = 64 << 20;
@@ -18,10 +18,13 @@ pub(crate) struct Sse;
 impl Door for Sse {
     const SUBSCRIBERS_PUBLISH: bool = false;
 
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Vec<u8> {
+    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
         match role {
             Role::Publisher => Plain.open(authority, topic, role),
-            Role::Subscriber => http::event_stream(authority, &format!("/topics/{topic}")),
+            Role::Subscriber => {
+                let path = format!("/topics/{topic}");
+                Opening::single(http::stream(authority, &path, EVENT_STREAM))
+            }
         }
     }
 
@@ -29,7 +32,7 @@ impl Door for Sse {
         if received.starts_with(b"HTTP/1.1 101") {
             Plain.answer(received)
         } else {
-            http::event_stream_answer(received)
+            http::stream_answer(received, &[EVENT_STREAM])
         }
     }
 
@@ -41,15 +44,21 @@ impl Door for Sse {
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>, payload_len: usize, push: impl FnOnce(&mut Vec<u8>)) {
-        Plain.encode(out, payload_len, push);
+    fn encode(
+        &self,
+        out: &mut Vec<u8>,
+        topic: Topic,
+        payload_len: usize,
+        push: impl FnOnce(&mut Vec<u8>),
+    ) {
+        Plain.encode(out, topic, payload_len, push);
     }
 
     #[inline]
-    fn next<'a>(&self, received: &'a [u8]) -> Next<'a> {
+    fn next(&self, received: &[u8], on: &mut impl FnMut(Found<'_>)) -> Next {
         match received.first() {
-            Some(byte) if byte & FRAME_BIT != 0 => Plain.next(received),
-            _ => block(received),
+            Some(byte) if byte & FRAME_BIT != 0 => Plain.next(received, on),
+            _ => block(received, on),
         }
     }
 }
@@ -57,7 +66,7 @@ impl Door for Sse {
 /// The block that `received` starts with. A payload of one line, as the tester's are, is found as
 /// it is; one of several keeps what stands between them, and so differs from what was sent.
 #[inline]
-fn block(received: &[u8]) -> Next<'_> {
+pub(super) fn block(received: &[u8], on: &mut impl FnMut(Found<'_>)) -> Next {
     let (mut data, mut at, mut named) = (None, 0, false);
     while let Some(line_len) = memchr(b'\n', &received[at..]) {
         let (begin, end) = (at, at + line_len);
@@ -65,12 +74,10 @@ fn block(received: &[u8]) -> Next<'_> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         at = end + 1;
         if line.is_empty() {
-            return match data {
-                Some((first, last)) if !named => {
-                    Next::Publication { payload: &received[first..last], len: at }
-                }
-                _ => Next::Control { reply: None, len: at },
-            };
+            if let Some((first, last)) = data.filter(|_| !named) {
+                on(Found::Publication(&received[first..last]));
+            }
+            return Next::Taken(at);
         }
         if line.starts_with(b"data:") {
             let value = begin + 5 + usize::from(line.get(5) == Some(&b' '));
@@ -96,9 +103,9 @@ mod tests {
 
     #[test]
     fn blocks_are_read_by_their_fields() {
-        let publication = |payload, len| Next::Publication { payload, len };
-        let control = |len| Next::Control { reply: None, len };
-        for (bytes, next) in [
+        let publication = |payload: &[u8], len| (Next::Taken(len), Some(payload.to_vec()));
+        let control = |len| (Next::Taken(len), None);
+        for (bytes, expected) in [
             ("id: e:1\ndata: hello\n\n", publication(b"hello", 21)),
             ("data:hello\n\ndata: more", publication(b"hello", 12)),
             ("data: hello\r\nid: e:1\r\n\r\n", publication(b"hello", 24)),
@@ -110,10 +117,15 @@ mod tests {
             ("\n", control(1)),
             ("event: reset\ndata: {}\n\n", control(23)),
             ("event: binary\ndata: aGk=\n\n", control(26)),
-            ("data: hello\n", Next::ShortLine),
-            ("data: hel", Next::ShortLine),
+            ("data: hello\n", (Next::ShortLine, None)),
+            ("data: hel", (Next::ShortLine, None)),
         ] {
-            assert_eq!(Sse.next(bytes.as_bytes()), next, "{bytes:?}");
+            let mut found = None;
+            let next = Sse.next(bytes.as_bytes(), &mut |publication| match publication {
+                Found::Publication(payload) => found = Some(payload.to_vec()),
+                other => panic!("{bytes:?}: {other:?}"),
+            });
+            assert_eq!((next, found), expected, "{bytes:?}");
         }
     }
 
@@ -126,9 +138,12 @@ mod tests {
         assert_eq!(Sse.answer(&http::accepted()), Answer::Open(http::accepted().len()));
         assert!(matches!(Sse.coding(&http::accepted()), Coding::Identity));
         let close = b"\x88\x04\x03\xF4hi";
-        assert_eq!(Sse.next(close), Plain.next(close));
-        let ping = b"\x89\x00";
-        assert!(matches!(Sse.next(ping), Next::Control { reply: Some(_), len: 2 }));
+        assert_eq!(Sse.next(close, &mut |_| ()), Plain.next(close, &mut |_| ()));
+        let mut found = Vec::new();
+        let next = Sse.next(b"\x89\x00", &mut |reply| {
+            found.push(matches!(reply, Found::Reply(_)));
+        });
+        assert_eq!((next, &found[..]), (Next::Taken(2), &[true][..]));
     }
 
     #[test]
@@ -161,7 +176,7 @@ mod tests {
                 for piece in bytes.chunks(piece_len) {
                     let fed = cutter.feed(&Sse, piece, |found| match found {
                         Found::Publication(payload) => payloads.push(payload.to_vec()),
-                        Found::Reply(reply) => panic!("nobody asked: {reply:?}"),
+                        other => panic!("nobody asked: {other:?}"),
                     });
                     assert_eq!(fed, Ok(()));
                 }

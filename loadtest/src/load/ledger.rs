@@ -4,19 +4,19 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
+use super::recent::Recent;
 use crate::{
-    door::Door,
+    door::{Door, Topic as TopicName},
     fault::{Faults, Order},
     pace::Window,
+    report::{Latency, watch::Look},
     stamp::{Filler, Stamp},
 };
-
-/// Latencies are kept with 3 digits up to this; longer ones count as this.
-const LATENCY_MAX: u64 = 600_000_000_000;
 
 #[derive(Debug)]
 struct Topic {
     published: u32,
+    recent: Recent,
     /// Under a closed loop.
     window: Option<Window>,
     /// Whether it stands in [`Ledger::credited`].
@@ -49,7 +49,12 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// For `topics` with `subscribers` each, and payloads of `payload_len` bytes.
     pub(crate) fn new(topics: u32, subscribers: u32, payload_len: usize) -> Self {
-        let topic = |_| Topic { published: 0, window: None, credited: false };
+        let topic = |_| Topic {
+            published: 0,
+            recent: Recent::new(topics, u32::MAX, payload_len),
+            window: None,
+            credited: false,
+        };
         let subscriber = |index| Subscriber { topic: index % topics, order: Order::new() };
         Self {
             filler: Filler::new(payload_len),
@@ -57,7 +62,7 @@ impl Ledger {
             subscribers: (0..topics * subscribers).map(subscriber).collect(),
             credited: Vec::new(),
             measured: 0..0,
-            latency: Histogram::new_with_bounds(1_000, LATENCY_MAX, 3).expect("good bounds"),
+            latency: Latency::histogram(),
             faults: Faults::default(),
             published: 0,
             received: 0,
@@ -69,7 +74,9 @@ impl Ledger {
     pub(crate) fn close_loop(&mut self, window: u32) {
         let subscribers = self.subscribers_per_topic();
         self.credited = (0..self.topic_count()).collect();
+        let (topics, payload_len) = (self.topic_count(), self.filler.payload_len());
         for topic in &mut self.topics {
+            topic.recent = Recent::new(topics, window, payload_len);
             topic.window = Some(Window::new(window, subscribers));
             topic.credited = true;
         }
@@ -87,12 +94,14 @@ impl Ledger {
 
     /// Books the next publication of `topic`, stamped `time`, and appends it to `out`.
     pub(crate) fn publish<D: Door>(&mut self, door: &D, topic: u32, time: u64, out: &mut Vec<u8>) {
-        let seq = &mut self.topics[topic as usize].published;
-        *seq += 1;
+        let Topic { published, recent, .. } = &mut self.topics[topic as usize];
+        *published += 1;
         self.published += 1;
-        let stamp = Stamp { topic, seq: *seq, time };
-        door.encode(out, self.filler.payload_len(), |out| {
+        let stamp = Stamp { topic, seq: *published, time };
+        door.encode(out, TopicName(topic), self.filler.payload_len(), |out| {
+            let begin = out.len();
             self.filler.push(stamp, out);
+            recent.keep(stamp.seq, time, &out[begin..]);
         });
     }
 
@@ -100,6 +109,23 @@ impl Ledger {
     #[inline]
     pub(crate) fn receive(&mut self, index: u32, now: u64, payload: &[u8]) {
         self.received += 1;
+        let Subscriber { topic: number, order } = &mut self.subscribers[index as usize];
+        let recent = &self.topics[*number as usize].recent;
+        let next = order.next();
+        // Nearly always it is the very one that its subscriber waits for.
+        match recent.time_of(next, payload) {
+            Some(time) if recent.is_whole() || !self.filler.is_compared(next, index) => {
+                order.advance();
+                let number = *number;
+                self.settle(number, next..next + 1, time, now);
+            }
+            _ => self.examine(index, now, payload),
+        }
+    }
+
+    /// Books what subscriber `index` received at `now`, whatever it is.
+    #[inline(never)]
+    fn examine(&mut self, index: u32, now: u64, payload: &[u8]) {
         let subscriber = &mut self.subscribers[index as usize];
         let Some(stamp) = Stamp::read(payload) else {
             self.faults.corrupted += 1;
@@ -119,16 +145,36 @@ impl Ledger {
             return;
         }
         let settled = subscriber.order.accept(stamp.seq, &mut self.faults);
+        self.settle(stamp.topic, settled, stamp.time, now);
+    }
+
+    /// Books that one subscriber of topic `number` is done with the sequences `settled`, the last
+    /// of them stamped `time`.
+    #[inline]
+    fn settle(&mut self, number: u32, settled: Range<u32>, time: u64, now: u64) {
         self.settled += settled.len() as u64;
-        if self.measured.contains(&stamp.time) {
-            self.latency.saturating_record(now.saturating_sub(stamp.time));
+        if self.measured.contains(&time) {
+            self.latency.saturating_record(now.saturating_sub(time));
         }
+        let topic = &mut self.topics[number as usize];
         if let Some(window) = &mut topic.window {
             window.settle(settled);
             if !topic.credited && window.credit(topic.published) > 0 {
                 topic.credited = true;
-                self.credited.push(stamp.topic);
+                self.credited.push(number);
             }
+        }
+    }
+
+    /// The run as it is at `time`, with `connections` opened.
+    pub(crate) fn look(&self, time: u64, connections: usize) -> Look<'_> {
+        let closed = usize::try_from(self.faults.closed).unwrap_or(usize::MAX);
+        Look {
+            time,
+            connected: connections.saturating_sub(closed),
+            received: self.received,
+            latency: &self.latency,
+            errors: self.faults.total(),
         }
     }
 
@@ -278,6 +324,7 @@ mod tests {
         ledger.publish(&Plain, 0, 0, &mut out);
         assert_eq!(&out[..8], [0x81, 0xFE, 0, 200, 0, 0, 0, 0]);
         assert_eq!(out.len(), 208);
-        assert!(matches!(Plain.next(&out), Next::End(_)), "no server may send it back as it is");
+        let next = Plain.next(&out, &mut |_| ());
+        assert!(matches!(next, Next::End(_)), "no server may send it back as it is");
     }
 }

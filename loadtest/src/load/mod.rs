@@ -5,4 +5,6 @@
 
 pub(crate) mod ledger;
 pub(crate) mod pool;
+mod recent;
+pub(crate) mod transport;
 pub(crate) mod unsent;

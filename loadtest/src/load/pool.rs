@@ -1,8 +1,10 @@
 //! All connections of a run behind one poller.
 
 use std::{
-    io::{self, ErrorKind, Read as _},
+    io::{self, ErrorKind, Write as _},
+    mem,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    ops::AddAssign,
     time::{Duration, Instant},
 };
 
@@ -15,10 +17,12 @@ use crate::{
     clock::Clock,
     door::{Cutter, Door, Found, Role},
     http::{Answer, Target},
-    load::unsent::Unsent,
+    load::{
+        transport::{Buffers, Received, Transport},
+        unsent::Unsent,
+    },
 };
 
-const READ_LEN: usize = 256 * 1024;
 /// Few, so that the run looks at its schedule often.
 const EVENTS_MAX: usize = 64;
 const OPENING_MAX: usize = 256;
@@ -46,17 +50,28 @@ pub(crate) enum Wait {
     Sleep(Duration),
 }
 
+/// An opening's commands that are still to be sent.
+type Commands = std::vec::IntoIter<Vec<u8>>;
+
 #[derive(Debug)]
 enum Stage {
-    /// The answer as far as it has come.
-    Opening(Vec<u8>),
+    /// The answer as far as it has come, and what to send after it.
+    Opening {
+        answer: Vec<u8>,
+        commands: Commands,
+    },
+    /// Behind the whole answer: one command waits to be accepted, these come after it.
+    Entering {
+        answer: Vec<u8>,
+        commands: Commands,
+    },
     Open,
     Ended,
 }
 
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    transport: Transport,
     stage: Stage,
     cutter: Cutter,
     unsent: Unsent,
@@ -71,7 +86,26 @@ pub(crate) struct Pool<D> {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    buf: Box<[u8]>,
+    buffers: Buffers,
+    tally: Tally,
+    /// Number in the run of the first connection.
+    first: usize,
+}
+
+/// What was counted over all connections.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    /// Publications that the server said yes to.
+    acknowledged: u64,
+    /// Pings and the like that were answered.
+    replies: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.replies += other.replies;
+    }
 }
 
 impl<D: Door> Pool<D> {
@@ -88,8 +122,22 @@ impl<D: Door> Pool<D> {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
             connections: Vec::with_capacity(count),
-            buf: vec![0; READ_LEN].into_boxed_slice(),
+            buffers: Buffers::new(),
+            tally: Tally::default(),
+            first: 0,
         })
+    }
+
+    /// The same as one of several pools of a run: its first connection is that run's `first`, so
+    /// that all of them spread their source addresses.
+    pub(crate) fn numbered_from(mut self, first: usize) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// Connections that were begun to open.
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len()
     }
 
     /// Opens one connection for each topic of `wanted`, and returns how long all took.
@@ -180,13 +228,16 @@ impl<D: Door> Pool<D> {
 
     /// Begins to open connection `index`: the next one, or in place of one that has ended.
     pub(crate) fn start_at(&mut self, index: usize, topic: &str, role: Role) -> io::Result<()> {
-        let mut stream = connect(self.target.address, index)?;
+        let mut stream = connect(self.target.address, self.first + index)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
         let mut unsent = Unsent::default();
-        unsent.push(&self.door.open(&self.target.authority, topic, role));
-        let stage = Stage::Opening(Vec::new());
-        let connection = Connection { stream, stage, cutter: Cutter::default(), unsent };
+        let opening = self.door.open(&self.target.authority, topic, role);
+        unsent.push(&opening.request);
+        let commands = opening.commands.into_iter();
+        let stage = Stage::Opening { answer: Vec::new(), commands };
+        let transport = Transport::client(stream, self.target.security.as_ref())?;
+        let connection = Connection { transport, stage, cutter: Cutter::default(), unsent };
         match self.connections.get_mut(index) {
             Some(ended) => *ended = connection,
             None => self.connections.push(connection),
@@ -216,7 +267,12 @@ impl<D: Door> Pool<D> {
             let index = event.token().0;
             let connection = &mut self.connections[index];
             let mut seen = |now, seen: Seen<'_>| on(index, now, seen);
-            let with = With { door: &self.door, clock: self.clock, buf: &mut self.buf };
+            let with = With {
+                door: &self.door,
+                clock: self.clock,
+                buffers: &mut self.buffers,
+                tally: &mut self.tally,
+            };
             if let Err(reason) = connection.ready(event, with, &mut seen) {
                 connection.stage = Stage::Ended;
                 seen(self.clock.now(), Seen::Ended(reason));
@@ -228,8 +284,8 @@ impl<D: Door> Pool<D> {
     /// Sends `bytes` on connection `index`. One that has ended takes them in silence: a turn
     /// reported its end, or will.
     pub(crate) fn send(&mut self, index: usize, bytes: &[u8]) {
-        let Connection { stream, stage, unsent, .. } = &mut self.connections[index];
-        if !matches!(stage, Stage::Ended) && unsent.write(stream, bytes).is_err() {
+        let Connection { transport, stage, unsent, .. } = &mut self.connections[index];
+        if !matches!(stage, Stage::Ended) && unsent.write(transport, bytes).is_err() {
             // Reading will meet the same error, and report it.
             *unsent = Unsent::default();
         }
@@ -240,6 +296,16 @@ impl<D: Door> Pool<D> {
         self.connections[index].unsent.len()
     }
 
+    /// Publications that the server said yes to.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.tally.acknowledged
+    }
+
+    /// Pings and the like that were answered.
+    pub(crate) fn replies(&self) -> u64 {
+        self.tally.replies
+    }
+
     pub(crate) fn door(&self) -> &D {
         &self.door
     }
@@ -248,8 +314,9 @@ impl<D: Door> Pool<D> {
 impl<D> Drop for Pool<D> {
     /// Resets instead of closing: no port waits out its minute, the next run may begin at once.
     fn drop(&mut self) {
-        for connection in &self.connections {
-            SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)).ok();
+        for connection in &mut self.connections {
+            let stream = connection.transport.stream();
+            SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).ok();
         }
     }
 }
@@ -258,7 +325,8 @@ impl<D> Drop for Pool<D> {
 struct With<'a, D> {
     door: &'a D,
     clock: Clock,
-    buf: &'a mut [u8],
+    buffers: &'a mut Buffers,
+    tally: &'a mut Tally,
 }
 
 impl Connection {
@@ -272,29 +340,33 @@ impl Connection {
         if matches!(self.stage, Stage::Ended) {
             return Ok(());
         }
-        if event.is_writable() && !self.unsent.is_empty() {
-            self.unsent.flush(&mut self.stream).map_err(|error| error.to_string())?;
+        if event.is_writable() && (!self.unsent.is_empty() || self.transport.wants_write()) {
+            let flushed = self.transport.flush();
+            flushed
+                .and_then(|()| self.unsent.flush(&mut self.transport))
+                .map_err(|error| error.to_string())?;
         }
         if !event.is_readable() && !event.is_read_closed() {
             return Ok(());
         }
-        let With { door, clock, buf } = with;
+        let With { door, clock, buffers, tally } = with;
         loop {
-            let len = match self.stream.read(buf) {
-                Ok(0) => return Err("ended by the server without a close frame".to_owned()),
-                Ok(len) => len,
+            let Received { bytes, has_more } = match self.transport.read(buffers) {
+                Ok(Some(received)) => received,
+                Ok(None) => return Err("ended by the server without a close frame".to_owned()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.to_string()),
             };
-            self.received(door, &buf[..len], clock.now(), on)?;
+            *tally += self.received(door, bytes, clock.now(), on)?;
             // A short read has emptied the socket; only an end that came with it would be missed.
-            if len < buf.len() && !event.is_read_closed() {
+            if !has_more && !event.is_read_closed() {
                 return Ok(());
             }
         }
     }
 
+    /// Returns what there was to count in `bytes`.
     #[inline]
     fn received<D: Door>(
         &mut self,
@@ -302,20 +374,36 @@ impl Connection {
         bytes: &[u8],
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
-    ) -> Result<(), String> {
-        if let Stage::Opening(answer) = &mut self.stage {
-            answer.extend_from_slice(bytes);
-            let rest = match door.answer(answer) {
-                Answer::Partial => return Ok(()),
-                Answer::Refused(reason) => return Err(reason),
-                Answer::Open(len) => answer.split_off(len),
-            };
-            self.cutter = Cutter::new(door.coding(answer));
-            on(now, Seen::Opened(answer));
-            self.stage = Stage::Open;
-            return self.cut(door, &rest, now, on);
+    ) -> Result<Tally, String> {
+        if matches!(self.stage, Stage::Opening { .. }) {
+            return self.answered(door, bytes, now, on);
         }
         self.cut(door, bytes, now, on)
+    }
+
+    /// Reads more of the answer to the opening's request.
+    #[cold]
+    fn answered<D: Door>(
+        &mut self,
+        door: &D,
+        bytes: &[u8],
+        now: u64,
+        on: &mut impl FnMut(u64, Seen<'_>),
+    ) -> Result<Tally, String> {
+        let Stage::Opening { answer, commands } = &mut self.stage else {
+            return Ok(Tally::default());
+        };
+        answer.extend_from_slice(bytes);
+        let rest = match door.answer(answer) {
+            Answer::Partial => return Ok(Tally::default()),
+            Answer::Refused(reason) => return Err(reason),
+            Answer::Open(len) => answer.split_off(len),
+        };
+        self.cutter = Cutter::new(door.coding(answer));
+        let (answer, commands) = (mem::take(answer), mem::take(commands));
+        self.stage = Stage::Entering { answer, commands };
+        self.stage.enter(&mut self.unsent, &mut self.transport, |seen| on(now, seen));
+        self.cut(door, &rest, now, on)
     }
 
     #[inline]
@@ -325,13 +413,37 @@ impl Connection {
         bytes: &[u8],
         now: u64,
         on: &mut impl FnMut(u64, Seen<'_>),
-    ) -> Result<(), String> {
-        let Self { stream, cutter, unsent, .. } = self;
+    ) -> Result<Tally, String> {
+        let Self { transport, stage, cutter, unsent } = self;
+        let mut tally = Tally::default();
         cutter.feed(door, bytes, |found| match found {
             Found::Publication(payload) => on(now, Seen::Publication(payload)),
+            Found::Accepted if matches!(stage, Stage::Open) => tally.acknowledged += 1,
+            Found::Accepted => stage.enter(unsent, transport, |seen| on(now, seen)),
             // A failed reply shows again when the socket is read.
-            Found::Reply(reply) => unsent.write(stream, &reply).unwrap_or_default(),
-        })
+            Found::Reply(reply) => {
+                tally.replies += 1;
+                unsent.write(transport, &reply).unwrap_or_default();
+            }
+        })?;
+        Ok(tally)
+    }
+}
+
+impl Stage {
+    /// Sends the next command of one that is entering; behind the last one it is open.
+    #[cold]
+    fn enter(&mut self, unsent: &mut Unsent, to: &mut Transport, on: impl FnOnce(Seen<'_>)) {
+        let Self::Entering { answer, commands } = self else {
+            return;
+        };
+        if let Some(command) = commands.next() {
+            // A failed write shows again when the socket is read.
+            unsent.write(to, &command).unwrap_or_default();
+        } else {
+            on(Seen::Opened(answer));
+            *self = Self::Open;
+        }
     }
 }
 

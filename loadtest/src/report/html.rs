@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::{
+    page::{cells, escaped, frame, grid, wide},
     sheet::{Named, rows},
     svg::{self, Line},
 };
@@ -13,9 +14,10 @@ use super::{
 pub(crate) const RUNS_MAX: usize = 6;
 
 /// Charts over time: title, member of a sample, factor.
-const SERIES: [(&str, &str, f64); 4] = [
+const SERIES: [(&str, &str, f64); 5] = [
     ("Deliveries per second", "deliveries_per_second", 1.0),
     ("Latency p99 of each interval, ms", "p99_ms", 1.0),
+    ("Connections", "connections", 1.0),
     ("Server CPU, % of a core", "server_busy", 100.0),
     ("Server memory (RSS), MiB", "server_rss_bytes", 1.0 / 1_048_576.0),
 ];
@@ -29,28 +31,18 @@ const HEADLINES: [&str; 4] =
 /// The page of one run, or of several side by side.
 pub(crate) fn page(runs: &[Named]) -> String {
     let title = match runs {
-        [run] => format!("Load test: {}", escaped(run.text("/shape"))),
+        [run] => format!("Load test: {}", run.text("/shape")),
         _ => format!("Load test: {} runs", runs.len()),
     };
+    let body = [
+        runs.iter().enumerate().map(|(index, run)| about(index, run)).collect::<String>(),
+        if runs.len() == 1 { tiles(runs) } else { String::new() },
+        charts(runs),
+        figures(runs),
+        runs.iter().map(samples).collect(),
+    ];
     let records: Value = runs.iter().map(|run| run.record.clone()).collect();
-    // No text of a record may end the script.
-    let records = records.to_string().replace('<', "\\u003c");
-    [
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
-        &format!("<title>{title}</title>\n<style>\n"),
-        include_str!("page.css"),
-        &format!("</style>\n<main>\n<h1>{title}</h1>\n"),
-        &runs.iter().enumerate().map(|(index, run)| about(index, run)).collect::<String>(),
-        &if runs.len() == 1 { tiles(runs) } else { String::new() },
-        &charts(runs),
-        &figures(runs),
-        &runs.iter().map(samples).collect::<String>(),
-        "</main>\n<script type=\"application/json\" id=\"records\">",
-        &records,
-        "</script>\n</html>\n",
-    ]
-    .concat()
+    frame(&title, &body.concat(), &records)
 }
 
 /// What was run where, and what to know before quoting it.
@@ -110,14 +102,6 @@ fn charts(runs: &[Named]) -> String {
     grid("charts", &(percentiles(runs) + &over_time))
 }
 
-/// Nothing around nothing: not every scenario has such figures.
-fn grid(class: &str, inner: &str) -> String {
-    if inner.is_empty() {
-        return String::new();
-    }
-    format!("<div class=\"{class}\">\n{inner}</div>\n")
-}
-
 fn percentiles(runs: &[Named]) -> String {
     let names = PERCENTILES.map(|(name, _)| name);
     let of = |run: &Named| -> Vec<f64> {
@@ -138,7 +122,12 @@ fn over_time((title, member, factor): &(&str, &str, f64), runs: &[Named]) -> Str
         series(run).iter().filter_map(point).collect()
     };
     let lines: Vec<Line> = runs.iter().map(line).collect();
-    let any = lines.iter().flatten().any(|(_, value)| value.is_some());
+    let mut values = lines.iter().flatten().filter_map(|(_, value)| *value);
+    let first = values.next();
+    // Connections that stay are no news.
+    let any = first.is_some_and(|first| {
+        *member != "connections" || { values.any(|value| (value - first).abs() >= 1.0) }
+    });
     if any { svg::lines(title, &lines) } else { String::new() }
 }
 
@@ -154,51 +143,43 @@ fn figures(runs: &[Named]) -> String {
     };
     let head = if runs.len() > 1 {
         let names = runs.iter().map(|run| escaped(&run.name));
-        table_row("th", std::iter::once(String::new()).chain(names))
+        cells("th", std::iter::once(String::new()).chain(names))
     } else {
         String::new()
     };
     let body = rows(runs).into_iter().map(|row| {
-        let cells = row.cells.into_iter().map(|cell| escaped(&cell));
-        table_row("td", std::iter::once(escaped(&row.label)).chain(cells))
+        let texts = row.cells.into_iter().map(|text| escaped(&text));
+        cells("td", std::iter::once(escaped(&row.label)).chain(texts))
     });
     let body: String = body.collect();
-    format!("<h2>Figures</h2>\n{caption}<div class=\"wide\"><table>\n{head}{body}</table></div>\n")
+    format!("<h2>Figures</h2>\n{caption}{}", wide(&(head + &body)))
 }
 
 /// The numbers behind the charts.
 fn samples(run: &Named) -> String {
-    let head = ["s", "deliveries/s", "p99, ms", "server CPU, %", "server RSS, MiB"];
+    let head = ["s", "deliveries/s", "p99, ms", "connections", "server CPU, %", "server RSS, MiB"];
     let row = |sample: &Value| {
         let cell = |(member, factor, digits): (&str, f64, usize)| match sample[member].as_f64() {
             Some(value) => format!("{:.digits$}", value * factor),
             None => "-".to_owned(),
         };
-        let [rate, p99, busy, rss] = SERIES.map(|(_, member, factor)| (member, factor));
-        let cells = [("seconds", 1.0, 2), (rate.0, rate.1, 0), (p99.0, p99.1, 3)]
-            .into_iter()
-            .chain([(busy.0, busy.1, 1), (rss.0, rss.1, 1)]);
-        table_row("td", cells.map(cell))
+        let digits = [0, 3, 0, 1, 1];
+        let texts = SERIES
+            .iter()
+            .zip(digits)
+            .map(|((_, member, factor), digits)| cell((member, *factor, digits)));
+        cells("td", std::iter::once(cell(("seconds", 1.0, 2))).chain(texts))
     };
     let body: String = series(run).iter().map(row).collect();
     if body.is_empty() {
         return body;
     }
-    let head = table_row("th", head.map(str::to_owned).into_iter());
+    let head = cells("th", head.map(str::to_owned).into_iter());
     format!(
-        "<details><summary>Over time {}</summary>\n<div class=\"wide\"><table>\n{head}{body}\
-         </table></div></details>\n",
-        escaped(&run.name)
+        "<details><summary>Over time {}</summary>\n{}</details>\n",
+        escaped(&run.name),
+        wide(&(head + &body))
     )
-}
-
-fn table_row(tag: &str, cells: impl Iterator<Item = String>) -> String {
-    let cells: Vec<String> = cells.map(|cell| format!("<{tag}>{cell}</{tag}>")).collect();
-    format!("<tr>{}</tr>\n", cells.concat())
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -219,9 +200,9 @@ mod tests {
             "slo": [{"objective": "p99", "kept": false, "says": "p99: 4.125 ms, wanted less"}],
             "notes": ["a note & more"],
             "series": [
-                {"seconds": 0.25, "deliveries_per_second": 1111.0, "p99_ms": null,
+                {"seconds": 0.25, "deliveries_per_second": 1111.0, "p99_ms": null, "connections": 7,
                  "server_busy": 0.5, "server_rss_bytes": 2_097_152},
-                {"seconds": 0.5, "deliveries_per_second": 2222.0, "p99_ms": 3.5,
+                {"seconds": 0.5, "deliveries_per_second": 2222.0, "p99_ms": 3.5, "connections": 8,
                  "server_busy": 0.75, "server_rss_bytes": 3_145_728},
             ],
         });
@@ -245,15 +226,16 @@ mod tests {
             let row = format!("<tr><td>{label}</td><td>{value}</td></tr>");
             assert!(page.contains(&row), "{row}: {page}");
         }
-        for sample in
-            [["0.25", "1111", "-", "50.0", "2.0"], ["0.50", "2222", "3.500", "75.0", "3.0"]]
-        {
-            let row = table_row("td", sample.map(str::to_owned).into_iter());
+        for sample in [
+            ["0.25", "1111", "-", "7", "50.0", "2.0"],
+            ["0.50", "2222", "3.500", "8", "75.0", "3.0"],
+        ] {
+            let row = cells("td", sample.map(str::to_owned).into_iter());
             assert!(page.contains(&row), "{row}: {page}");
         }
         assert!(page.contains("Faults: 2 lost") && page.contains("Objective broken: p99: 4.125"));
         assert!(page.contains("a note &amp; more"));
-        assert_eq!(page.matches("<svg").count(), 5);
+        assert_eq!(page.matches("<svg").count(), 6);
     }
 
     #[test]

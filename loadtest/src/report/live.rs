@@ -20,6 +20,8 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Connecting,
+    Holding,
+    Resting,
     WarmingUp,
     Measuring,
     Draining,
@@ -29,6 +31,8 @@ impl Phase {
     fn label(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
+            Self::Holding => "holding",
+            Self::Resting => "resting",
             Self::WarmingUp => "warming up",
             Self::Measuring => "measuring",
             Self::Draining => "draining",

@@ -2,10 +2,12 @@
 
 mod html;
 pub(crate) mod live;
+pub(crate) mod page;
 pub(crate) mod series;
 mod sheet;
 mod slo;
-mod svg;
+pub(crate) mod svg;
+pub(crate) mod watch;
 
 use std::{
     fs,
@@ -16,7 +18,7 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::{html::RUNS_MAX, slo::Slo};
+pub(crate) use self::{html::RUNS_MAX, sheet::figures, slo::Slo};
 use self::{series::Sample, sheet::Named, slo::Checked};
 use crate::{
     cli::{self, Server},
@@ -48,10 +50,24 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
+/// Latencies are kept with 3 digits up to this, in nanoseconds; longer ones count as this.
+const LATENCY_MAX: u64 = 600_000_000_000;
+
 impl Latency {
+    /// What latencies are counted in, in nanoseconds.
+    pub(crate) fn histogram() -> Histogram<u64> {
+        Histogram::new_with_bounds(1_000, LATENCY_MAX, 3).expect("good bounds")
+    }
+
     pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| float(histogram.value_at_quantile(quantile)) / 1e6;
         Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+    }
+
+    /// The same, for a table.
+    pub(crate) fn text(&self) -> String {
+        let Self { p50, p90, p99, p999, max } = self;
+        format!("p50 {p50:.3}  p90 {p90:.3}  p99 {p99:.3}  p99.9 {p999:.3}  max {max:.3}")
     }
 }
 
@@ -75,6 +91,9 @@ pub(crate) struct Tester {
     pub(crate) idle: f64,
     /// Share of the time in which it had its core; it spins, so less than 1 = others took it.
     pub(crate) cpu: f64,
+    /// What a delivery took of its core, idle turns left out.
+    #[serde(default)]
+    pub(crate) cpu_us_per_delivery: f64,
 }
 
 /// A `fanout` run.
@@ -108,11 +127,19 @@ pub(crate) struct Idle {
     pub(crate) origin: Origin,
     pub(crate) shape: String,
     pub(crate) connections_per_second: f64,
+    pub(crate) opening_seconds: f64,
     pub(crate) server: Option<IdleCost>,
-    /// Connections that got the one message, if it was asked for.
+    /// Pings and the like that were answered.
+    pub(crate) replies: u64,
+    /// Connections that got all messages, if any were asked for.
     pub(crate) messaged: Option<u64>,
+    /// Of those messages.
+    pub(crate) deliveries_per_second: f64,
     pub(crate) faults: Faults,
     pub(crate) fault_samples: Vec<String>,
+    /// From the first subscriber to the last message.
+    #[serde(default)]
+    pub(crate) series: Vec<Sample>,
 }
 
 /// What idle connections cost the server.
@@ -124,7 +151,10 @@ pub(crate) struct IdleCost {
     pub(crate) rss_per_connection: f64,
     /// Without pages backed by files, such as code run for the first time.
     pub(crate) anonymous_per_connection: f64,
+    /// By the share of each page that is the server's own.
+    pub(crate) pss_per_connection: f64,
     pub(crate) rss_per_connection_after_message: Option<f64>,
+    pub(crate) cpu_us_per_delivery: Option<f64>,
     /// Share of a core during the hold.
     pub(crate) busy_while_held: f64,
 }
@@ -159,18 +189,12 @@ impl Fanout {
             table.row("server waited", format!("{:.1} % for its core", server.waited * 100.0));
             table.row("server RSS", mebibytes(server.rss_bytes));
         }
-        let latency = &self.latency_ms;
-        table.row(
-            "latency, ms",
-            format!(
-                "p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}",
-                latency.p50, latency.p90, latency.p99, latency.p999, latency.max
-            ),
-        );
+        table.row("latency, ms", self.latency_ms.text());
         table.row(
             "tester",
             format!(
-                "{:.1} % idle, on its core {:.1} %",
+                "{:.3} us of CPU/delivery, {:.1} % idle, on its core {:.1} %",
+                self.tester.cpu_us_per_delivery,
                 self.tester.idle * 100.0,
                 self.tester.cpu * 100.0
             ),
@@ -186,13 +210,21 @@ impl Fanout {
 impl Idle {
     pub(crate) fn table(&self) -> Table {
         let mut table = begin(&self.origin, &self.shape);
-        table.row("connections/s", rounded(self.connections_per_second));
+        table.row(
+            "connections/s",
+            format!(
+                "{} ({:.1} s for all)",
+                rounded(self.connections_per_second),
+                self.opening_seconds
+            ),
+        );
         if let Some(server) = &self.server {
             table.row("server CPU/handshake", format!("{:.1} us", server.cpu_us_per_handshake));
             table.row("server RSS before", mebibytes(server.rss_before_bytes));
             table.row("server RSS after", mebibytes(server.rss_after_bytes));
             table.row("RSS/connection", format!("{} B", rounded(server.rss_per_connection)));
             table.row("of it anonymous", format!("{} B", rounded(server.anonymous_per_connection)));
+            table.row("by its share (PSS)", format!("{} B", rounded(server.pss_per_connection)));
             if let Some(after) = server.rss_per_connection_after_message {
                 table.row("RSS/connection, messaged", format!("{} B", rounded(after)));
             }
@@ -200,9 +232,14 @@ impl Idle {
                 "server busy, held",
                 format!("{:.1} % of a core", server.busy_while_held * 100.0),
             );
+            if let Some(cost) = server.cpu_us_per_delivery {
+                table.row("server CPU/delivery", format!("{cost:.3} us"));
+            }
         }
+        table.row("pings answered", grouped(self.replies));
         if let Some(messaged) = self.messaged {
-            table.row("got the message", grouped(messaged));
+            table.row("got all messages", grouped(messaged));
+            table.row("deliveries/s, wall", rounded(self.deliveries_per_second));
         }
         end(&mut table, &self.faults, &self.fault_samples);
         table

@@ -49,10 +49,11 @@ impl Named {
 }
 
 /// How a figure is written.
-type Show = fn(f64) -> String;
+pub(crate) type Show = fn(f64) -> String;
 
 /// Where a record may have a figure, what people call it, how it is written.
-const FIGURES: [(&str, &str, Show); 33] = [
+const FIGURES: [(&str, &str, Show); 39] = [
+    ("/rate", "highest rate, publications/s", rounded),
     ("/publications", "publications", rounded),
     ("/deliveries", "deliveries", rounded),
     ("/deliveries_per_second", "deliveries/s, wall", rounded),
@@ -75,7 +76,10 @@ const FIGURES: [(&str, &str, Show); 33] = [
     ("/server/anonymous_per_connection", "of it anonymous, B", rounded),
     ("/server/rss_per_connection_after_message", "RSS/connection, messaged, B", rounded),
     ("/server/busy_while_held", "server busy, held, % of a core", percent),
-    ("/messaged", "got the message", rounded),
+    ("/messaged", "got all messages", rounded),
+    ("/replies", "pings answered", rounded),
+    ("/opening_seconds", "all opened in, s", tenths),
+    ("/server/pss_per_connection", "PSS/connection, B", rounded),
     ("/backlog", "backlog at the end", rounded),
     ("/faults/lost", "lost", rounded),
     ("/faults/duplicated", "duplicated", rounded),
@@ -83,6 +87,8 @@ const FIGURES: [(&str, &str, Show); 33] = [
     ("/faults/misrouted", "misrouted", rounded),
     ("/faults/corrupted", "corrupted", rounded),
     ("/faults/closed", "closed", rounded),
+    ("/faults/unacknowledged", "unacknowledged", rounded),
+    ("/tester/cpu_us_per_delivery", "tester CPU/delivery, us", thousandths),
     ("/tester/idle", "tester idle, %", percent),
     ("/tester/cpu", "tester on its core, %", percent),
     ("/seconds", "measured, s", hundredths),
@@ -118,27 +124,34 @@ pub(crate) struct Row {
 
 /// Every figure that any of `runs` has.
 pub(crate) fn rows(runs: &[Named]) -> Vec<Row> {
-    let known = FIGURES.iter().map(|(pointer, label, show)| row(runs, pointer, label, *show));
-    let mut others = BTreeSet::new();
-    for run in runs {
-        collect(&run.record, String::new(), &mut others);
+    let records: Vec<&Value> = runs.iter().map(|run| &run.record).collect();
+    let row = |(pointer, label, show): (String, String, Show)| row(runs, &pointer, label, show);
+    figures(&records).into_iter().map(row).collect()
+}
+
+/// Every figure that any of `records` has: where, what people call it, how it is written.
+pub(crate) fn figures(records: &[&Value]) -> Vec<(String, String, Show)> {
+    let mut found = BTreeSet::new();
+    for record in records {
+        collect(record, String::new(), &mut found);
     }
-    for (pointer, ..) in FIGURES {
-        others.remove(pointer);
-    }
-    let others = others.iter().map(|pointer| {
+    let known: Vec<_> = FIGURES
+        .iter()
+        .filter(|(pointer, ..)| found.remove(*pointer))
+        .map(|(pointer, label, show)| ((*pointer).to_owned(), (*label).to_owned(), *show))
+        .collect();
+    let others = found.into_iter().map(|pointer| {
         let label = pointer[1..].replace('/', ".");
-        row(runs, pointer, &label, as_it_is)
+        (pointer, label, as_it_is as Show)
     });
-    known.chain(others).flatten().collect()
+    known.into_iter().chain(others).collect()
 }
 
 fn as_it_is(value: f64) -> String {
     if value.fract() == 0.0 && value >= 0.0 { rounded(value) } else { thousandths(value) }
 }
 
-/// `None` if no run has it.
-fn row(runs: &[Named], pointer: &str, label: &str, show: Show) -> Option<Row> {
+fn row(runs: &[Named], pointer: &str, label: String, show: Show) -> Row {
     let values: Vec<Option<f64>> = runs.iter().map(|run| run.number(pointer)).collect();
     let first = values.first().copied().flatten();
     let cell = |(index, value): (usize, &Option<f64>)| match (value, first) {
@@ -148,10 +161,7 @@ fn row(runs: &[Named], pointer: &str, label: &str, show: Show) -> Option<Row> {
         }
         (Some(value), _) => show(*value),
     };
-    values.iter().any(Option::is_some).then(|| Row {
-        label: label.to_owned(),
-        cells: values.iter().enumerate().map(cell).collect(),
-    })
+    Row { label, cells: values.iter().enumerate().map(cell).collect() }
 }
 
 /// The pointers of all numbers in `value`; lists are left out.

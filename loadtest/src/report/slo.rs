@@ -22,7 +22,7 @@ enum Kind {
 }
 
 /// What can be bounded: the key, where the record has it, its kind.
-const KEYS: [(&str, &str, Kind); 12] = [
+const KEYS: [(&str, &str, Kind); 13] = [
     ("p50", "/latency_ms/p50", Kind::Latency),
     ("p90", "/latency_ms/p90", Kind::Latency),
     ("p99", "/latency_ms/p99", Kind::Latency),
@@ -34,6 +34,7 @@ const KEYS: [(&str, &str, Kind); 12] = [
     ("corrupted", "/faults/corrupted", Kind::Count),
     ("misrouted", "/faults/misrouted", Kind::Count),
     ("closed", "/faults/closed", Kind::Count),
+    ("unacknowledged", "/faults/unacknowledged", Kind::Count),
     ("rate", "/deliveries_per_second", Kind::Rate),
 ];
 

@@ -2,7 +2,9 @@
 //!
 //! Written by hand: a chart library sets colours as attributes, which no dark mode reaches.
 
-use std::{fmt::Write as _, ops::Range};
+use std::fmt::Write as _;
+
+use super::page::escaped;
 
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 190.0;
@@ -88,9 +90,46 @@ pub(super) fn dots(title: &str, names: &[&str], runs: &[Vec<f64>]) -> String {
     frame(title, &body)
 }
 
+/// The middle of some values, and how far they spread.
+#[derive(Debug, Clone)]
+pub(crate) struct Range {
+    pub(crate) name: String,
+    /// The median as it is written.
+    pub(crate) label: String,
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+/// A row for each range, with its name above its line, from 0 on.
+pub(crate) fn ranges(title: &str, ranges: &[Range]) -> String {
+    let x_max = ranges.iter().map(|range| range.max).fold(f64::MIN_POSITIVE, f64::max);
+    let x_step = step(x_max);
+    let left = 8.0;
+    let x_at = |value: f64| left + value.max(0.0) / x_max * (RIGHT - left);
+    let row = (BOTTOM - TOP) / crate::figure::float(ranges.len().max(1) as u64);
+    let mut body = String::new();
+    for x in steps(x_max, x_step) {
+        rule(&mut body, (x_at(x), TOP), (x_at(x), BOTTOM));
+        label(&mut body, (x_at(x), BOTTOM + 16.0), "middle", &short(x, x_step));
+    }
+    let middles = std::iter::successors(Some(TOP + row * 0.7), |y| Some(y + row));
+    for (index, (range, y)) in ranges.iter().zip(middles).enumerate() {
+        let run = index % super::RUNS_MAX;
+        let (x, x1, x2) = (x_at(range.median), x_at(range.min), x_at(range.max));
+        let text = format!("{}  {}", escaped(&range.name), escaped(&range.label));
+        label(&mut body, (left, y - 9.0), "start", &text);
+        writeln!(body, r#"<path class="run{run}" d="M{x1:.1} {y:.1}L{x2:.1} {y:.1}"/>"#)
+            .expect("to a string");
+        writeln!(body, r#"<circle class="run{run}" cx="{x:.1}" cy="{y:.1}" r="5"/>"#)
+            .expect("to a string");
+    }
+    frame(title, &body)
+}
+
 /// The powers of ten around all positive values.
 #[expect(clippy::cast_possible_truncation, reason = "a logarithm of an f64 is small")]
-fn decades(runs: &[Vec<f64>]) -> Range<i32> {
+fn decades(runs: &[Vec<f64>]) -> std::ops::Range<i32> {
     let values = runs.iter().flatten().copied().filter(|value| *value > 0.0);
     let low = values.clone().reduce(f64::min).unwrap_or(1.0).log10().floor() as i32;
     let high = values.reduce(f64::max).unwrap_or(1.0).log10().ceil() as i32;

@@ -8,7 +8,7 @@ use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli,
     clock::{Clock, nanos},
-    door::{self, Door, Plain, Role, Sse},
+    door::{Door, Role, through},
     fault::Faults,
     figure::{float, grouped, per},
     load::{
@@ -18,9 +18,7 @@ use crate::{
     pace::Schedule,
     process::Usage,
     report::{
-        self, Latency, Origin, ServerCost, Tester,
-        live::{Live, Phase, Progress},
-        series::{Books, Recorder, Sample, TICK},
+        self, Latency, Origin, ServerCost, Tester, live::Phase, series::Sample, watch::Watch,
     },
 };
 
@@ -49,10 +47,7 @@ pub(crate) fn run(options: &cli::Fanout) -> anyhow::Result<Verdict> {
 /// # Errors
 /// It could not be run at all.
 pub(super) fn measured(options: &cli::Fanout) -> anyhow::Result<report::Fanout> {
-    match options.server.door {
-        door::Name::Plain => measured_through(Plain, options),
-        door::Name::Sse => measured_through(Sse, options),
-    }
+    through!(options.server.door, door => measured_through(door, options))
 }
 
 fn measured_through<D: Door>(door: D, options: &cli::Fanout) -> anyhow::Result<report::Fanout> {
@@ -88,18 +83,14 @@ pub(super) struct Run<D> {
     flowing: bool,
     samples: Samples,
     watch: Watch,
+    connection_count: usize,
 }
 
-/// What looks at the run from beside it, once in a [`TICK`].
-struct Watch {
-    /// When to look again.
-    next: u64,
-    phase: Phase,
-    live: Live,
-    pids: Vec<u32>,
-    connection_count: usize,
-    /// While measuring.
-    recorder: Option<Recorder>,
+/// Of what is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    First,
+    Other,
 }
 
 /// The state at an edge of the measured window.
@@ -120,12 +111,13 @@ impl<D: Door> Run<D> {
         options: &cli::Fanout,
     ) -> anyhow::Result<Self> {
         let topics = options.topics;
-        let mut live = Live::new();
+        let mut watch = Watch::new(clock.now(), &options.server.pid);
         let publishers = (0..topics as usize).map(|index| name(index, topics));
-        pool.open_watched(publishers, Role::Publisher, |open| connecting(&mut live, open))?;
+        pool.open_watched(publishers, Role::Publisher, |open| watch.connecting(open))?;
         let subscriber_count = topics as usize * options.subscribers as usize;
         let subscribers = (0..subscriber_count).map(|index| name(index, topics));
-        pool.open_watched(subscribers, Role::Subscriber, |open| connecting(&mut live, open))?;
+        pool.open_watched(subscribers, Role::Subscriber, |open| watch.connecting(open))?;
+        watch.enter(Phase::WarmingUp);
         let mut ledger = Ledger::new(topics, options.subscribers, options.payload);
         if options.rate.is_none() {
             ledger.close_loop(options.window);
@@ -141,14 +133,8 @@ impl<D: Door> Run<D> {
             stalled: false,
             flowing: false,
             samples: Samples::default(),
-            watch: Watch {
-                next: clock.now() + nanos(TICK),
-                phase: Phase::WarmingUp,
-                live,
-                pids: options.server.pid.clone(),
-                connection_count: options.connection_count()?,
-                recorder: None,
-            },
+            watch,
+            connection_count: options.connection_count()?,
         })
     }
 
@@ -158,43 +144,18 @@ impl<D: Door> Run<D> {
         let begun = self.edge(options)?;
         let until = begun.time + nanos(options.duration);
         self.ledger.measured = begun.time..until;
-        self.watch.recorder = Some(Recorder::new(self.books(begun), options.duration));
-        (self.watch.phase, self.watch.next) = (Phase::Measuring, begun.time + nanos(TICK));
+        let look = self.ledger.look(begun.time, self.connection_count);
+        self.watch.record(look, Some(options.duration));
+        self.watch.enter(Phase::Measuring);
         self.publish_until(until)?;
         let ended = self.edge(options)?;
-        self.watch.phase = Phase::Draining;
-        let recorder = self.watch.recorder.take();
-        let series = recorder.map(|recorder| recorder.finish(self.books(ended)));
-        Ok(((begun, ended), series.unwrap_or_default()))
+        self.watch.enter(Phase::Draining);
+        let series = self.watch.finish(self.ledger.look(ended.time, self.connection_count));
+        Ok(((begun, ended), series))
     }
 
-    fn books(&self, Edge { time, received, server, .. }: Edge) -> Books<'_> {
-        Books { time, received, latency: &self.ledger.latency, server }
-    }
-
-    /// Takes a sample and tells how far the run is, if it is time for either.
     fn look(&mut self, now: u64) {
-        let Self { watch, ledger, .. } = self;
-        watch.next += nanos(TICK) * ((now - watch.next) / nanos(TICK) + 1);
-        if let Some(recorder) = watch.recorder.as_mut().filter(|recorder| recorder.is_due(now)) {
-            recorder.sample(Books {
-                time: now,
-                received: ledger.received,
-                latency: &ledger.latency,
-                // A server that is gone is reported at the edge.
-                server: Usage::of(&watch.pids).ok().flatten(),
-            });
-        }
-        if watch.live.is_due() {
-            let closed = usize::try_from(ledger.faults.closed).unwrap_or(usize::MAX);
-            watch.live.show(Progress {
-                phase: watch.phase,
-                connected: watch.connection_count.saturating_sub(closed),
-                received: ledger.received,
-                p99: ledger.latency.value_at_quantile(0.99),
-                errors: ledger.faults.total(),
-            });
-        }
+        self.watch.look(self.ledger.look(now, self.connection_count));
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -210,6 +171,28 @@ impl<D: Door> Run<D> {
     /// Takes the latency of publications stamped within `window`.
     pub(super) fn measure_within(&mut self, window: Range<u64>) {
         self.ledger.measured = window;
+    }
+
+    /// Records from now on, for the first time or again.
+    pub(super) fn record(&mut self, part: Part) {
+        let now = self.clock.now();
+        let look = self.ledger.look(now, self.connection_count);
+        match part {
+            Part::First => self.watch.record(look, None),
+            Part::Other => self.watch.go_on(look),
+        }
+        self.watch.enter(Phase::Measuring);
+    }
+
+    /// Leaves out what happens until [`record`](Self::record).
+    pub(super) fn pause(&mut self) {
+        self.watch.pause(self.ledger.look(self.clock.now(), self.connection_count));
+        self.watch.enter(Phase::Draining);
+    }
+
+    /// What was recorded before the last [`pause`](Self::pause).
+    pub(super) fn series(&mut self) -> Vec<Sample> {
+        self.watch.recorded()
     }
 
     /// Closes the books of a run with phases: what has not come by now is lost.
@@ -242,7 +225,7 @@ impl<D: Door> Run<D> {
         let mut now = self.clock.now();
         let (mut progress, mut received) = (now, self.ledger.received);
         while now < until && !self.stalled {
-            if now >= self.watch.next {
+            if self.watch.is_due(now) {
                 self.look(now);
             }
             let published = self.publish(now);
@@ -312,6 +295,10 @@ impl<D: Door> Run<D> {
     /// Closes the books: what has not come is lost, unless it was only cut off.
     fn finish(&mut self) {
         if !self.flowing {
+            if D::ACKNOWLEDGES {
+                let unanswered = self.ledger.published.saturating_sub(self.pool.acknowledged());
+                self.ledger.faults.unacknowledged = unanswered;
+            }
             self.ledger.finish();
         } else if let Some(schedule) = &self.schedule {
             let topics = self.topics;
@@ -349,7 +336,7 @@ impl<D: Door> Run<D> {
         while !self.stalled && self.ledger.outstanding() > 0 && last < deadline {
             self.turn()?;
             last = self.clock.now();
-            if last >= self.watch.next {
+            if self.watch.is_due(last) {
                 self.look(last);
             }
             if self.ledger.received > received {
@@ -364,13 +351,6 @@ impl<D: Door> Run<D> {
             self.turn()?;
         }
         Ok(())
-    }
-}
-
-fn connecting(live: &mut Live, connected: usize) {
-    if live.is_due() {
-        let phase = Phase::Connecting;
-        live.show(Progress { phase, connected, received: 0, p99: 0, errors: 0 });
     }
 }
 
@@ -398,9 +378,12 @@ fn report<D>(
             rss_bytes: ended.rss_bytes,
         }
     });
+    let idle_seconds = float(ended.idle - begun.idle) / 1e9;
+    let own_seconds = (ended.own - begun.own).cpu.as_secs_f64();
     let tester = Tester {
-        idle: per(float(ended.idle - begun.idle) / 1e9, seconds),
-        cpu: per((ended.own - begun.own).cpu.as_secs_f64(), seconds),
+        idle: per(idle_seconds, seconds),
+        cpu: per(own_seconds, seconds),
+        cpu_us_per_delivery: per((own_seconds - idle_seconds).max(0.0) * 1e6, float(deliveries)),
     };
     let mut report = report::Fanout {
         origin,

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::{
     cli::Server,
+    door::Topic,
     fault::Faults,
     figure::Table,
     report::{self, Kept},
@@ -43,7 +44,7 @@ fn conclude(
 
 /// The name of topic `index`.
 fn topic_name(index: u32) -> String {
-    format!("bench-{index}")
+    Topic(index).to_string()
 }
 
 /// A few reasons of lost connections, for the report.

@@ -12,18 +12,23 @@ use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli::{Server, duration, payload_len},
     clock::{Clock, nanos},
-    door::{Door as _, Plain, Role},
+    door::{Door as _, Plain, Role, Topic},
     fault::{Faults, Order},
     figure::{Table, float, grouped, per, rounded},
     load::pool::{Pool, Seen, Wait},
     process::Usage,
-    report::{self, Latency, Origin, mebibytes},
+    report::{
+        self, Latency, Origin,
+        live::Phase,
+        mebibytes,
+        series::Sample,
+        watch::{Look, Watch},
+    },
     stamp::{Filler, Stamp},
 };
 
 /// Each member keeps an order of each member of its room.
 const ORDERS_MAX: u64 = 16_000_000;
-const LATENCY_MAX: u64 = 600_000_000_000;
 /// After the last delivery: time for one too many to show up.
 const AFTERMATH: Duration = Duration::from_millis(100);
 /// Messages that are overdue go out in portions of this, or reading would starve.
@@ -72,17 +77,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     let mut books = Books::new(options)?;
     let count = books.orders.len();
     let clock = Clock::new();
+    let mut watch = Watch::new(clock.now(), &options.server.pid);
     let mut pool = Pool::new(Plain, options.server.target()?, clock, count)?;
     let names: Vec<String> = (0..options.rooms)
         .flat_map(|room| std::iter::repeat_n(topic_name(room), options.members as usize))
         .collect();
-    pool.open(names.into_iter(), Role::Subscriber)?;
+    pool.open_watched(names.into_iter(), Role::Subscriber, |open| watch.connecting(open))?;
     let usage = || Usage::of(&options.server.pid).context("the server is gone");
     let (before, begun) = (usage()?, clock.now());
-    talk(options, &mut pool, &mut books, clock)?;
+    watch.record(books.look(begun), Some(options.duration));
+    watch.enter(Phase::Measuring);
+    talk(options, &mut pool, &mut books, (clock, &mut watch))?;
+    let series = watch.finish(books.look(clock.now()));
+    watch.enter(Phase::Draining);
     let (after, seconds) = (usage()?, float(clock.now() - begun) / 1e9);
     let received = books.received;
-    drain(options, &mut pool, &mut books, clock)?;
+    drain(options, &mut pool, &mut books, (clock, &mut watch))?;
+    // Its line goes before the report comes.
+    drop(watch);
     books.finish();
     let report = Report {
         origin,
@@ -109,6 +121,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
         }),
         faults: books.faults,
         fault_samples: books.samples.0,
+        series,
     };
     conclude((&report.table(), &report), &report.faults, &options.server)
 }
@@ -118,7 +131,7 @@ fn talk(
     options: &Options,
     pool: &mut Pool<Plain>,
     books: &mut Books,
-    clock: Clock,
+    (clock, watch): (Clock, &mut Watch),
 ) -> anyhow::Result<()> {
     let begun = clock.now();
     let until = begun + nanos(options.duration);
@@ -129,11 +142,15 @@ fn talk(
         if now >= until {
             return Ok(());
         }
+        if watch.is_due(now) {
+            watch.look(books.look(now));
+        }
         for _ in 0..BURST_MAX {
             let Some((due, member)) = agenda.next(now) else { break };
             let stamp = books.send(member, due);
             out.clear();
-            pool.door().encode(&mut out, books.filler.payload_len(), |out| {
+            let room = Topic(member / options.members);
+            pool.door().encode(&mut out, room, books.filler.payload_len(), |out| {
                 books.filler.push(stamp, out);
             });
             pool.send(member as usize, &out);
@@ -147,10 +164,13 @@ fn drain(
     options: &Options,
     pool: &mut Pool<Plain>,
     books: &mut Books,
-    clock: Clock,
+    (clock, watch): (Clock, &mut Watch),
 ) -> anyhow::Result<()> {
     let deadline = clock.now() + nanos(options.drain);
     while books.received < books.expected() && clock.now() < deadline {
+        if watch.is_due(clock.now()) {
+            watch.look(books.look(clock.now()));
+        }
         pool.turn(Wait::Spin, |index, now, seen| books.see(index, now, seen))?;
     }
     let until = clock.now() + nanos(AFTERMATH);
@@ -231,7 +251,7 @@ impl Books {
             sent: vec![0; count],
             orders: (0..count).map(|_| orders()).collect(),
             received: 0,
-            latency: Histogram::new_with_bounds(1_000, LATENCY_MAX, 3).expect("good bounds"),
+            latency: Latency::histogram(),
             faults: Faults::default(),
             samples: Samples::default(),
         })
@@ -275,6 +295,17 @@ impl Books {
         self.latency.saturating_record(now.saturating_sub(stamp.time));
     }
 
+    fn look(&self, time: u64) -> Look<'_> {
+        let closed = usize::try_from(self.faults.closed).unwrap_or(usize::MAX);
+        Look {
+            time,
+            connected: self.orders.len().saturating_sub(closed),
+            received: self.received,
+            latency: &self.latency,
+            errors: self.faults.total(),
+        }
+    }
+
     /// Deliveries, if nothing is lost.
     fn expected(&self) -> u64 {
         let sent: u64 = self.sent.iter().copied().map(u64::from).sum();
@@ -315,6 +346,7 @@ struct Report {
     server: Option<Cost>,
     faults: Faults,
     fault_samples: Vec<String>,
+    series: Vec<Sample>,
 }
 
 impl Report {
@@ -323,11 +355,7 @@ impl Report {
         table.row("messages", grouped(self.messages));
         table.row("deliveries", grouped(self.deliveries));
         table.row("deliveries/s", rounded(self.deliveries_per_second));
-        let Latency { p50, p90, p99, p999, max } = self.latency_ms;
-        table.row(
-            "latency, ms",
-            format!("p50 {p50:.3}  p90 {p90:.3}  p99 {p99:.3}  p99.9 {p999:.3}  max {max:.3}"),
-        );
+        table.row("latency, ms", self.latency_ms.text());
         if let Some(server) = &self.server {
             table.row("server CPU/delivery", format!("{:.3} us", server.cpu_us_per_delivery));
             table.row("server busy", format!("{:.1} % of a core", server.busy * 100.0));
@@ -368,7 +396,7 @@ mod tests {
             sent: vec![0; 4],
             orders: (0..4).map(|_| vec![Order::new(), Order::new()]).collect(),
             received: 0,
-            latency: Histogram::new_with_bounds(1_000, LATENCY_MAX, 3).expect("good bounds"),
+            latency: Latency::histogram(),
             faults: Faults::default(),
             samples: Samples::default(),
         };

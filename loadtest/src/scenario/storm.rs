@@ -19,7 +19,7 @@ use crate::{
         pool::{Pool, Seen, Wait},
     },
     process::Usage,
-    report::{self, Origin, mebibytes},
+    report::{self, Origin, live::Phase, mebibytes, series::Sample, watch::Watch},
 };
 
 /// After the cut, and after the last delivery: time for the server to notice, or to send one too
@@ -65,10 +65,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     options.server.require_plain()?;
     let origin = Origin::here();
     let mut books = Books::new(options)?;
+    books.watch.record(books.ledger.look(books.clock.now(), 0), None);
     let (mut pool, connect) = wave(options, &mut books, Wave::First)?;
     publish(options, &mut pool, &mut books, options.messages);
     wait(options, &mut pool, &mut books)?;
     drop(pool);
+    books.connected = 0;
     let positioned = books.positions.iter().all(Option::is_some);
     let missed = if positioned { options.missed } else { 0 };
     books.asked = positioned;
@@ -80,6 +82,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     publish(options, &mut pool, &mut books, 1);
     wait(options, &mut pool, &mut books)?;
     turn_for(&mut pool, &mut books, PAUSE)?;
+    let series = books.watch.finish(books.ledger.look(books.clock.now(), books.connected));
+    // Its line goes before the report comes.
+    drop(books.watch);
     books.ledger.finish();
     let report = Report {
         origin,
@@ -95,6 +100,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
         deliveries: books.ledger.received,
         faults: books.ledger.faults,
         fault_samples: books.samples.0,
+        series,
         note: (!positioned).then_some("the server tells no positions: nothing was to recover"),
     };
     conclude((&report.table(), &report), &report.faults, &options.server)
@@ -116,6 +122,7 @@ fn wave(
     let publishers = options.topics as usize;
     let total = publishers + books.positions.len();
     let mut pool = Pool::new(Plain, options.server.target()?, books.clock, total)?;
+    books.watch.enter(Phase::Connecting);
     pool.open(
         (0..options.topics).map(topic_name).collect::<Vec<_>>().into_iter(),
         Role::Publisher,
@@ -131,6 +138,7 @@ fn wave(
         books.see(index, now, seen);
     })?;
     let ended = usage()?;
+    books.watch.enter(Phase::Measuring);
     let count = float(books.positions.len() as u64);
     let opening = Opening {
         seconds: time.as_secs_f64(),
@@ -159,6 +167,7 @@ fn publish(options: &Options, pool: &mut Pool<Plain>, books: &mut Books, count: 
 fn wait(options: &Options, pool: &mut Pool<Plain>, books: &mut Books) -> anyhow::Result<()> {
     let begun = Instant::now();
     while books.ledger.outstanding() > 0 && begun.elapsed() < options.drain {
+        books.look(books.clock.now());
         pool.turn(Wait::Spin, |index, now, seen| books.see(index, now, seen))?;
     }
     Ok(())
@@ -167,6 +176,7 @@ fn wait(options: &Options, pool: &mut Pool<Plain>, books: &mut Books) -> anyhow:
 fn turn_for(pool: &mut Pool<Plain>, books: &mut Books, time: Duration) -> anyhow::Result<()> {
     let begun = Instant::now();
     while begun.elapsed() < time {
+        books.look(books.clock.now());
         pool.turn(Wait::Spin, |index, now, seen| books.see(index, now, seen))?;
     }
     Ok(())
@@ -199,22 +209,27 @@ struct Books {
     asked: bool,
     recovered: u64,
     not_recovered: u64,
+    connected: usize,
     samples: Samples,
+    watch: Watch,
 }
 
 impl Books {
     fn new(options: &Options) -> anyhow::Result<Self> {
         let count = u64::from(options.topics) * u64::from(options.subscribers);
         let count = u32::try_from(count).context("too many connections")?;
+        let clock = Clock::new();
         Ok(Self {
-            clock: Clock::new(),
+            clock,
             topics: options.topics,
             ledger: Ledger::new(options.topics, options.subscribers, options.payload),
             positions: vec![None; count as usize],
             asked: false,
             recovered: 0,
             not_recovered: 0,
+            connected: 0,
             samples: Samples::default(),
+            watch: Watch::new(clock.now(), &options.server.pid),
         })
     }
 
@@ -230,7 +245,16 @@ impl Books {
         }
     }
 
+    /// Tells how far the run is, if it is time to.
+    fn look(&mut self, now: u64) {
+        if self.watch.is_due(now) {
+            self.watch.look(self.ledger.look(now, self.connected));
+        }
+    }
+
     fn see(&mut self, index: usize, now: u64, seen: Seen<'_>) {
+        self.connected += usize::from(matches!(seen, Seen::Opened(_)));
+        self.look(now);
         let subscriber = index.checked_sub(self.topics as usize);
         match (seen, subscriber) {
             (Seen::Publication(payload), Some(subscriber)) => {
@@ -303,6 +327,8 @@ struct Report {
     deliveries: u64,
     faults: Faults,
     fault_samples: Vec<String>,
+    /// From the first connection to the last delivery.
+    series: Vec<Sample>,
     note: Option<&'static str>,
 }
 

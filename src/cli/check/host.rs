@@ -5,6 +5,8 @@ use std::num::NonZero;
 
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::server;
+
 /// Unit of `net.ipv4.tcp_mem`; 4 KiB on every machine that Fanwire is built for.
 pub(super) const PAGE_LEN: u64 = 4096;
 
@@ -41,7 +43,7 @@ impl Host {
             tcp_memory: numbers("net/ipv4/tcp_mem")
                 .last()
                 .map(|pages| pages.saturating_mul(PAGE_LEN)),
-            memory: [machine_memory(), cgroup_memory()].into_iter().flatten().min(),
+            memory: server::host::memory(),
         }
     }
 }
@@ -51,35 +53,4 @@ fn numbers(name: &str) -> Vec<u64> {
     let text = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
     let words = text.split_whitespace();
     words.map_while(|word| word.parse().ok()).collect()
-}
-
-fn machine_memory() -> Option<u64> {
-    memory_total(&fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-fn memory_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// The limit of our cgroup (version 2); `max` is none.
-fn cgroup_memory() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let limit = fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max"));
-    let limit = limit.or_else(|_| fs::read_to_string("/sys/fs/cgroup/memory.max"));
-    limit.ok()?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::memory_total;
-
-    #[test]
-    fn the_machines_memory_is_in_kib() {
-        let meminfo = "MemTotal:       16384 kB\nMemFree:         1 kB\n";
-        assert_eq!(memory_total(meminfo), Some(16_777_216));
-        assert_eq!(memory_total("MemFree: 1 kB"), None);
-    }
 }

@@ -1,5 +1,6 @@
 //! `fanwire check`: configuration and host, one line per finding, each with its fix.
 
+mod auth;
 mod host;
 
 use std::error::Error as _;
@@ -56,6 +57,7 @@ fn found(loaded: &Loaded) -> (Vec<String>, u8) {
     let mut findings = host_findings(config, &Host::read());
     let addresses = [Some(config.listen), config.admin_listen];
     findings.extend(addresses.into_iter().flatten().filter_map(address_finding));
+    findings.extend(auth::findings(&config.auth));
     findings.extend(certificate_finding(&config.tls, Stamp::now().wall / 1000));
     let has_fault = findings.iter().any(|finding| finding.severity == Severity::Error);
     let warnings = loaded.warnings.iter();

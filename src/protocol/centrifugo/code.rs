@@ -32,6 +32,38 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every one, in the order of their numbers; metrics index by it.
+    pub const ALL: [Self; 11] = [
+        Self::Internal,
+        Self::UnknownTopic,
+        Self::PermissionDenied,
+        Self::AlreadySubscribed,
+        Self::LimitExceeded,
+        Self::BadRequest,
+        Self::NotAvailable,
+        Self::TokenExpired,
+        Self::Expired,
+        Self::TooManyRequests,
+        Self::UnrecoverablePosition,
+    ];
+
+    /// The number, as a metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Internal => "100",
+            Self::UnknownTopic => "102",
+            Self::PermissionDenied => "103",
+            Self::AlreadySubscribed => "105",
+            Self::LimitExceeded => "106",
+            Self::BadRequest => "107",
+            Self::NotAvailable => "108",
+            Self::TokenExpired => "109",
+            Self::Expired => "110",
+            Self::TooManyRequests => "111",
+            Self::UnrecoverablePosition => "112",
+        }
+    }
+
     /// The number on the wire.
     pub fn code(self) -> u32 {
         match self {

@@ -1,10 +1,12 @@
 //! What a session asks and is told at once: what topics offer, and what tokens say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::auth::Identity;
+use super::code::ErrorCode;
+use crate::auth::{Identity, Rights};
 use crate::hub::TopicName;
 use crate::limits::Limits;
 use crate::time::Stamp;
@@ -14,18 +16,23 @@ pub trait Host {
     /// What a topic offers; `None` = there cannot be a topic of that name.
     fn topic(&self, topic: &TopicName) -> Option<TopicOptions>;
 
-    /// Checks a connection token at `now` (seconds since 1970).
+    /// What `identity` may do on a topic.
+    fn rights(&self, identity: &Identity, topic: &TopicName) -> Rights;
+
+    /// Checks a connection token.
     ///
     /// # Errors
     /// [`TokenFault`] says why nobody is let in by it.
-    fn connection_token(&self, token: &str, now: u64) -> Result<ConnectionToken, TokenFault>;
+    fn connection_token(&self, token: &str, now: Stamp) -> Result<ConnectionToken, TokenFault>;
 
-    /// Checks a subscription token at `now` (seconds since 1970). Whose it is and for which topic
-    /// is for the session to compare.
+    /// Checks a subscription token. Whose it is and for which topic is for the session to compare.
     ///
     /// # Errors
     /// [`TokenFault`] says why it lets nobody subscribe.
-    fn subscription_token(&self, token: &str, now: u64) -> Result<SubscriptionToken, TokenFault>;
+    fn subscription_token(&self, token: &str, now: Stamp) -> Result<SubscriptionToken, TokenFault>;
+
+    /// Counts a command that the session refused.
+    fn refused(&self, error: ErrorCode);
 }
 
 /// What a topic offers to clients of this protocol.
@@ -89,8 +96,6 @@ pub enum TokenFault {
 pub struct ConnectionToken {
     /// Who the client is and what it may do.
     pub identity: Identity,
-    /// The user, empty where it has no name.
-    pub user: Box<str>,
     /// When the connection ends unless it is renewed, in seconds since 1970; `None` = never.
     pub expires_at: Option<u64>,
     /// What other clients see of it: JSON, empty = nothing.
@@ -108,30 +113,45 @@ pub struct ServerSubscription {
     pub info: Bytes,
     /// What the client is told: JSON, empty = nothing.
     pub data: Bytes,
+    /// Whether it hears who comes and goes.
+    pub hears: Hears,
 }
 
 impl ServerSubscription {
     /// A subscription to `topic` of which there is nothing to tell.
     pub fn to(topic: &str) -> Self {
-        Self { topic: topic.into(), info: Bytes::new(), data: Bytes::new() }
+        let (info, data) = (Bytes::new(), Bytes::new());
+        Self { topic: topic.into(), info, data, hears: Hears::Publications }
     }
+}
+
+/// What a subscriber hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hears {
+    /// Publications only.
+    #[default]
+    Publications,
+    /// Also who joins and who leaves, itself included.
+    Members,
 }
 
 /// What a subscription token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionToken {
-    /// Whose it is.
-    pub user: Box<str>,
+    /// Whose it is; `None` = of clients without a name.
+    pub user: Option<Arc<str>>,
     /// For which topic.
     pub topic: Box<str>,
-    /// For which client; empty = any of the user's.
-    pub client: Box<str>,
+    /// For which client; `None` = any of the user's.
+    pub client: Option<Box<str>>,
     /// When the subscription ends unless it is renewed, in seconds since 1970; `None` = never.
     pub expires_at: Option<u64>,
     /// What other clients see of the client on this topic: JSON, empty = nothing.
     pub info: Bytes,
     /// What the client is told: JSON, empty = nothing.
     pub data: Bytes,
+    /// Whether it hears who comes and goes, also without asking.
+    pub hears: Hears,
 }
 
 /// What holds for all sessions of the door.
@@ -155,6 +175,8 @@ pub struct Settings {
     pub topic_name_len_max: usize,
     /// Bytes of publications in one reply.
     pub reply_len_max: usize,
+    /// Commands per second and session that read history, list members or check tokens.
+    pub costly_per_second_max: u32,
 }
 
 impl Settings {
@@ -170,6 +192,8 @@ impl Settings {
             topics_per_session_max: limits.topics_per_session_max,
             topic_name_len_max: limits.topic_name_bytes_max,
             reply_len_max: limits.outbox_bytes_max / 2,
+            // Twice what a client with all its subscriptions needs to come back.
+            costly_per_second_max: 256,
         }
     }
 }

@@ -11,20 +11,22 @@ mod json;
 pub mod message;
 mod publication;
 mod session;
+mod token;
 
 pub use code::{Disconnect, ErrorCode, UnsubscribeCode};
 pub use frame::{Codec, Commands, Malformed, Wire};
 pub use host::{
-    ConnectionToken, Context, Delta, Host, Presence, Recovery, ServerSubscription, Settings,
+    ConnectionToken, Context, Delta, Hears, Host, Presence, Recovery, ServerSubscription, Settings,
     SubscriptionToken, TokenFault, TopicOptions,
 };
 pub use json::DEPTH_MAX;
 pub use message::{ClientInfo, EmulationRequest};
 pub use publication::{delta, join, leave, publication};
 pub use session::{
-    Action, ClientId, CommandId, Headcount, Hears, History, Opening, Order, PAGE_COUNT_MAX, Page,
-    Pings, Publish, Session, Subscribe, Subscribed,
+    Action, ClientId, CommandId, Headcount, History, Opening, Order, PAGE_COUNT_MAX, Page, Pings,
+    Publish, Session, Subscribe, Subscribed,
 };
+pub use token::{connection_token, subscription_token};
 
 #[cfg(test)]
 mod tests;

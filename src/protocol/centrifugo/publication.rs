@@ -18,6 +18,18 @@ use crate::hub::{self, Payload, PayloadKind, TopicName};
 /// The tag of a publication whose data are base64, and its value.
 const ENCODING_TAG: (&str, &str) = ("encoding", "base64");
 
+impl ClientInfo {
+    /// A publisher as clients of this protocol see it.
+    fn of(publisher: &hub::Publisher) -> Self {
+        Self {
+            user: publisher.user.to_string(),
+            client: publisher.client.to_string(),
+            conn_info: publisher.info.clone(),
+            chan_info: publisher.topic_info.clone(),
+        }
+    }
+}
+
 impl Publication {
     /// A publication as the clients of `codec` see it.
     pub fn of(codec: Codec, publication: &hub::Publication) -> Self {
@@ -26,8 +38,7 @@ impl Publication {
         // Where a stream begins, the client learns which one it is.
         let epoch = publication.epoch.filter(|_| offset == 1);
         let epoch = epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
-        let info = publication.draft.user.as_ref();
-        let info = info.map(|user| ClientInfo { user: user.to_string(), ..ClientInfo::default() });
+        let info = publication.draft.publisher.as_deref().map(ClientInfo::of);
         Self { data, info, offset, tags, delta: false, epoch }
     }
 

@@ -5,10 +5,10 @@ use crate::reason::{CloseReason, ProtocolFault};
 /// What ends the decoding of a connection for good; the close frame to send follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The peer broke RFC 6455.
+    /// The peer broke RFC 6455 or RFC 7692.
     #[error("a frame breaks RFC 6455: {}", .0.word())]
     Protocol(ProtocolFault),
-    /// A message is longer than allowed, known from a frame's head.
+    /// A message is longer than allowed, known from a frame's head or while inflating.
     #[error("a message is over the limit of {limit} bytes")]
     TooLong {
         /// The limit in force.
@@ -20,6 +20,9 @@ pub enum DecodeError {
         /// The limit in force.
         limit: u32,
     },
+    /// The memory account is at its limit.
+    #[error("there is no memory to inflate a message")]
+    Memory,
 }
 
 impl DecodeError {
@@ -27,7 +30,7 @@ impl DecodeError {
     pub fn fault(self) -> Option<ProtocolFault> {
         match self {
             Self::Protocol(fault) => Some(fault),
-            Self::TooLong { .. } | Self::TooManyFragments { .. } => None,
+            Self::TooLong { .. } | Self::TooManyFragments { .. } | Self::Memory => None,
         }
     }
 
@@ -36,6 +39,7 @@ impl DecodeError {
         match self {
             Self::Protocol(fault) => fault.close_reason(),
             Self::TooLong { .. } | Self::TooManyFragments { .. } => CloseReason::MessageTooLarge,
+            Self::Memory => CloseReason::MemoryLimit,
         }
     }
 }

@@ -4,13 +4,23 @@
 
 use fastwebsockets::OpCode;
 
-use super::message::Progress;
+use super::message::{Coding, Progress};
 use super::{DecodeError, DecoderLimits};
 use crate::reason::ProtocolFault;
-use crate::ws::CONTROL_LEN_MAX;
+use crate::ws::{CONTROL_LEN_MAX, RSV1};
 
 /// Longest head that a client can send.
 const CLIENT_HEAD_LEN_MAX: usize = 14;
+
+/// What decides whether a head may stand where it does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) limits: DecoderLimits,
+    /// The fragmented message that the frame stands in.
+    pub(super) message: Option<Progress>,
+    /// Reserved bits that the first frame of a message may have.
+    pub(super) extension_bits: u8,
+}
 
 /// The head of one client frame.
 ///
@@ -20,6 +30,8 @@ pub(super) struct ClientHead {
     pub(super) opcode: OpCode,
     /// Whether its frame is the last of its message.
     pub(super) is_final: bool,
+    /// That of its message.
+    pub(super) coding: Coding,
     pub(super) mask: [u8; 4],
     pub(super) payload_len: usize,
     /// Length of the head itself.
@@ -29,16 +41,16 @@ pub(super) struct ClientHead {
 impl ClientHead {
     /// Reads a head from the start of `bytes`, `None` while it is incomplete.
     ///
-    /// `message` is the fragmented message that the frame stands in. Each fault shows with the first
-    /// byte that settles it, so that the answer does not depend on how the bytes were split.
-    pub(super) fn parse(
-        bytes: &[u8],
-        limits: DecoderLimits,
-        message: Option<Progress>,
-    ) -> Result<Option<Self>, DecodeError> {
+    /// Each fault shows with the first byte that settles it, so that the answer does not depend on
+    /// how the bytes were split.
+    pub(super) fn parse(bytes: &[u8], rules: Rules) -> Result<Option<Self>, DecodeError> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
         let is_final = first & 0x80 != 0;
-        let opcode = checked_opcode(first, message)?;
+        let opcode = checked_opcode(first, rules)?;
+        let progress = rules.message.unwrap_or_else(|| {
+            let coding = if first & RSV1 == 0 { Coding::Plain } else { Coding::Deflated };
+            Progress { coding, ..Progress::default() }
+        });
 
         let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
         let is_control = opcode as u8 & 0x08 != 0;
@@ -54,12 +66,13 @@ impl ClientHead {
         let payload_len = if is_control {
             usize::from(short_len)
         } else {
-            limited_len(payload_len, limits, message.unwrap_or_default())?
+            limited_len(payload_len, rules.limits, progress)?
         };
 
         let Some((&mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
         let len = bytes.len().saturating_sub(rest.len());
-        Ok(Some(Self { opcode, is_final, mask, payload_len, len }))
+        let coding = progress.coding;
+        Ok(Some(Self { opcode, is_final, coding, mask, payload_len, len }))
     }
 
     /// Whether the frame is a ping, a pong or a close.
@@ -96,13 +109,18 @@ impl PartialHead {
 }
 
 /// Reads a head's first byte.
-fn checked_opcode(first: u8, message: Option<Progress>) -> Result<OpCode, ProtocolFault> {
-    if first & 0x70 != 0 {
+fn checked_opcode(first: u8, rules: Rules) -> Result<OpCode, ProtocolFault> {
+    // Fragments and control frames have no bits of their own (RFC 7692 section 6).
+    let allowed_bits = match first & 0x0f {
+        0x1 | 0x2 => rules.extension_bits,
+        _ => 0,
+    };
+    if first & 0x70 & !allowed_bits != 0 {
         return Err(ProtocolFault::ReservedBits);
     }
     let opcode = OpCode::try_from(first & 0x0f).map_err(|_| ProtocolFault::ReservedOpcode)?;
     let is_final = first & 0x80 != 0;
-    match (opcode, message) {
+    match (opcode, rules.message) {
         (OpCode::Close | OpCode::Ping | OpCode::Pong, _) if !is_final => {
             Err(ProtocolFault::ControlFragmented)
         }
@@ -139,9 +157,9 @@ fn limited_len(len: u64, limits: DecoderLimits, message: Progress) -> Result<usi
     if message.fragments >= limits.fragments_max {
         return Err(DecodeError::TooManyFragments { limit: limits.fragments_max });
     }
-    let room = limits.message_len_max.saturating_sub(message.len);
+    let limit = message.coding.len_max(limits);
     match usize::try_from(len) {
-        Ok(len) if len <= room => Ok(len),
-        _ => Err(DecodeError::TooLong { limit: limits.message_len_max }),
+        Ok(len) if len <= limit.saturating_sub(message.len) => Ok(len),
+        _ => Err(DecodeError::TooLong { limit }),
     }
 }

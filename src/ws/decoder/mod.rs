@@ -3,6 +3,9 @@
 //! A connection keeps bytes only while a frame or a fragmented message is incomplete. What is kept
 //! grows with the bytes received, never with a length announced, and limits are checked before. The
 //! events are the same however the bytes were split into reads.
+//!
+//! A deflated message is collected as it comes, and inflated when it is whole: it is shorter so,
+//! and an inflater per unfinished message would hold some 40 KB before the first byte.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -18,9 +21,9 @@ use std::mem;
 use fastwebsockets::OpCode;
 
 pub use self::error::DecodeError;
-use self::head::{ClientHead, PartialHead};
-use self::message::{PartialMessage, Progress};
-use super::{MessageKind, close, unmask_in_place};
+use self::head::{ClientHead, PartialHead, Rules};
+use self::message::{Coding, PartialMessage, Progress};
+use super::{Inflater, MessageKind, RSV1, close, unmask_in_place};
 use crate::limits::Limits;
 use crate::reason::ProtocolFault;
 
@@ -101,26 +104,49 @@ impl Decoder {
     /// Decodes up to the next event and moves `input` past the bytes used, `None` when it has none
     /// left. Call it again with the rest, at once or later, or drop the rest.
     ///
+    /// `inflater` is for connections that agreed on permessage-deflate, and only for those.
+    ///
     /// # Errors
     /// When the client broke the protocol or a limit. Neither `reading` nor the rest of `input` may be
     /// decoded any further then: answer with a close frame.
-    pub fn next_event<'a>(
+    pub fn next_event<'a: 'b, 'b>(
         &self,
         reading: &mut Reading,
         input: &mut Input<'a>,
-    ) -> Result<Option<Event<'a>>, DecodeError> {
-        while let Some(piece) = self.next_piece(reading, input)? {
-            let event = if piece.head.is_control() {
-                control_event(reading, &piece)?
-            } else {
-                self.data_event(reading, &piece)?
-            };
-            reading.free_if_done();
-            if event.is_some() {
-                return Ok(event);
+        inflater: Option<&'b mut Inflater>,
+    ) -> Result<Option<Event<'b>>, DecodeError> {
+        let extension_bits = if inflater.is_some() { RSV1 } else { 0 };
+        while let Some(piece) = self.next_piece(reading, input, extension_bits)? {
+            if piece.head.is_control() {
+                let event = control_event(reading, &piece)?;
+                reading.free_if_done();
+                if event.is_some() {
+                    return Ok(event);
+                }
+                continue;
             }
+            let message = self.message(reading, &piece)?;
+            reading.free_if_done();
+            let Some((kind, data)) = message else { continue };
+            return match (piece.head.coding, inflater) {
+                (Coding::Deflated, Some(inflater)) => self.inflate((kind, &data), inflater),
+                _ => Ok(Some(Event::Message { kind, data })),
+            };
         }
         Ok(None)
+    }
+
+    /// Inflates a whole message.
+    fn inflate<'a>(
+        &self,
+        (kind, payload): (MessageKind, &[u8]),
+        inflater: &'a mut Inflater,
+    ) -> Result<Option<Event<'a>>, DecodeError> {
+        let data = inflater.inflate(payload, self.limits.message_len_max)?;
+        if kind == MessageKind::Text && simdutf8::basic::from_utf8(data).is_err() {
+            return Err(ProtocolFault::Utf8.into());
+        }
+        Ok(Some(Event::Message { kind, data: Cow::Borrowed(data) }))
     }
 
     /// Takes what `input` has of the current frame's payload, and unmasks it.
@@ -128,10 +154,11 @@ impl Decoder {
         &self,
         reading: &mut Reading,
         input: &mut Input<'a>,
+        extension_bits: u8,
     ) -> Result<Option<Piece<'a>>, DecodeError> {
         let frame = match reading.0.as_mut().and_then(|partial| partial.frame.take()) {
             Some(frame) => frame,
-            None => match self.next_head(reading, input)? {
+            None => match self.next_head(reading, input, extension_bits)? {
                 Some(head) => PartialFrame { head, received_len: 0 },
                 None => return Ok(None),
             },
@@ -156,14 +183,15 @@ impl Decoder {
         &self,
         reading: &mut Reading,
         input: &mut Input<'_>,
+        extension_bits: u8,
     ) -> Result<Option<ClientHead>, DecodeError> {
         let kept_len = reading.0.as_ref().map_or(0, |partial| partial.head.len());
-        let message = reading.progress();
+        let rules = Rules { limits: self.limits, message: reading.progress(), extension_bits };
         let head = if kept_len == 0 {
-            ClientHead::parse(input.rest, self.limits, message)?
+            ClientHead::parse(input.rest, rules)?
         } else {
             let bytes = reading.partial().head.followed_by(input.rest);
-            ClientHead::parse(bytes, self.limits, message)?
+            ClientHead::parse(bytes, rules)?
         };
         if let Some(head) = head {
             input.take(head.len.saturating_sub(kept_len));
@@ -176,40 +204,42 @@ impl Decoder {
         Ok(head)
     }
 
-    /// Hands out a message that lies whole in the input, or adds to the one under way.
-    fn data_event<'a>(
+    /// Hands out a message that lies whole in the input, or adds to the one under way. What is
+    /// not deflated is checked.
+    fn message<'a>(
         &self,
         reading: &mut Reading,
         piece: &Piece<'a>,
-    ) -> Result<Option<Event<'a>>, DecodeError> {
+    ) -> Result<Option<Whole<'a>>, DecodeError> {
         let Piece { head, offset, bytes, is_last } = *piece;
         let kind = match head.opcode {
             OpCode::Text => MessageKind::Text,
             _ => MessageKind::Binary,
         };
         if head.is_final && head.opcode != OpCode::Continuation && piece.is_whole() {
-            if kind == MessageKind::Text && simdutf8::basic::from_utf8(bytes).is_err() {
+            let is_plain_text = kind == MessageKind::Text && head.coding == Coding::Plain;
+            if is_plain_text && simdutf8::basic::from_utf8(bytes).is_err() {
                 return Err(ProtocolFault::Utf8.into());
             }
-            return Ok(Some(Event::Message { kind, data: Cow::Borrowed(bytes) }));
+            return Ok(Some((kind, Cow::Borrowed(bytes))));
         }
 
         let message = &mut reading.partial().message;
-        let under_way = message.get_or_insert_with(|| PartialMessage::new(kind));
+        let under_way = message.get_or_insert_with(|| PartialMessage::new(kind, head.coding));
         if offset == 0 {
             under_way.begin_fragment();
         }
         let more_len_max = if head.is_final {
             head.payload_len.saturating_sub(offset)
         } else {
-            self.limits.message_len_max.saturating_sub(under_way.progress().len)
+            head.coding.len_max(self.limits).saturating_sub(under_way.progress().len)
         };
         under_way.append(bytes, more_len_max)?;
 
         let ends_here = head.is_final && is_last;
         let Some(whole) = message.take_if(|_| ends_here) else { return Ok(None) };
         let (kind, data) = whole.finish()?;
-        Ok(Some(Event::Message { kind, data: Cow::Owned(data) }))
+        Ok(Some((kind, Cow::Owned(data))))
     }
 }
 
@@ -290,6 +320,9 @@ struct PartialFrame {
     head: ClientHead,
     received_len: usize,
 }
+
+/// A message as it came: deflated, if it is.
+type Whole<'a> = (MessageKind, Cow<'a, [u8]>);
 
 /// A run of unmasked payload bytes of one frame.
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::iter;
+use std::sync::Arc;
 
 use fastwebsockets::{Frame, OpCode, Payload};
 use proptest::collection::vec;
@@ -15,10 +16,19 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::{DecodeError, Decoder, DecoderLimits, Event, Input, Partial, Reading};
+use crate::metrics::Memory;
 use crate::reason::{CloseReason, ProtocolFault};
-use crate::ws::MessageKind;
+use crate::ws::{Inflater, MessageKind};
 
+mod deflated;
 mod reference;
+
+/// What the two sides agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extension {
+    None,
+    Deflate,
+}
 
 const LIMITS: DecoderLimits = DecoderLimits { message_len_max: 300, fragments_max: 5 };
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -43,14 +53,20 @@ struct Outcome {
 
 /// Decodes reads one after the other and checks on the way what is held.
 fn decode(reads: impl IntoIterator<Item = Vec<u8>>) -> Outcome {
+    decode_with(Extension::None, reads)
+}
+
+fn decode_with(extension: Extension, reads: impl IntoIterator<Item = Vec<u8>>) -> Outcome {
     let decoder = Decoder::new(LIMITS);
     let mut reading = Reading::default();
+    let mut inflater = Inflater::new(Arc::new(Memory::new(u64::MAX)));
     let (mut events, mut fed_len) = (Vec::new(), 0);
     for mut read in reads {
         fed_len += read.len();
         let mut input = Input::new(&mut read);
         loop {
-            match decoder.next_event(&mut reading, &mut input) {
+            let inflater = (extension == Extension::Deflate).then_some(&mut inflater);
+            match decoder.next_event(&mut reading, &mut input, inflater) {
                 Ok(Some(event)) => events.push(owned(event)),
                 Ok(None) => break,
                 Err(error) => {
@@ -123,7 +139,8 @@ fn check(
     let expected = Outcome { events, end };
     assert_eq!(decode_whole(&bytes), expected, "{name}, in one read");
     assert_eq!(decode_bytewise(&bytes), expected, "{name}, byte by byte");
-    assert_eq!(reference::decode(&bytes, LIMITS), expected, "{name}, by the reference");
+    let by_reference = reference::decode(&bytes, LIMITS, Extension::None);
+    assert_eq!(by_reference, expected, "{name}, by the reference");
 }
 
 fn check_fault(name: &str, frames: &[Vec<u8>], fault: ProtocolFault) {
@@ -168,7 +185,7 @@ fn long_frames_have_the_longest_head() {
     for len in [65_535, 65_536, 70_000] {
         let mut bytes = frame(FIN | BINARY, &vec![7; len]);
         let mut input = Input::new(&mut bytes);
-        let event = Decoder::new(limits).next_event(&mut Reading::default(), &mut input);
+        let event = Decoder::new(limits).next_event(&mut Reading::default(), &mut input, None);
         assert_eq!(event, Ok(Some(binary(&vec![7; len]))));
     }
 }
@@ -319,12 +336,12 @@ fn a_caller_may_stop_after_any_event() {
     let second_len = frame(FIN | TEXT, b"two").len();
     let (decoder, mut reading) = (Decoder::new(LIMITS), Reading::default());
     let mut input = Input::new(&mut bytes);
-    assert_eq!(decoder.next_event(&mut reading, &mut input), Ok(Some(text("one"))));
+    assert_eq!(decoder.next_event(&mut reading, &mut input, None), Ok(Some(text("one"))));
     assert_eq!(input.len(), second_len);
     let mut later = bytes.split_off(bytes.len() - second_len);
     let mut input = Input::new(&mut later);
-    assert_eq!(decoder.next_event(&mut reading, &mut input), Ok(Some(text("two"))));
-    assert_eq!(decoder.next_event(&mut reading, &mut input), Ok(None));
+    assert_eq!(decoder.next_event(&mut reading, &mut input, None), Ok(Some(text("two"))));
+    assert_eq!(decoder.next_event(&mut reading, &mut input, None), Ok(None));
 }
 
 #[test]
@@ -332,9 +349,9 @@ fn whole_messages_are_not_copied() {
     let mut bytes = [frame(FIN | TEXT, b"one"), frame(FIN | PING, b"two")].concat();
     let (decoder, mut reading) = (Decoder::new(LIMITS), Reading::default());
     let mut input = Input::new(&mut bytes);
-    let message = decoder.next_event(&mut reading, &mut input);
+    let message = decoder.next_event(&mut reading, &mut input, None);
     assert!(matches!(message, Ok(Some(Event::Message { data: Cow::Borrowed(b"one"), .. }))));
-    let ping = decoder.next_event(&mut reading, &mut input);
+    let ping = decoder.next_event(&mut reading, &mut input, None);
     assert!(matches!(ping, Ok(Some(Event::Ping(Cow::Borrowed(b"two"))))));
     assert_eq!(reading.held_len(), 0);
 }
@@ -345,7 +362,7 @@ fn an_announced_length_allocates_nothing() {
     let limits = DecoderLimits { message_len_max: 1 << 30, fragments_max: 5 };
     let (decoder, mut reading) = (Decoder::new(limits), Reading::default());
     let mut feed = |mut bytes: Vec<u8>| {
-        let event = decoder.next_event(&mut reading, &mut Input::new(&mut bytes));
+        let event = decoder.next_event(&mut reading, &mut Input::new(&mut bytes), None);
         assert_eq!(event, Ok(None));
         reading.held_len()
     };
@@ -360,9 +377,9 @@ fn a_buffer_ends_exactly_sized_when_its_frame_is_the_last() {
     let bytes = frame(FIN | BINARY, &[7; 300]);
     let (decoder, mut reading) = (Decoder::new(LIMITS), Reading::default());
     let mut first = bytes[..250].to_vec();
-    assert_eq!(decoder.next_event(&mut reading, &mut Input::new(&mut first)), Ok(None));
+    assert_eq!(decoder.next_event(&mut reading, &mut Input::new(&mut first), None), Ok(None));
     let mut second = bytes[250..].to_vec();
-    let event = decoder.next_event(&mut reading, &mut Input::new(&mut second));
+    let event = decoder.next_event(&mut reading, &mut Input::new(&mut second), None);
     let Ok(Some(Event::Message { data: Cow::Owned(data), .. })) = event else {
         panic!("{event:?}");
     };
@@ -474,7 +491,7 @@ proptest! {
         read_lens in read_lens(),
     ) {
         let bytes = frames.concat();
-        let expected = reference::decode(&bytes, LIMITS);
+        let expected = reference::decode(&bytes, LIMITS, Extension::None);
         prop_assert_eq!(&decode_whole(&bytes), &expected);
         prop_assert_eq!(&decode(cut(&bytes, &read_lens)), &expected);
     }
@@ -484,7 +501,7 @@ proptest! {
         bytes in vec(any::<u8>(), 0..400),
         read_lens in read_lens(),
     ) {
-        let expected = reference::decode(&bytes, LIMITS);
+        let expected = reference::decode(&bytes, LIMITS, Extension::None);
         prop_assert_eq!(&decode_whole(&bytes), &expected);
         prop_assert_eq!(&decode(cut(&bytes, &read_lens)), &expected);
     }

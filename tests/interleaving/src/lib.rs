@@ -2,6 +2,8 @@
 //!
 //! A crate of its own, so that the checker's primitives need no switch in the product.
 
+#[path = "../../../src/drain.rs"]
+pub mod drain;
 #[path = "../../../src/hub/mod.rs"]
 pub mod hub;
 #[path = "../../../src/id.rs"]

@@ -81,7 +81,7 @@ impl World {
 
     fn try_publish(&self, data: Bytes, key: Option<&str>) -> Result<Published, PublishError> {
         let payload = Payload::from_framed(data, 0, PayloadKind::Binary);
-        let draft = Draft { payload, session: None, user: None };
+        let draft = Draft { payload, session: None, publisher: None };
         let (now, admission) = (Stamp::now(), Admission::Always);
         self.hub.publish(&name(), &draft, Publish { now, admission, idempotency_key: key })
     }

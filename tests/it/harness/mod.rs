@@ -2,6 +2,7 @@
 //!
 //! Nothing here uses the library: a fault of the server's codecs must not be repeated by what tests them.
 
+mod figure;
 mod http;
 mod metrics;
 mod position;
@@ -17,14 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use figure::{figure, percentile};
 pub(crate) use http::{Request, Response};
-pub(crate) use process::{Process, fanwire};
+pub(crate) use process::{Process, fanwire, raise_descriptor_limit, with_files};
 pub(crate) use proxy::CutProxy;
 pub(crate) use server::{Authority, Server};
 pub(crate) use stream::{Block, Stream};
 pub(crate) use websocket::{
-    BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, TEXT,
-    WebSocket, close_payload, frame,
+    BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, RSV1,
+    TEXT, WebSocket, close_payload, deflated, frame,
 };
 pub(crate) use wire::Wire;
 
@@ -33,13 +35,23 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Waits until `condition` gives a value.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub(crate) fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_within(1, what, condition)
+}
+
+/// As [`eventually`], for what takes long by its nature: so many times the usual deadline.
+#[track_caller]
+pub(crate) fn eventually_within<T>(
+    times: u32,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + times * DEADLINE;
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < deadline, "{DEADLINE:?} passed: {what}");
+        assert!(Instant::now() < deadline, "{:?} passed: {what}", times * DEADLINE);
         thread::sleep(Duration::from_millis(5));
     }
 }

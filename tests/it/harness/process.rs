@@ -1,9 +1,12 @@
 //! The binary as a process: what it prints, what it is told, how it ends.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{DEADLINE, eventually};
 
@@ -17,6 +20,22 @@ pub(crate) fn fanwire(args: &[&str]) -> Command {
     }
     command.args(args);
     command
+}
+
+/// Lets this process open as many files as it may; a test of many connections needs it.
+pub(crate) fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+}
+
+/// `command` with so many open files at most.
+pub(crate) fn with_files(count: usize, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell
 }
 
 /// A running process whose standard error is collected.
@@ -50,6 +69,23 @@ impl Process {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Bytes of it in RAM.
+    pub(crate) fn resident_len(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
+    /// CPU time that it has spent, in ticks of the clock (a hundredth of a second).
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // Fields after the name in parentheses; utime and stime are the 12th and 13th of them.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let fields = fields.split_whitespace().skip(11).take(2);
+        fields.map(|field| field.parse::<u64>().unwrap()).sum()
     }
 
     pub(crate) fn stderr(&self) -> String {

@@ -197,6 +197,12 @@ impl Server {
         eventually_equal(&what, &expected, || self.metric(name, labels));
     }
 
+    /// Waits until so many requests were refused with that code.
+    #[track_caller]
+    pub(crate) fn await_refused(&self, reason: &str, expected: u64) {
+        self.await_metric("fanwire_requests_refused_total", &[("reason", reason)], expected);
+    }
+
     #[track_caller]
     pub(crate) fn await_close_counted(&self, code: &str, reason: &str, expected: u64) {
         let labels = [("code", code), ("reason", reason)];

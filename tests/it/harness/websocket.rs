@@ -1,9 +1,13 @@
 //! A WebSocket client by hand (RFC 6455): it can send what no library would.
 
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+
 use super::http::{Request, Response};
 use super::wire::Wire;
 
 pub(crate) const FIN: u8 = 0x80;
+/// Says that a message is deflated (RFC 7692 section 6).
+pub(crate) const RSV1: u8 = 0x40;
 pub(crate) const CONTINUATION: u8 = 0x0;
 pub(crate) const TEXT: u8 = 0x1;
 pub(crate) const BINARY: u8 = 0x2;
@@ -24,6 +28,8 @@ pub(crate) struct WebSocket {
     /// The 101.
     pub(crate) head: Response,
     pub(crate) wire: Wire,
+    /// Messages that came deflated.
+    pub(crate) deflated_count: u64,
 }
 
 /// One frame from the server.
@@ -53,6 +59,24 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The payload of a deflated message (RFC 7692 section 7.2.1).
+pub(crate) fn deflated(data: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(data.len() + 100);
+    let mut compress = Compress::new(Compression::best(), false);
+    compress.compress_vec(data, &mut payload, FlushCompress::Sync).unwrap();
+    payload.strip_suffix(&[0, 0, 0xff, 0xff]).expect("a flush ends so").to_vec()
+}
+
+/// The data of a deflated message; what it was deflated with, and how long it is, are free.
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let payload = [payload, &[0, 0, 0xff, 0xff]].concat();
+    let mut data = Vec::with_capacity(1 << 20);
+    let mut decompress = Decompress::new(false);
+    decompress.decompress_vec(&payload, &mut data, FlushDecompress::Sync).unwrap();
+    assert_eq!(decompress.total_in(), payload.len() as u64, "all of it is inflated");
+    data
+}
+
 /// The payload of a close frame.
 pub(crate) fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();
@@ -76,7 +100,12 @@ impl WebSocket {
         }
         let accept = head.header("sec-websocket-accept");
         assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        Self { head, wire }
+        Self { head, wire, deflated_count: 0 }
+    }
+
+    /// What the server answered to an offer of an extension.
+    pub(crate) fn extension(&self) -> Option<&str> {
+        self.head.header("sec-websocket-extensions")
     }
 
     pub(crate) fn send(&mut self, opcode: u8, payload: &[u8]) {
@@ -94,7 +123,7 @@ impl WebSocket {
     /// The next frame of any kind; `None` at the end of the stream.
     pub(crate) fn try_frame(&mut self) -> Option<Frame> {
         let head = self.wire.try_take(2)?;
-        assert_eq!(head[0] & 0x70, 0, "no extension was negotiated");
+        assert_eq!(head[0] & 0x30, 0, "no extension has these bits");
         assert_ne!(head[0] & FIN, 0, "a publication is one frame");
         assert_eq!(head[1] & MASKED, 0, "a server never masks");
         let len = match head[1] {
@@ -107,7 +136,13 @@ impl WebSocket {
         };
         let opcode = head[0] & 0x0F;
         let payload = self.wire.take(len);
-        Some(Frame { opcode, payload })
+        if head[0] & RSV1 == 0 {
+            return Some(Frame { opcode, payload });
+        }
+        assert!(self.extension().is_some(), "deflated, and nobody agreed on it");
+        assert!([TEXT, BINARY].contains(&opcode), "only messages are deflated");
+        self.deflated_count += 1;
+        Some(Frame { opcode, payload: inflated(&payload) })
     }
 
     pub(crate) fn frame(&mut self) -> Frame {

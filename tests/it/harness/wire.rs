@@ -130,6 +130,11 @@ impl Wire {
         (tls.conn.protocol_version().expect("after the handshake"), tls.conn.alpn_protocol())
     }
 
+    /// Our port.
+    pub(crate) fn port(&self) -> u16 {
+        self.stream.local_addr().unwrap().port()
+    }
+
     /// Writes `bytes` in one call, so that they travel together when they fit a segment.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server reads");

@@ -161,7 +161,7 @@ impl World {
         let key = (self.random.u8(..4) == 0).then(|| self.random.u8(..3));
         let text = key.map(|key| key.to_string());
         let admission = if self.random.bool() { Admission::IfRoom } else { Admission::Always };
-        let draft = Draft { payload, session: None, user: None };
+        let draft = Draft { payload, session: None, publisher: None };
         let options = Publish { now: Stamp::now(), admission, idempotency_key: text.as_deref() };
         let (name, model) = &mut self.models[index];
         let result = self.hub.publish(name, &draft, options);
@@ -206,6 +206,7 @@ impl World {
                 self.expect(is_right && repeat.is_none(), "there is room");
             }
             Err(PublishError::Memory) => self.expect(false, "there is memory"),
+            Err(PublishError::Draining) => self.expect(false, "nothing drains"),
         }
     }
 

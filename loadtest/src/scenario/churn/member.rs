@@ -45,23 +45,25 @@ impl Member {
         self.stage
     }
 
-    /// Books one reception, when `published` have been sent.
+    /// Books one reception, when `published` have been sent; returns when it was sent, if it is
+    /// one that was.
     pub(super) fn receive(
         &mut self,
         payload: &[u8],
         filler: &Filler,
         published: u32,
         faults: &mut Faults,
-    ) {
+    ) -> Option<u64> {
         let stamp = Stamp::read(payload).filter(|stamp| {
             (1..=published).contains(&stamp.seq) && filler.check(*stamp, payload, 0)
         });
-        let Some(Stamp { seq, .. }) = stamp else {
+        let Some(Stamp { seq, time, .. }) = stamp else {
             faults.corrupted += 1;
-            return;
+            return None;
         };
         let from = seq.min(self.before + 1);
         self.order.get_or_insert_with(|| Order::starting(from)).accept(seq, faults);
+        Some(time)
     }
 
     /// Tells it to leave after what has been `published` by `now`.
@@ -130,7 +132,7 @@ mod tests {
         for seq in received {
             let mut payload = Vec::new();
             filler.push(Stamp { topic: 0, seq: *seq, time: 0 }, &mut payload);
-            member.receive(&payload, &filler, 6, &mut faults);
+            assert_eq!(member.receive(&payload, &filler, 6, &mut faults), Some(0));
         }
         let whole = member.may_go(1_001, 1_000);
         assert!(member.may_go(2_001, 1_000), "patience ends");
@@ -159,7 +161,7 @@ mod tests {
     #[test]
     fn strange_payloads_are_corrupt() {
         let mut faults = Faults::default();
-        Member::open(0).receive(b"hello", &Filler::new(64), 1, &mut faults);
+        assert_eq!(Member::open(0).receive(b"hello", &Filler::new(64), 1, &mut faults), None);
         assert_eq!(faults.corrupted, 1);
     }
 }

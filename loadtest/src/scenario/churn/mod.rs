@@ -6,19 +6,26 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{Samples, Verdict, conclude, topic_name};
 use crate::{
     cli::{Server, duration, payload_len},
     clock::{Clock, nanos},
-    door::{Door as _, Plain, Role},
+    door::{Door as _, Plain, Role, Topic},
     fault::Faults,
     figure::{Table, float, grouped, per, rounded},
     load::pool::{Pool, Seen, Wait},
     pace::Schedule,
     process::Usage,
-    report::{self, Origin, mebibytes},
+    report::{
+        self, Latency, Origin,
+        live::Phase,
+        mebibytes,
+        series::Sample,
+        watch::{Look, Watch},
+    },
     stamp::{Filler, Stamp},
 };
 use member::{Member, Stage};
@@ -73,15 +80,22 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     let clock = Clock::new();
     let count = options.population as usize + JOINS_PENDING_MAX + 1;
     let pool = Pool::new(Plain, options.server.target()?, clock, count)?;
-    let mut churn = Churn::fill(pool, clock, options)?;
+    let mut watch = Watch::new(clock.now(), &options.server.pid);
+    let mut churn = Churn::fill(pool, options, (clock, &mut watch))?;
     let usage = || Usage::of(&options.server.pid).context("the server is gone");
     let filled = usage()?;
-    churn.run_for(options.rest, None)?;
+    watch.record(churn.look(), Some(options.rest + options.duration));
+    watch.enter(Phase::Resting);
+    churn.run_for(options.rest, None, &mut watch)?;
     let rested = usage()?;
     let begun = clock.now();
-    churn.run_for(options.duration, Some(Schedule::new(begun, options.rate)))?;
+    watch.enter(Phase::Measuring);
+    churn.run_for(options.duration, Some(Schedule::new(begun, options.rate)), &mut watch)?;
     let (joined, seconds) = (churn.joined, float(clock.now() - begun) / 1e9);
     let ended = usage()?;
+    let series = watch.finish(churn.look());
+    // Its line goes before the report comes.
+    drop(watch);
     churn.settle()?;
     let server = filled.zip(rested).zip(ended).map(|((filled, rested), ended)| {
         let rest = per((rested - filled).cpu.as_secs_f64(), options.rest.as_secs_f64());
@@ -96,25 +110,33 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     });
     let report = Report {
         origin,
-        shape: format!(
-            "{} members, {} joins/s, {} publications/s x {} B, {} after {} of rest",
-            options.population,
-            options.rate,
-            options.publish_rate,
-            options.payload,
-            humantime::format_duration(options.duration),
-            humantime::format_duration(options.rest),
-        ),
+        shape: options.shape(),
         joined,
         joins_per_second: per(float(joined), seconds),
         left: churn.left,
         publications: u64::from(churn.published),
         deliveries: churn.received,
+        latency_ms: Latency::of(&churn.latency),
         server,
         faults: churn.faults,
         fault_samples: churn.samples.0,
+        series,
     };
     conclude((&report.table(), &report), &report.faults, &options.server)
+}
+
+impl Options {
+    fn shape(&self) -> String {
+        format!(
+            "{} members, {} joins/s, {} publications/s x {} B, {} after {} of rest",
+            self.population,
+            self.rate,
+            self.publish_rate,
+            self.payload,
+            humantime::format_duration(self.duration),
+            humantime::format_duration(self.rest),
+        )
+    }
 }
 
 struct Churn {
@@ -134,16 +156,22 @@ struct Churn {
     received: u64,
     joined: u64,
     left: u64,
+    latency: Histogram<u64>,
     faults: Faults,
     samples: Samples,
     out: Vec<u8>,
 }
 
 impl Churn {
-    fn fill(mut pool: Pool<Plain>, clock: Clock, options: &Options) -> anyhow::Result<Self> {
+    fn fill(
+        mut pool: Pool<Plain>,
+        options: &Options,
+        (clock, watch): (Clock, &mut Watch),
+    ) -> anyhow::Result<Self> {
         let count = options.population as usize;
         pool.open(std::iter::once(topic_name(TOPIC)), Role::Publisher)?;
-        pool.open(vec![topic_name(TOPIC); count].into_iter(), Role::Subscriber)?;
+        let names = vec![topic_name(TOPIC); count].into_iter();
+        pool.open_watched(names, Role::Subscriber, |open| watch.connecting(open))?;
         Ok(Self {
             pool,
             clock,
@@ -157,21 +185,30 @@ impl Churn {
             received: 0,
             joined: 0,
             left: 0,
+            latency: Latency::histogram(),
             faults: Faults::default(),
             samples: Samples::default(),
             out: Vec::new(),
         })
     }
 
-    fn run_for(&mut self, duration: Duration, mut joins: Option<Schedule>) -> anyhow::Result<()> {
+    fn run_for(
+        &mut self,
+        duration: Duration,
+        mut joins: Option<Schedule>,
+        watch: &mut Watch,
+    ) -> anyhow::Result<()> {
         let until = self.clock.now() + nanos(duration);
         loop {
             let now = self.clock.now();
             if now >= until {
                 return Ok(());
             }
-            while self.publishing.next(now).is_some() {
-                self.publish(now);
+            if watch.is_due(now) {
+                watch.look(self.look());
+            }
+            while let Some((_, due)) = self.publishing.next(now) {
+                self.publish(due);
             }
             while let Some(joins) = &mut joins
                 && self.pending_count() < JOINS_PENDING_MAX
@@ -207,12 +244,22 @@ impl Churn {
         Ok(())
     }
 
-    fn publish(&mut self, now: u64) {
+    fn look(&self) -> Look<'_> {
+        Look {
+            time: self.clock.now(),
+            connected: self.present.len(),
+            received: self.received,
+            latency: &self.latency,
+            errors: self.faults.total(),
+        }
+    }
+
+    fn publish(&mut self, due: u64) {
         self.published += 1;
-        let stamp = Stamp { topic: TOPIC, seq: self.published, time: now };
+        let stamp = Stamp { topic: TOPIC, seq: self.published, time: due };
         let Self { pool, filler, out, .. } = self;
         out.clear();
-        pool.door().encode(out, filler.payload_len(), |out| filler.push(stamp, out));
+        pool.door().encode(out, Topic(TOPIC), filler.payload_len(), |out| filler.push(stamp, out));
         pool.send(PUBLISHER, out);
     }
 
@@ -233,7 +280,8 @@ impl Churn {
     }
 
     fn turn(&mut self) -> anyhow::Result<()> {
-        let Self { pool, filler, members, present, leaving, free, faults, samples, .. } = self;
+        let Self { pool, filler, members, present, leaving, free, .. } = self;
+        let Self { latency, faults, samples, .. } = self;
         let (published, received, joined) = (self.published, &mut self.received, &mut self.joined);
         pool.turn(Wait::Sleep(NAP), |index, now, seen| {
             let Some(index) = index.checked_sub(1) else {
@@ -251,7 +299,9 @@ impl Churn {
             match seen {
                 Seen::Publication(payload) => {
                     *received += 1;
-                    member.receive(payload, filler, published, faults);
+                    if let Some(time) = member.receive(payload, filler, published, faults) {
+                        latency.saturating_record(now.saturating_sub(time));
+                    }
                 }
                 Seen::Opened(_) => {
                     *member = Member::open(published);
@@ -315,9 +365,13 @@ struct Report {
     left: u64,
     publications: u64,
     deliveries: u64,
+    /// From the time that each publication was due.
+    latency_ms: Latency,
     server: Option<Cost>,
     faults: Faults,
     fault_samples: Vec<String>,
+    /// The rest, then the churn.
+    series: Vec<Sample>,
 }
 
 impl Report {
@@ -328,6 +382,7 @@ impl Report {
         table.row("left", grouped(self.left));
         table.row("publications", grouped(self.publications));
         table.row("deliveries", grouped(self.deliveries));
+        table.row("latency, ms", self.latency_ms.text());
         if let Some(server) = &self.server {
             table.row("server CPU/join", format!("{:.1} us", server.cpu_us_per_join));
             table.row(

@@ -1,63 +1,42 @@
-//! The tables: medians over the rounds, and ratios to the bare loop of the same rounds.
+//! The tables, as Markdown: one for each key figure of the fixed shapes, one for each scenario.
 
 use std::fmt::Write as _;
 
-use super::{Outcome, Run, Shape, shape::Yield};
-use crate::{
-    figure::{median, rounded},
-    report::{self, Origin},
+use super::{
+    Comparison,
+    summary::{Cell, Figure, Spread, Summary},
 };
+use crate::figure::rounded;
 
 /// The bare loop with one `send` per publication and subscriber.
 pub(super) const EACH: &str = "bare";
 /// The bare loop with one `send` per turn and subscriber.
 pub(super) const JOIN: &str = "bare-join";
 
-/// A table: its title, what it takes of a run, and how it shows a median.
-type Figure = (&'static str, fn(&Outcome) -> Option<f64>, fn(f64) -> String);
+/// What the shapes are tabled by: title, where records have it, factor, how it shows.
+type Key = (&'static str, &'static str, f64, fn(f64) -> String);
 
-const PER_CPU_SECOND: Figure = (
-    "Thousand deliveries per server-CPU second (ratio to the bare loop of the same rounds)",
-    |outcome| Some(fanout(outcome)?.server?.deliveries_per_cpu_second / 1e3),
-    rounded,
-);
-const DELIVERY: [Figure; 4] = [
+const KEYS: [Key; 9] = [
     (
-        "us of server CPU per delivery",
-        |o| Some(fanout(o)?.server?.cpu_us_per_delivery),
-        thousandths,
-    ),
-    (
-        "Thousand deliveries per second, wall",
-        |o| Some(fanout(o)?.deliveries_per_second / 1e3),
+        "Thousand deliveries per server-CPU second (ratio to the bare loop of the same rounds)",
+        "/server/deliveries_per_cpu_second",
+        1e-3,
         rounded,
     ),
-    ("Latency p50, ms", |o| Some(fanout(o)?.latency_ms.p50), tenths),
-    ("Latency p99, ms", |o| Some(fanout(o)?.latency_ms.p99), tenths),
-];
-const IDLE: [Figure; 3] = [
-    ("Server RSS per idle connection, B", |o| Some(idle(o)?.rss_per_connection), rounded),
+    ("us of server CPU per delivery", "/server/cpu_us_per_delivery", 1.0, thousandths),
+    ("us of the tester's CPU per delivery", "/tester/cpu_us_per_delivery", 1.0, thousandths),
+    ("Thousand deliveries per second, wall", "/deliveries_per_second", 1e-3, rounded),
+    ("Latency p50, ms", "/latency_ms/p50", 1.0, tenths),
+    ("Latency p99, ms", "/latency_ms/p99", 1.0, tenths),
+    ("Server RSS per idle connection, B", "/server/rss_per_connection", 1.0, rounded),
     (
         "The same, each having got a message, B",
-        |o| idle(o)?.rss_per_connection_after_message,
+        "/server/rss_per_connection_after_message",
+        1.0,
         rounded,
     ),
-    ("us of server CPU per handshake", |o| Some(idle(o)?.cpu_us_per_handshake), tenths),
+    ("us of server CPU per handshake", "/server/cpu_us_per_handshake", 1.0, tenths),
 ];
-
-fn fanout(outcome: &Outcome) -> Option<&report::Fanout> {
-    match outcome {
-        Outcome::Fanout(report) => Some(report),
-        _ => None,
-    }
-}
-
-fn idle(outcome: &Outcome) -> Option<report::IdleCost> {
-    match outcome {
-        Outcome::Idle(report) => report.server,
-        _ => None,
-    }
-}
 
 fn tenths(value: f64) -> String {
     format!("{value:.1}")
@@ -67,133 +46,96 @@ fn thousandths(value: f64) -> String {
     format!("{value:.3}")
 }
 
-/// All tables of `runs`, as Markdown.
-pub(super) fn text(
-    origin: &Origin,
-    rounds: u32,
-    shapes: &[&Shape],
-    servers: &[&str],
-    runs: &[Run],
-) -> String {
+/// All tables of `comparison`; the first `shape_count` cases are fixed shapes.
+pub(super) fn text(comparison: &Comparison, shape_count: usize) -> String {
+    let Comparison { origin, rounds, servers, .. } = comparison;
     let mut text = format!(
         "Machine: {}\nCommand: `{}`\nMedians of {rounds} interleaved rounds; in brackets the \
-         range of the bare loops, and the ratio to the one that the shape allows.\n",
+         range over the rounds. x = ratio to the baseline of the same rounds.\n",
         origin.machine, origin.command
     );
-    let (idle, delivery): (Vec<&Shape>, Vec<&Shape>) =
-        shapes.iter().partition(|shape| shape.yields == Yield::Idle);
-    let mut table = |figure: &Figure, shapes: &[&Shape], ratio| {
-        if !shapes.is_empty() {
-            write_table(&mut text, figure, (shapes, servers), runs, ratio);
-        }
-    };
-    table(&PER_CPU_SECOND, &delivery, Ratio::ToBare);
-    for figure in &DELIVERY {
-        table(figure, &delivery, Ratio::None);
+    let (shapes, scenarios) = comparison.cases.split_at(shape_count);
+    for key in &KEYS {
+        write_shapes(&mut text, key, servers, shapes);
     }
-    for figure in &IDLE {
-        table(figure, &idle, Ratio::None);
+    for scenario in scenarios {
+        write_scenario(&mut text, servers, scenario);
     }
-    write_doubts(&mut text, runs);
-    for run in runs {
-        if let Some(fault) = run.fault() {
-            let line = format!("{}, {}, round {}: {fault}", run.server, run.shape, run.round + 1);
-            writeln!(text, "\nFAULT: {line}").expect("writing to a string");
+    for (kind, lines) in [("NOTE", &comparison.notes), ("FAULT", &comparison.faults)] {
+        for line in lines {
+            writeln!(text, "\n{kind}: {line}").expect("writing to a string");
         }
     }
     text
 }
 
-/// What a reader must know before quoting the tables.
-fn write_doubts(text: &mut String, runs: &[Run]) {
-    let reports: Vec<_> = runs.iter().filter_map(|run| fanout(&run.outcome)).collect();
-    let disturbed = reports
-        .iter()
-        .filter(|report| report.tester_was_disturbed() || report.server_was_disturbed())
-        .count();
-    if disturbed > 0 {
-        let total = reports.len();
-        writeln!(
-            text,
-            "\nNOTE: in {disturbed} of {total} fan-out runs other processes took one of the cores"
-        )
-        .expect("writing to a string");
-    }
-    let full = |run: &&Run| fanout(&run.outcome).is_some_and(report::Fanout::tester_was_full);
-    for run in runs.iter().filter(full) {
-        let place = format!("{}, {}, round {}", run.server, run.shape, run.round + 1);
-        writeln!(text, "\nNOTE: {place}: the tester had no time left").expect("to a string");
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ratio {
-    ToBare,
-    None,
-}
-
-fn write_table(
+fn write_shapes(
     text: &mut String,
-    (title, value, show): &Figure,
-    (shapes, servers): (&[&Shape], &[&str]),
-    runs: &[Run],
-    ratio: Ratio,
+    (title, pointer, factor, show): &Key,
+    servers: &[String],
+    shapes: &[Summary],
 ) {
+    let rows: Vec<(&Summary, &Figure)> =
+        shapes.iter().filter_map(|shape| Some((shape, shape.figure(pointer)?))).collect();
+    if rows.is_empty() {
+        return;
+    }
+    write_head(text, title, "shape", servers);
+    for (shape, figure) in rows {
+        let cells = figure.cells.iter().map(|cell| {
+            // A server has the baseline that fits the shape; the other loop needs no ratio.
+            let has_ratio = cell.server != EACH && cell.server != JOIN;
+            show_cell(cell, |value| show(value * factor), has_ratio.then_some(&cell.ratio))
+        });
+        write_row(text, &shape.title, cells);
+    }
+}
+
+fn write_scenario(text: &mut String, servers: &[String], scenario: &Summary) {
+    let title = format!("`{}`, x = ratio to {}", scenario.title, scenario.baseline);
+    write_head(text, &title, "figure", servers);
+    for figure in &scenario.figures {
+        let cells = figure.cells.iter().map(|cell| show_cell(cell, figure.show, Some(&cell.ratio)));
+        write_row(text, &figure.label, cells);
+    }
+}
+
+fn write_head(text: &mut String, title: &str, first: &str, servers: &[String]) {
     let rule = "| ---: ".repeat(servers.len());
     let header = servers.join(" | ");
-    write!(text, "\n{title}\n\n| shape | {header} |\n| :--- {rule}|\n").expect("to a string");
-    for shape in shapes {
-        // By round; a run that failed has none.
-        let of = |server: &str| -> Vec<(u32, f64)> {
-            runs.iter()
-                .filter(|run| run.shape == shape.name && run.server == server)
-                .filter_map(|run| Some((run.round, value(&run.outcome)?)))
-                .collect()
-        };
-        let bare = of(if shape.yields == Yield::Each { EACH } else { JOIN });
-        let cells: Vec<String> = servers
-            .iter()
-            .map(|server| {
-                let values = of(server);
-                let mut cell = match middle(&values) {
-                    Some(middle) => show(middle),
-                    None => "-".to_owned(),
-                };
-                if ratio == Ratio::ToBare {
-                    cell += &bracket(server, &values, &bare, *show);
-                }
-                cell
-            })
-            .collect();
-        writeln!(text, "| {} | {} |", shape.title, cells.join(" | ")).expect("to a string");
-    }
+    write!(text, "\n{title}\n\n| {first} | {header} |\n| :--- {rule}|\n").expect("to a string");
 }
 
-fn middle(values: &[(u32, f64)]) -> Option<f64> {
-    (!values.is_empty()).then(|| median(values.iter().map(|(_, value)| *value).collect()))
+fn write_row(text: &mut String, label: &str, cells: impl Iterator<Item = String>) {
+    let cells: Vec<String> = cells.collect();
+    writeln!(text, "| {label} | {} |", cells.join(" | ")).expect("to a string");
 }
 
-/// For a bare loop its range, for any other server its ratio to the bare loop.
-fn bracket(
-    server: &str,
-    values: &[(u32, f64)],
-    bare: &[(u32, f64)],
-    show: fn(f64) -> String,
+/// A median and its range, and the ratio with its own.
+pub(super) fn show_cell(
+    cell: &Cell,
+    show: impl Fn(f64) -> String,
+    ratio: Option<&Option<Spread>>,
 ) -> String {
-    if server == EACH || server == JOIN {
-        let sorted = values.iter().map(|(_, value)| *value);
-        let low = sorted.clone().reduce(f64::min);
-        let range = low.zip(sorted.reduce(f64::max));
-        return range.map_or_else(String::new, |(a, b)| format!(" ({}..{})", show(a), show(b)));
+    let Some(value) = cell.value else { return "-".to_owned() };
+    let value = show_spread(value, show);
+    match ratio {
+        Some(Some(ratio)) => {
+            format!("{value}, x {}", show_spread(*ratio, |ratio| format!("{ratio:.2}")))
+        }
+        _ => value,
     }
-    let ratios: Vec<(u32, f64)> = values
-        .iter()
-        .filter_map(|(round, value)| {
-            let (_, bare) = bare.iter().find(|(of, _)| of == round)?;
-            Some((*round, value / bare))
-        })
-        .collect();
-    middle(&ratios).map_or_else(String::new, |ratio| format!(" ({ratio:.2})"))
+}
+
+/// A median, and the range of the rounds if it shows.
+pub(super) fn show_spread(
+    Spread { median, min, max }: Spread,
+    show: impl Fn(f64) -> String,
+) -> String {
+    match (show(min), show(max)) {
+        (min, max) if min == max => max,
+        (min, max) => format!("{} ({min}..{max})", show(median)),
+    }
 }
 
 #[cfg(test)]
@@ -201,14 +143,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_taken_within_a_round() {
-        // The machine was twice as fast in round 1; the server always took half of the bare loop.
-        let bare = [(0, 100.0), (1, 200.0), (2, 100.0)];
-        let server = [(0, 50.0), (1, 100.0), (2, 50.0)];
-        assert_eq!(bracket("ours", &server, &bare, rounded), " (0.50)");
-        assert_eq!(bracket(EACH, &bare, &bare, rounded), " (100..200)");
-        assert_eq!(bracket("ours", &[], &bare, rounded), "");
-        // A round in which the bare loop failed has no ratio.
-        assert_eq!(bracket("ours", &server, &bare[..1], rounded), " (0.50)");
+    fn a_cell_shows_its_spread_where_there_is_one() {
+        let spread = |median, min, max| Some(Spread { median, min, max });
+        let mut cell = Cell {
+            server: "a".to_owned(),
+            rounds: vec![Some(1.0); 3],
+            value: spread(1_500.0, 1_000.0, 2_000.0),
+            ratio: spread(0.5, 0.456, 0.6),
+        };
+        let shown = show_cell(&cell, rounded, Some(&cell.ratio));
+        assert_eq!(shown, "1,500 (1,000..2,000), x 0.50 (0.46..0.60)");
+        assert_eq!(show_cell(&cell, rounded, None), "1,500 (1,000..2,000)");
+        cell.ratio = spread(0.5, 0.5, 0.5);
+        assert_eq!(show_cell(&cell, rounded, Some(&cell.ratio)), "1,500 (1,000..2,000), x 0.50");
+        cell.value = None;
+        assert_eq!(show_cell(&cell, rounded, None), "-");
     }
 }

@@ -7,12 +7,13 @@ mod laggard;
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
 use super::{
     Verdict, conclude,
-    fanout::{Edge, Run},
+    fanout::{Edge, Part, Run},
     topic_name,
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     fault::Faults,
     figure::{Table, float, grouped, median, per, rounded},
     load::pool::Pool,
-    report::{self, Latency, Origin, mebibytes},
+    report::{self, Latency, Origin, mebibytes, series::Sample},
 };
 use laggard::{Ending, Laggards, Reading};
 
@@ -122,6 +123,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     options.server.require_plain()?;
     let origin = Origin::here();
     let target = options.server.target()?;
+    if target.security.is_some() {
+        bail!("the slow ones of this scenario speak no TLS: measure http:// or ws://");
+    }
     let fanout =
         Fanout::open_loop(&options.server, &options.shape(), options.rate, options.duration);
     let clock = Clock::new();
@@ -134,7 +138,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     let with = phase(&mut run, &fanout, Some(&mut laggards))?;
     let ended = laggards.end();
     run.finish_phases();
-    let report = Report::new(options, origin, [without, with], &ended, &run);
+    let mut report = Report::new(options, origin, [without, with], &ended, &run);
+    report.series = run.series();
+    // Its line goes before the report comes.
+    drop(run);
     conclude((&report.table(), &report), &report.faults, &options.server)
 }
 
@@ -149,6 +156,7 @@ fn phase(
     let begun = run.edge(fanout)?;
     let until = begun.time + nanos(fanout.duration);
     run.measure_within(begun.time..until);
+    run.record(if laggards.is_some() { Part::Other } else { Part::First });
     while run.now() < until {
         if let Some(laggards) = &mut laggards {
             laggards.look();
@@ -156,6 +164,7 @@ fn phase(
         run.publish_until(until.min(run.now() + nanos(SLICE)))?;
     }
     let ended = run.edge(fanout)?;
+    run.pause();
     run.drain(fanout.drain)?;
     Ok(Phase::new(&begun, &ended, run.latency()))
 }
@@ -250,6 +259,8 @@ struct Report {
     /// Of the fast ones.
     faults: Faults,
     fault_samples: Vec<String>,
+    /// Both phases, and nothing of what is between them.
+    series: Vec<Sample>,
 }
 
 impl Report {
@@ -278,6 +289,7 @@ impl Report {
             slow: Slow::new(ended),
             faults,
             fault_samples: samples.to_vec(),
+            series: Vec::new(),
         }
     }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::subscription::{Grant, SubscriptionKey};
+use super::subscription::{SubscriptionKey, Terms};
 use crate::hub::{Payload, Position, Publication, Since, Start, TopicName};
-use crate::protocol::centrifugo::{ClientInfo, Delta, Disconnect};
+use crate::protocol::centrifugo::{ClientInfo, Delta, Disconnect, Hears};
 
 /// What the host is to do next.
 ///
@@ -52,7 +52,9 @@ pub struct Subscribe {
     pub(super) key: SubscriptionKey,
     pub(super) cause: Cause,
     pub(super) wish: Wish,
-    pub(super) grant: Option<Box<Grant>>,
+    /// When it ends unless it is renewed, in seconds since 1970.
+    pub(super) expires_at: Option<u64>,
+    pub(super) terms: Option<Box<Terms>>,
     /// What the client is told: JSON, empty = nothing.
     pub(super) data: Bytes,
 }
@@ -82,15 +84,6 @@ pub(super) struct Wish {
 pub(super) struct Asked {
     pub(super) epoch: Box<str>,
     pub(super) offset: u64,
-}
-
-/// What a subscriber hears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hears {
-    /// Publications only.
-    Publications,
-    /// Also who joins and who leaves, itself included.
-    Members,
 }
 
 /// A subscription in force.

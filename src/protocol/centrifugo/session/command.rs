@@ -31,7 +31,7 @@ impl Session {
         if request.data.is_empty() {
             return Err(ErrorCode::BadRequest.into());
         }
-        if !self.may(Right::Publish, &topic) {
+        if !self.may(Right::Publish, &topic, context) {
             return Err(ErrorCode::PermissionDenied.into());
         }
         let info = self.info(&topic);
@@ -65,7 +65,7 @@ impl Session {
         if options.recovery == Recovery::Off {
             return Err(ErrorCode::NotAvailable.into());
         }
-        if !self.may(Right::History, &topic) {
+        if !self.may(Right::History, &topic, context) {
             return Err(ErrorCode::PermissionDenied.into());
         }
         let order = if request.reverse { Order::NewestFirst } else { Order::OldestFirst };
@@ -136,7 +136,7 @@ impl Session {
         if options.presence == Presence::Off {
             return Err(ErrorCode::NotAvailable.into());
         }
-        if !self.may(Right::Presence, &topic) {
+        if !self.may(Right::Presence, &topic, context) {
             return Err(ErrorCode::PermissionDenied.into());
         }
         Ok(topic)

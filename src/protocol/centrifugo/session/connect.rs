@@ -1,7 +1,5 @@
 //! `connect` and `refresh`: who the client is, and what it gets without asking.
 
-use std::sync::Arc;
-
 use super::super::code::{Disconnect, ErrorCode};
 use super::super::host::{ConnectionToken, Context, ServerSubscription, TokenFault};
 use super::super::message::{
@@ -10,11 +8,11 @@ use super::super::message::{
 use super::action::{Action, Cause, Wish};
 use super::subscription::Origin;
 use super::{Account, CommandId, Failure, Phase, Pings, Session};
-use crate::auth::Right;
+use crate::auth::{Expiry, Right};
 use crate::hub::TopicName;
 
-/// Longest life of a token that is believed, in seconds: more is a mistake.
-pub(super) const TTL_MAX: u64 = 365 * 24 * 3_600;
+/// Longest life of a token that clients are told, in seconds: their timers have an end.
+const TTL_MAX: u64 = 365 * 24 * 3_600;
 
 /// A `connect` whose subscriptions are being opened.
 #[derive(Debug)]
@@ -22,6 +20,13 @@ pub(super) struct Connecting {
     command: CommandId,
     result: ConnectResult,
     awaited: usize,
+}
+
+/// What else a token says that was accepted.
+#[derive(Default)]
+struct Accepted {
+    expires_at: Option<u64>,
+    subscriptions: Vec<ServerSubscription>,
 }
 
 /// A subscription that the client gets without a command of its own.
@@ -38,20 +43,18 @@ impl Session {
         request: &ConnectRequest,
         context: &mut Context<'_>,
     ) -> Result<(), Failure> {
-        let mut from_token = Vec::new();
-        if request.token.is_empty() {
+        let token = if request.token.is_empty() {
             if self.identity.is_none() {
                 return Err(Disconnect::BadRequest.into());
             }
+            Accepted::default()
         } else {
-            from_token = self.log_in(&request.token, context)?;
-        }
-        let given = self.given(from_token, request, context)?;
-        if given.len() > context.settings.topics_per_session_max {
-            return Err(Disconnect::SubscriptionLimit.into());
-        }
-        let connecting =
-            Connecting { command, result: self.connect_result(context), awaited: given.len() };
+            self.log_in(&request.token, context)?
+        };
+        let (expires, ttl) = seconds_left(token.expires_at, context);
+        let given = self.given(token.subscriptions, request, context)?;
+        let result = ConnectResult { expires, ttl, ..self.connect_result(context) };
+        let connecting = Connecting { command, result, awaited: given.len() };
         self.connecting = Some(Box::new(connecting));
         self.phase = Phase::Connecting;
         for given in given {
@@ -62,35 +65,26 @@ impl Session {
         Ok(())
     }
 
-    /// Takes what the token says. Returns the subscriptions that it names.
-    fn log_in(
-        &mut self,
-        token: &str,
-        context: &Context<'_>,
-    ) -> Result<Vec<ServerSubscription>, Failure> {
-        let now = context.seconds();
-        let token = context.host.connection_token(token, now).map_err(|fault| match fault {
+    fn log_in(&mut self, token: &str, context: &Context<'_>) -> Result<Accepted, Failure> {
+        let token = context.host.connection_token(token, context.now);
+        let token = token.map_err(|fault| match fault {
             TokenFault::Expired => Failure::Error(ErrorCode::TokenExpired),
             TokenFault::Invalid | TokenFault::NoKey => Disconnect::InvalidToken.into(),
             TokenFault::KeyAway => ErrorCode::Internal.into(),
         })?;
-        self.take_token(token, now)
+        self.accept(token, context)
     }
 
-    fn take_token(
+    fn accept(
         &mut self,
         token: ConnectionToken,
-        now: u64,
-    ) -> Result<Vec<ServerSubscription>, Failure> {
-        let ConnectionToken { identity, user, expires_at, info, subscriptions } = token;
-        let expires_at = expires_at.map(|at| at.min(now.saturating_add(TTL_MAX)));
-        if expires_at.is_some_and(|at| at <= now) {
-            return Err(ErrorCode::Expired.into());
-        }
+        context: &Context<'_>,
+    ) -> Result<Accepted, Failure> {
+        let ConnectionToken { identity, expires_at, info, subscriptions } = token;
+        let expiry = check_expiry(expires_at, context)?;
         self.identity = Some(identity);
-        let user = Arc::from(user);
-        self.account = Some(Box::new(Account { user, info, expires_at }));
-        Ok(subscriptions)
+        self.account = Some(Box::new(Account { info, expiry }));
+        Ok(Accepted { expires_at, subscriptions })
     }
 
     /// The token's subscriptions, and of those that the client wants the ones it may have.
@@ -115,27 +109,30 @@ impl Session {
                 return Err(Disconnect::BadRequest.into());
             }
             let is_known = given.iter().any(|known| known.topic == topic);
-            if is_known || !self.may_have_unasked(&topic) {
+            if is_known || !self.may_have_unasked(&topic, context) {
                 continue;
             }
             let subscription = ServerSubscription::to(name);
             given.push(Given { topic, origin: Origin::Server, subscription });
+            if given.len() > context.settings.topics_per_session_max {
+                break;
+            }
+        }
+        if given.len() > context.settings.topics_per_session_max {
+            return Err(Disconnect::SubscriptionLimit.into());
         }
         Ok(given)
     }
 
-    fn may_have_unasked(&self, topic: &TopicName) -> bool {
+    fn may_have_unasked(&self, topic: &TopicName, context: &Context<'_>) -> bool {
         let name = topic.as_str();
-        name.is_ascii() && !name.starts_with('$') && self.may(Right::Subscribe, topic)
+        name.is_ascii() && !name.starts_with('$') && self.may(Right::Subscribe, topic, context)
     }
 
     fn connect_result(&self, context: &Context<'_>) -> ConnectResult {
-        let (expires, ttl) = self.ttl(context);
         let mut result = ConnectResult {
             client: self.client.to_string(),
             version: context.settings.version.to_string(),
-            expires,
-            ttl,
             ..ConnectResult::default()
         };
         if self.pings == Pings::Messages {
@@ -148,12 +145,6 @@ impl Session {
             result.node = context.settings.node.to_string();
         }
         result
-    }
-
-    /// Whether the connection ends some time, and in how many seconds.
-    fn ttl(&self, context: &Context<'_>) -> (bool, u32) {
-        let expires_at = self.account.as_ref().and_then(|account| account.expires_at);
-        seconds_left(expires_at, context.seconds())
     }
 
     /// Notes the outcome of a subscription that comes with the connection.
@@ -202,22 +193,21 @@ impl Session {
         if request.token.is_empty() {
             return Err(Disconnect::BadRequest.into());
         }
-        let now = context.seconds();
-        let token = context.host.connection_token(&request.token, now);
+        let token = context.host.connection_token(&request.token, context.now);
         let token = token.map_err(|fault| match fault {
             TokenFault::Expired => Failure::Disconnect(Disconnect::Expired),
             TokenFault::Invalid => Disconnect::InvalidToken.into(),
             TokenFault::NoKey => ErrorCode::NotAvailable.into(),
             TokenFault::KeyAway => ErrorCode::Internal.into(),
         })?;
-        if *token.user != *self.user() {
+        if token.identity.user() != self.user() {
             return Err(Disconnect::InvalidToken.into());
         }
-        let granted = self.take_token(token, now)?;
-        if self.has_other_topics(&granted) {
+        let token = self.accept(token, context)?;
+        if self.has_other_topics(&token.subscriptions) {
             return Err(Disconnect::InsufficientState.into());
         }
-        let (expires, ttl) = self.ttl(context);
+        let (expires, ttl) = seconds_left(token.expires_at, context);
         let refresh = Some(RefreshResult { expires, ttl, ..RefreshResult::default() });
         self.out.push(&Reply { id, refresh, ..Reply::default() });
         Ok(())
@@ -234,8 +224,20 @@ impl Session {
     }
 }
 
-/// Whether something ends some time, and in how many seconds.
-pub(super) fn seconds_left(expires_at: Option<u64>, now: u64) -> (bool, u32) {
-    let left = expires_at.map_or(0, |at| at.saturating_sub(now));
-    (expires_at.is_some(), u32::try_from(left).unwrap_or(u32::MAX))
+/// Whether something ends some time, and in how many seconds it is to be renewed.
+pub(super) fn seconds_left(expires_at: Option<u64>, context: &Context<'_>) -> (bool, u32) {
+    let left = expires_at.map_or(0, |at| at.saturating_sub(context.seconds()));
+    (expires_at.is_some(), u32::try_from(left.min(TTL_MAX)).unwrap_or(u32::MAX))
+}
+
+/// When something ends that is to be renewed by `expires_at`; what has ended does not begin.
+pub(super) fn check_expiry(
+    expires_at: Option<u64>,
+    context: &Context<'_>,
+) -> Result<Option<Expiry>, ErrorCode> {
+    if expires_at.is_some_and(|at| at <= context.seconds()) {
+        return Err(ErrorCode::Expired);
+    }
+    let grace = context.settings.expired_grace;
+    Ok(expires_at.and_then(|seconds| Expiry::new(seconds, grace, context.now)))
 }

@@ -39,14 +39,15 @@ use super::code::{Disconnect, ErrorCode};
 use super::frame::{Commands, Frame, Wire};
 use super::host::Context;
 use super::message::{self, ClientInfo, Command, Push, Reply};
-use crate::auth::Identity;
+use crate::auth::{Expiry, Identity};
 use crate::hub::TopicName;
+use crate::rate::Bucket;
 use connect::Connecting;
 use subscription::{Stage, Subscriptions};
 use timer::Timers;
 
 pub use action::{
-    Action, CommandId, Headcount, Hears, History, Order, Page, Publish, Subscribe, Subscribed,
+    Action, CommandId, Headcount, History, Order, Page, Publish, Subscribe, Subscribed,
 };
 
 /// Most publications in one reply, be it history or recovery.
@@ -110,7 +111,7 @@ pub enum Pings {
 }
 
 /// How far a session is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nobody yet.
     New,
@@ -126,8 +127,20 @@ enum Phase {
     Closed,
 }
 
+impl Command {
+    /// Whether it reads history, lists members or checks a token: more work than its bytes tell.
+    fn is_costly(&self) -> bool {
+        let subscribe = self.subscribe.as_ref();
+        subscribe.is_some_and(|request| request.recover || !request.token.is_empty())
+            || self.history.as_ref().is_some_and(|request| request.limit != 0)
+            || self.presence.is_some()
+            || self.refresh.is_some()
+            || self.sub_refresh.is_some()
+    }
+}
+
 /// Why a command was not carried out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
     /// It gets an error.
     Error(ErrorCode),
@@ -147,14 +160,13 @@ impl From<Disconnect> for Failure {
     }
 }
 
-/// What connected clients have that others see, or that runs out.
-#[derive(Debug, Default)]
+/// What a token gives to a connection beside its identity.
+#[derive(Debug)]
 struct Account {
-    user: Arc<str>,
-    /// JSON, empty = nothing.
+    /// What others see: JSON, empty = nothing.
     info: Bytes,
-    /// Seconds since 1970; `None` = never.
-    expires_at: Option<u64>,
+    /// When it ends unless it is renewed; `None` = never.
+    expiry: Option<Expiry>,
 }
 
 /// One client's session.
@@ -164,12 +176,14 @@ pub struct Session {
     pings: Pings,
     client: ClientId,
     identity: Option<Identity>,
-    /// `None` = without a token: no user, nothing to tell, no end.
+    /// `None` = without a token.
     account: Option<Box<Account>>,
     emulation_key: Option<Box<str>>,
     subscriptions: Subscriptions,
     connecting: Option<Box<Connecting>>,
     timers: Timers,
+    /// Costly commands that are left in this second.
+    allowance: Bucket,
     actions: VecDeque<Action>,
     out: Frame,
 }
@@ -188,6 +202,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             connecting: None,
             timers: Timers::new(context),
+            allowance: Bucket::default(),
             actions: VecDeque::new(),
             out: Frame::new(wire),
         }
@@ -203,24 +218,24 @@ impl Session {
         self.client
     }
 
-    /// The user, empty where nobody knows it.
-    pub fn user(&self) -> &str {
-        self.account.as_ref().map_or("", |account| &account.user)
+    /// The user, where one is known.
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.identity.as_ref()?.user()
     }
 
     /// How others see the client on `topic`.
     pub fn info(&self, topic: &TopicName) -> ClientInfo {
         let subscription = self.subscriptions.get(topic.as_str());
-        let grant = subscription.and_then(|subscription| subscription.grant.as_deref());
+        let terms = subscription.and_then(|subscription| subscription.terms.as_deref());
         ClientInfo {
-            user: self.user().to_owned(),
+            user: self.user().map_or("", |user| user).to_owned(),
             client: self.client.to_string(),
             conn_info: self
                 .account
                 .as_ref()
                 .map(|account| account.info.clone())
                 .unwrap_or_default(),
-            chan_info: grant.map(|grant| grant.info.clone()).unwrap_or_default(),
+            chan_info: terms.map(|terms| terms.info.clone()).unwrap_or_default(),
         }
     }
 
@@ -255,8 +270,7 @@ impl Session {
         if !self.out.is_empty() {
             return Some(Action::Send(self.out.take()));
         }
-        if let Phase::Closing(disconnect) = &mut self.phase {
-            let disconnect = disconnect.clone();
+        if let Phase::Closing(disconnect) = self.phase {
             self.phase = Phase::Closed;
             return Some(Action::Close(disconnect));
         }
@@ -292,9 +306,12 @@ impl Session {
     }
 
     /// Ends the session, or tells the client that its command failed.
-    fn fail(&mut self, command: CommandId, failure: Failure) {
+    fn fail(&mut self, command: CommandId, failure: Failure, context: &Context<'_>) {
         match failure {
-            Failure::Error(error) => self.refuse(command, error),
+            Failure::Error(error) => {
+                context.host.refused(error);
+                self.refuse(command, error);
+            }
             Failure::Disconnect(disconnect) => self.close(disconnect),
         }
     }
@@ -317,13 +334,19 @@ impl Session {
             if self.phase == Phase::New {
                 self.phase = Phase::Unusable;
             }
-            self.fail(id, failure);
+            self.fail(id, failure, context);
         }
     }
 
     /// Carries out the first request there is, in the protocol's order; there should be only one.
     fn dispatch(&mut self, command: Command, context: &mut Context<'_>) -> Result<(), Failure> {
         let id = CommandId(command.id);
+        if command.is_costly() {
+            let rate = context.settings.costly_per_second_max;
+            if !self.allowance.take(rate, context.now.instant) {
+                return Err(ErrorCode::TooManyRequests.into());
+            }
+        }
         match command {
             Command { connect: Some(request), .. } => self.connect(id, &request, context),
             Command { subscribe: Some(request), .. } => self.subscribe(id, &request, context),

@@ -2,25 +2,36 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::super::code::{Disconnect, ErrorCode, UnsubscribeCode};
 use super::super::frame::Codec;
 use super::super::host::{
-    Context, Delta, Presence, Recovery, ServerSubscription, SubscriptionToken, TokenFault,
+    Context, Delta, Hears, Presence, Recovery, ServerSubscription, SubscriptionToken, TokenFault,
     TopicOptions,
 };
 use super::super::message::{
     self, Publication, Push, Reply, SubRefreshRequest, SubRefreshResult, SubscribeRequest,
     SubscribeResult, UnsubscribeRequest, UnsubscribeResult,
 };
-use super::action::{Action, Asked, Cause, Hears, Subscribe, Subscribed, Wish};
-use super::connect::{Given, TTL_MAX, seconds_left};
-use super::subscription::{Grant, Origin, Stage, Subscription};
+use super::action::{Action, Asked, Cause, Subscribe, Subscribed, Wish};
+use super::connect::{Given, check_expiry, seconds_left};
+use super::subscription::{Origin, Stage, Subscription, Terms};
 use super::{CommandId, Failure, PAGE_COUNT_MAX, Session};
 use crate::auth::Right;
 use crate::hub::{self, Epoch, Position, Since, Start, TopicName};
 
 /// Bit of a subscription's `flag`: rather no subscription than one that is not recovered.
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
+
+/// What a token grants for a subscription; nothing at all without one.
+#[derive(Default)]
+struct Granted {
+    expires_at: Option<u64>,
+    terms: Option<Box<Terms>>,
+    data: Bytes,
+    hears: Hears,
+}
 
 impl Wish {
     pub(super) fn of(request: &SubscribeRequest) -> Self {
@@ -65,27 +76,26 @@ impl Session {
         context: &Context<'_>,
     ) -> Result<(), Failure> {
         let (topic, options) = self.check_subscribe(request, context)?;
-        let token = self.admit(&topic, &request.token, context)?;
+        let granted = self.admit(&topic, &request.token, context)?;
         if request.tf.is_some() {
             return Err(ErrorCode::BadRequest.into());
         }
-        let wants_members = request.join_leave
-            && options.presence == Presence::On
-            && self.may(Right::Presence, &topic);
+        let may_hear = request.join_leave && self.may(Right::Presence, &topic, context);
+        let hears = if may_hear { Hears::Members } else { granted.hears };
         // What changed can only be told where it is known what the client has.
         let wants_delta = !request.delta.is_empty() && options.recovery != Recovery::Off;
         let wish = Wish::of(request);
-        let (grant, data) = token.map(|token| (token.grant(context), token.data)).unzip();
         self.actions.push_back(Action::Subscribe(Box::new(Subscribe {
             key: self.subscriptions.add(topic.clone(), Origin::Client),
             topic,
             start: wish.start(options.recovery),
-            hears: if wants_members { Hears::Members } else { Hears::Publications },
+            hears: if options.presence == Presence::On { hears } else { Hears::Publications },
             delta: if wants_delta { options.delta } else { Delta::Off },
             cause: Cause::Command(command),
             wish,
-            grant: grant.flatten(),
-            data: data.unwrap_or_default(),
+            expires_at: granted.expires_at,
+            terms: granted.terms,
+            data: granted.data,
         })));
         Ok(())
     }
@@ -122,37 +132,42 @@ impl Session {
         topic: &TopicName,
         token: &str,
         context: &Context<'_>,
-    ) -> Result<Option<SubscriptionToken>, Failure> {
+    ) -> Result<Granted, Failure> {
         if token.is_empty() {
             let is_private = topic.as_str().starts_with('$');
-            if is_private || !self.may(Right::Subscribe, topic) {
+            if is_private || !self.may(Right::Subscribe, topic, context) {
                 return Err(ErrorCode::PermissionDenied.into());
             }
-            return Ok(None);
+            return Ok(Granted::default());
         }
-        let token = context.host.subscription_token(token, context.seconds());
+        let token = context.host.subscription_token(token, context.now);
         let token = token.map_err(|fault| match fault {
             TokenFault::Expired => ErrorCode::TokenExpired,
             TokenFault::Invalid | TokenFault::NoKey => ErrorCode::PermissionDenied,
             TokenFault::KeyAway => ErrorCode::Internal,
         })?;
-        self.check_owner(&token, topic)?;
-        if token.expires_at.is_some_and(|at| at <= context.seconds()) {
-            return Err(ErrorCode::Expired.into());
-        }
-        Ok(Some(token))
+        self.grant(token, topic, context)
     }
 
-    fn check_owner(&self, token: &SubscriptionToken, topic: &TopicName) -> Result<(), Disconnect> {
-        let is_of_client = token.client.is_empty() || *token.client == *self.client.to_string();
-        if *token.topic == *topic.as_str() && *token.user == *self.user() && is_of_client {
-            return Ok(());
+    /// What a token grants, if it is of this client and for this topic.
+    fn grant(
+        &self,
+        token: SubscriptionToken,
+        topic: &TopicName,
+        context: &Context<'_>,
+    ) -> Result<Granted, Failure> {
+        let SubscriptionToken { user, topic: named, client, expires_at, info, data, hears } = token;
+        let is_of_client = client.is_none_or(|client| *client == *self.client.to_string());
+        if *named != *topic.as_str() || user.as_ref() != self.user() || !is_of_client {
+            return Err(Disconnect::InvalidToken.into());
         }
-        Err(Disconnect::InvalidToken)
+        let terms = Terms::new(check_expiry(expires_at, context)?, info);
+        Ok(Granted { expires_at, terms, data, hears })
     }
 
-    pub(super) fn may(&self, right: Right, topic: &TopicName) -> bool {
-        self.identity.as_ref().is_some_and(|identity| identity.may(right, topic))
+    pub(super) fn may(&self, right: Right, topic: &TopicName, context: &Context<'_>) -> bool {
+        let identity = self.identity.as_ref();
+        identity.is_some_and(|identity| context.host.rights(identity, topic).has(right))
     }
 
     /// Subscribes the client to what it did not ask for by a command.
@@ -162,17 +177,19 @@ impl Session {
         (cause, wish): (Cause, Wish),
         context: &Context<'_>,
     ) {
-        let Given { topic, origin, subscription: ServerSubscription { info, data, .. } } = given;
+        let Given { topic, origin, subscription } = given;
+        let ServerSubscription { info, data, hears, .. } = subscription;
         let recovery = context.host.topic(&topic).unwrap_or_default().recovery;
         self.actions.push_back(Action::Subscribe(Box::new(Subscribe {
             key: self.subscriptions.add(topic.clone(), origin),
             topic,
             start: wish.start(recovery),
-            hears: Hears::Publications,
+            hears,
             delta: Delta::Off,
             cause,
             wish,
-            grant: Grant::new(None, info),
+            expires_at: None,
+            terms: Terms::new(None, info),
             data,
         })));
     }
@@ -240,8 +257,7 @@ impl Session {
             // It was ended before it began, and the host told so.
             return Err(ErrorCode::Internal);
         };
-        let expires_at = subscribe.grant.as_ref().and_then(|grant| grant.expires_at);
-        let (expires, ttl) = seconds_left(expires_at, context.seconds());
+        let (expires, ttl) = seconds_left(subscribe.expires_at, context);
         let mut result = SubscribeResult {
             expires,
             ttl,
@@ -252,7 +268,7 @@ impl Session {
         let Subscribed { topic, top, missed } = subscribed;
         subscription.stage = Stage::Open;
         subscription.topic = topic;
-        subscription.grant.clone_from(&subscribe.grant);
+        subscription.terms.clone_from(&subscribe.terms);
         let Some(top) = top else { return Ok(result) };
         result.positioned = true;
         result.recoverable = true;
@@ -366,23 +382,18 @@ impl Session {
         if request.token.is_empty() {
             return Err(ErrorCode::BadRequest.into());
         }
-        let token = context.host.subscription_token(&request.token, context.seconds());
+        let token = context.host.subscription_token(&request.token, context.now);
         let token = token.map_err(|fault| match fault {
             TokenFault::Expired => Failure::Error(ErrorCode::TokenExpired),
             TokenFault::Invalid => Disconnect::InvalidToken.into(),
             TokenFault::NoKey => ErrorCode::NotAvailable.into(),
             TokenFault::KeyAway => ErrorCode::Internal.into(),
         })?;
-        self.check_owner(&token, &topic)?;
-        if token.expires_at.is_some_and(|at| at <= context.seconds()) {
-            return Err(ErrorCode::Expired.into());
-        }
-        let grant = token.grant(context);
-        let expires_at = grant.as_ref().and_then(|grant| grant.expires_at);
+        let granted = self.grant(token, &topic, context)?;
         if let Some(subscription) = self.subscriptions.get_mut(name) {
-            subscription.grant = grant;
+            subscription.terms = granted.terms;
         }
-        let (expires, ttl) = seconds_left(expires_at, context.seconds());
+        let (expires, ttl) = seconds_left(granted.expires_at, context);
         let sub_refresh = Some(SubRefreshResult { expires, ttl });
         self.out.push(&Reply { id, sub_refresh, ..Reply::default() });
         Ok(())
@@ -408,12 +419,5 @@ impl Session {
         if let Some(Subscription { topic, .. }) = self.subscriptions.remove(topic.as_str()) {
             self.actions.push_back(Action::Unsubscribe(topic));
         }
-    }
-}
-
-impl SubscriptionToken {
-    fn grant(&self, context: &Context<'_>) -> Option<Box<Grant>> {
-        let latest = context.seconds().saturating_add(TTL_MAX);
-        Grant::new(self.expires_at.map(|at| at.min(latest)), self.info.clone())
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::auth::Expiry;
 use crate::hub::TopicName;
 
 /// Tells a subscription from earlier ones of the same topic.
@@ -28,20 +29,20 @@ pub(super) enum Stage {
     Open,
 }
 
-/// What a token grants, for as long as the subscription lasts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Grant {
-    /// Seconds since 1970; `None` = never.
-    pub(super) expires_at: Option<u64>,
+/// On which terms it was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// When it ends unless it is renewed; `None` = never.
+    pub(super) expiry: Option<Expiry>,
     /// What other clients see: JSON, empty = nothing.
     pub(super) info: Bytes,
 }
 
-impl Grant {
-    /// `None` = nothing is granted that must be kept.
-    pub(super) fn new(expires_at: Option<u64>, info: Bytes) -> Option<Box<Self>> {
-        let is_empty = expires_at.is_none() && info.is_empty();
-        (!is_empty).then(|| Box::new(Self { expires_at, info }))
+impl Terms {
+    /// `None` = nothing that must be kept.
+    pub(super) fn new(expiry: Option<Expiry>, info: Bytes) -> Option<Box<Self>> {
+        let is_empty = expiry.is_none() && info.is_empty();
+        (!is_empty).then(|| Box::new(Self { expiry, info }))
     }
 }
 
@@ -52,8 +53,8 @@ pub(super) struct Subscription {
     pub(super) key: SubscriptionKey,
     pub(super) origin: Origin,
     pub(super) stage: Stage,
-    /// `None` = no token, or one that grants for ever and tells nothing.
-    pub(super) grant: Option<Box<Grant>>,
+    /// `None` = for ever, and nothing to tell.
+    pub(super) terms: Option<Box<Terms>>,
 }
 
 /// All of them.
@@ -88,7 +89,7 @@ impl Subscriptions {
         if self.list.len() == self.list.capacity() {
             self.list.reserve_exact(self.list.len().max(1));
         }
-        self.list.push(Subscription { topic, key, origin, stage: Stage::Opening, grant: None });
+        self.list.push(Subscription { topic, key, origin, stage: Stage::Opening, terms: None });
         key
     }
 

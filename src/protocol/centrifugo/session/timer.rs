@@ -1,8 +1,6 @@
 //! What a session does as time passes: pings, and the ends of tokens.
 //!
-//! Tokens run out by the wall clock, which may jump; everything else goes by the monotonic one.
-
-use std::time::Duration;
+//! Tokens run out by both clocks (`auth::Expiry`); everything else goes by the monotonic one.
 
 use tokio::time::Instant;
 
@@ -10,10 +8,8 @@ use super::super::code::{Disconnect, UnsubscribeCode};
 use super::super::host::Context;
 use super::super::message::Reply;
 use super::{Phase, Pings, Session};
+use crate::auth::Expiry;
 use crate::hub::TopicName;
-
-/// Longest time to wait in one piece; who wants a longer one is asked again.
-const WAIT_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// When something is due.
 #[derive(Debug)]
@@ -35,11 +31,12 @@ impl Session {
     /// When to call [`Session::on_deadline`]; it may change with every call. Linear in the
     /// subscriptions.
     pub fn deadline(&self, context: &Context<'_>) -> Option<Instant> {
-        let expired = self.expiry(context).map(|ends_at| {
-            let wait = Duration::from_millis(ends_at.saturating_sub(context.now.wall));
-            context.now.instant + wait.min(WAIT_MAX)
-        });
-        [self.timers.due, self.timers.pong_due, expired].into_iter().flatten().min()
+        let terms = self.subscriptions.iter().filter_map(|known| known.terms.as_ref());
+        let expiries = terms.filter_map(|terms| terms.expiry);
+        let expiries = expiries.chain(self.account.as_ref().and_then(|account| account.expiry));
+        let looks = expiries.map(|expiry| expiry.look_at(context.now));
+        let own = [self.timers.due, self.timers.pong_due].into_iter().flatten();
+        looks.chain(own).min()
     }
 
     /// Does what is due.
@@ -91,34 +88,18 @@ impl Session {
         }
     }
 
-    /// When the first token is too old, in milliseconds since 1970.
-    fn expiry(&self, context: &Context<'_>) -> Option<u64> {
-        let grants = self.subscriptions.iter().filter_map(|known| known.grant.as_ref());
-        let account = self.account.as_ref().and_then(|account| account.expires_at);
-        let first = grants.filter_map(|grant| grant.expires_at).chain(account).min()?;
-        Some(too_old(first, context))
-    }
-
     fn expire(&mut self, context: &Context<'_>) {
-        let is_over = |at: Option<u64>| {
-            at.is_some_and(|expires_at| too_old(expires_at, context) <= context.now.wall)
-        };
-        if self.account.as_ref().is_some_and(|account| is_over(account.expires_at)) {
+        let is_over = |expiry: Option<Expiry>| expiry.is_some_and(|at| at.is_over(context.now));
+        if self.account.as_ref().is_some_and(|account| is_over(account.expiry)) {
             return self.close(Disconnect::Expired);
         }
         let over = self
             .subscriptions
             .iter()
-            .filter(|known| known.grant.as_ref().is_some_and(|grant| is_over(grant.expires_at)));
+            .filter(|known| known.terms.as_ref().is_some_and(|terms| is_over(terms.expiry)));
         let over: Vec<TopicName> = over.map(|known| known.topic.clone()).collect();
         for topic in over {
             self.end(&topic, UnsubscribeCode::Expired);
         }
     }
-}
-
-/// When a token that runs out at `expires_at` seconds is not waited for any more, in milliseconds.
-fn too_old(expires_at: u64, context: &Context<'_>) -> u64 {
-    let grace = context.settings.expired_grace.as_secs();
-    expires_at.saturating_add(grace).saturating_mul(1_000)
 }

@@ -125,50 +125,83 @@ fn protobuf_commands_stand_behind_their_length() {
     let subscribe = b"\x0c\x08\x02\x2a\x08\x0a\x01a\x18\x01\x3a\x05x";
     assert_eq!(commands(Codec::Protobuf, subscribe), [Err(Malformed)]);
     let subscribe = b"\x0b\x08\x02\x2a\x07\x0a\x01a\x18\x01\x38\x05";
-    let request =
-        SubscribeRequest { channel: "a".into(), recover: true, offset: 5, ..Default::default() };
+    let request = SubscribeRequest {
+        channel: "a".into(),
+        recover: true,
+        offset: 5,
+        ..SubscribeRequest::default()
+    };
     let expected = Command { id: 2, subscribe: Some(request), ..Command::default() };
     assert_eq!(commands(Codec::Protobuf, subscribe), [Ok(expected)]);
 }
 
-#[test]
-fn field_numbers_are_those_of_the_protocol() {
-    // Each bit of a message's first byte is its field number, shifted, and the wire type.
-    let numbers = |bytes: Vec<u8>| bytes.first().copied().map(|byte| byte >> 3);
-    macro_rules! number {
-        ($message:ty, $field:ident, $value:expr) => {
-            numbers(<$message>::encode_to_vec(&{
-                let mut message = <$message>::default();
-                message.$field = $value;
-                message
-            }))
-        };
+/// Checks lines of `member value number`: JSON with that member is protobuf with that field.
+fn check_numbers<T: Json + prost::Message + Default>(table: &str) {
+    for line in table.split(", ") {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [member, value, number] = words[..] else { panic!("{line}") };
+        let mut message = T::default();
+        message.read(&format!("{{\"{member}\":{value}}}")).unwrap();
+        let bytes = message.encode_to_vec();
+        let (key, _) = prost::encoding::decode_key(&mut &bytes[..]).unwrap();
+        assert_eq!(key.to_string(), number, "{member}");
     }
-    assert_eq!(number!(Command, connect, Some(Default::default())), Some(4));
-    assert_eq!(number!(Command, subscribe, Some(Default::default())), Some(5));
-    assert_eq!(number!(Command, unsubscribe, Some(Default::default())), Some(6));
-    assert_eq!(number!(Command, publish, Some(Default::default())), Some(7));
-    assert_eq!(number!(Command, presence, Some(Default::default())), Some(8));
-    assert_eq!(number!(Command, presence_stats, Some(Default::default())), Some(9));
-    assert_eq!(number!(Command, history, Some(Default::default())), Some(10));
-    assert_eq!(number!(Command, ping, Some(Default::default())), Some(11));
-    assert_eq!(number!(Command, send, Some(Default::default())), Some(12));
-    assert_eq!(number!(Command, rpc, Some(Default::default())), Some(13));
-    assert_eq!(number!(Command, refresh, Some(Default::default())), Some(14));
-    assert_eq!(number!(Command, sub_refresh, Some(Default::default())), Some(15));
-    assert_eq!(number!(Reply, error, Some(Default::default())), Some(2));
-    assert_eq!(number!(Reply, push, Some(Default::default())), Some(4));
-    assert_eq!(number!(Reply, connect, Some(Default::default())), Some(5));
-    assert_eq!(number!(Reply, sub_refresh, Some(Default::default())), Some(15));
-    assert_eq!(number!(message::Push, channel, "a".into()), Some(2));
-    assert_eq!(number!(message::Push, r#pub, Some(Default::default())), Some(4));
-    assert_eq!(number!(message::Push, disconnect, Some(Default::default())), Some(11));
-    assert_eq!(number!(message::Publication, data, Bytes::from_static(b"1")), Some(4));
-    assert_eq!(number!(message::Publication, epoch, "a".into()), Some(14));
-    assert_eq!(number!(SubscribeRequest, flag, 2), Some(14));
-    assert_eq!(number!(HistoryRequest, limit, 2), Some(7));
-    assert_eq!(number!(SubscribeResult, publications, vec![Default::default()]), Some(7));
-    assert_eq!(number!(SubscribeResult, was_recovering, true), Some(12));
+}
+
+#[test]
+fn names_and_numbers_are_those_of_the_protocol() {
+    check_numbers::<Command>(
+        "id 1 1, connect {} 4, subscribe {} 5, unsubscribe {} 6, publish {} 7, presence {} 8, \
+         presence_stats {} 9, history {} 10, ping {} 11, send {} 12, rpc {} 13, refresh {} 14, \
+         sub_refresh {} 15",
+    );
+    check_numbers::<ConnectRequest>("token \"a\" 1, data 1 2, subs {\"a\":{}} 3, name \"a\" 4");
+    check_numbers::<SubscribeRequest>(
+        "channel \"a\" 1, token \"a\" 2, recover true 3, epoch \"a\" 6, offset 1 7, \
+         join_leave true 11, delta \"a\" 12, tf {} 13, flag 1 14, type 1 15",
+    );
+    check_numbers::<PublishRequest>("channel \"a\" 1, data 1 2, type 1 3");
+    check_numbers::<HistoryRequest>("channel \"a\" 1, limit 1 7, since {} 8, reverse true 9");
+    check_numbers::<StreamPosition>("offset 1 1, epoch \"a\" 2");
+    check_numbers::<message::RpcRequest>("data 1 1, method \"a\" 2");
+    check_numbers::<message::SubRefreshRequest>("channel \"a\" 1, token \"a\" 2");
+    check_numbers::<EmulationRequest>("node \"a\" 1, session \"a\" 2, data 1 3");
+    check_numbers::<Reply>(
+        "id 1 1, error {} 2, push {} 4, connect {} 5, subscribe {} 6, unsubscribe {} 7, \
+         publish {} 8, presence {} 9, presence_stats {} 10, history {} 11, refresh {} 14, \
+         sub_refresh {} 15",
+    );
+    check_numbers::<message::Error>("code 1 1, message \"a\" 2, temporary true 3");
+    check_numbers::<message::ConnectResult>(
+        "client \"a\" 1, version \"a\" 2, expires true 3, ttl 1 4, data 1 5, subs {\"a\":{}} 6, \
+         ping 1 7, pong true 8, session \"a\" 9, node \"a\" 10",
+    );
+    check_numbers::<SubscribeResult>(
+        "expires true 1, ttl 1 2, recoverable true 3, epoch \"a\" 6, publications [{}] 7, \
+         recovered true 8, offset 1 9, positioned true 10, data 1 11, was_recovering true 12, \
+         delta true 13",
+    );
+    check_numbers::<message::PresenceResult>("presence {\"a\":{}} 1");
+    check_numbers::<message::PresenceStatsResult>("num_clients 1 1, num_users 1 2");
+    check_numbers::<HistoryResult>("publications [{}] 1, epoch \"a\" 2, offset 1 3");
+    check_numbers::<message::RefreshResult>("client \"a\" 1, version \"a\" 2, expires true 3");
+    check_numbers::<message::SubRefreshResult>("expires true 1, ttl 1 2");
+    check_numbers::<message::Push>(
+        "channel \"a\" 2, pub {} 4, join {} 5, leave {} 6, unsubscribe {} 7, subscribe {} 9, \
+         disconnect {} 11, refresh {} 12",
+    );
+    check_numbers::<message::Publication>(
+        "data 1 4, info {} 5, offset 1 6, tags {\"a\":\"b\"} 7, delta true 8, epoch \"a\" 14",
+    );
+    check_numbers::<ClientInfo>("user \"a\" 1, client \"a\" 2, conn_info 1 3, chan_info 1 4");
+    check_numbers::<message::Join>("info {} 1");
+    check_numbers::<message::Leave>("info {} 1");
+    check_numbers::<message::Unsubscribe>("code 1 2, reason \"a\" 3");
+    check_numbers::<message::Subscribe>(
+        "recoverable true 1, epoch \"a\" 4, offset 1 5, positioned true 6, data 1 7",
+    );
+    check_numbers::<message::Disconnect>("code 1 1, reason \"a\" 2");
+    check_numbers::<message::Refresh>("expires true 1, ttl 1 2");
 }
 
 #[test]
@@ -184,11 +217,14 @@ fn json_shows_what_is_set_and_what_sdks_read_without_asking() {
             r#"{"id":2,"history":{"publications":[],"epoch":"","offset":0}}"#,
         ),
         (
-            Reply { presence_stats: Some(Default::default()), ..Reply::default() },
+            Reply {
+                presence_stats: Some(message::PresenceStatsResult::default()),
+                ..Reply::default()
+            },
             r#"{"presence_stats":{"num_clients":0,"num_users":0}}"#,
         ),
         (
-            Reply { presence: Some(Default::default()), ..Reply::default() },
+            Reply { presence: Some(message::PresenceResult::default()), ..Reply::default() },
             r#"{"presence":{"presence":{}}}"#,
         ),
     ] {

@@ -40,6 +40,8 @@ fn commands_that_cannot_be_get_their_error() {
         let client = world.connected_with(rights);
         let _ = world.got(client);
         assert_eq!(world.say(client, &format!(r#"{{"id":2,{command}}}"#)), [error(code, message)]);
+        let counted: Vec<_> = world.town.refused.take().iter().map(|one| one.code()).collect();
+        assert_eq!(counted, [code]);
         assert!(world.client(client).closed.is_none());
     }
 }
@@ -127,6 +129,33 @@ fn long_replies_leave_before_the_next_command_is_looked_at() {
 }
 
 #[test]
+fn costly_commands_have_a_rate() {
+    for (command, is_costly) in [
+        (r#""history":{"channel":"a","limit":1}"#, true),
+        (r#""presence":{"channel":"members:a"}"#, true),
+        (r#""subscribe":{"channel":"x","recover":true}"#, true),
+        (r#""subscribe":{"channel":"x","token":"forged"}"#, true),
+        (r#""sub_refresh":{"channel":"x","token":"forged"}"#, true),
+        (r#""refresh":{"token":"away"}"#, true),
+        (r#""history":{"channel":"a","limit":0}"#, false),
+        (r#""presence_stats":{"channel":"members:a"}"#, false),
+        (r#""publish":{"channel":"a","data":1}"#, false),
+    ] {
+        let mut world = World::new();
+        world.settings.costly_per_second_max = 3;
+        let client = world.connected();
+        let refused = |world: &mut World| {
+            let say = vec![format!(r#"{{"id":2,{command}}}"#); 10].join("\n");
+            world.say(client, &say).concat().matches("\"code\":111").count()
+        };
+        let expected = if is_costly { 7 } else { 0 };
+        assert_eq!(refused(&mut world), expected, "{command}");
+        world.pass(std::time::Duration::from_secs(1));
+        assert_eq!(refused(&mut world), expected, "{command}");
+    }
+}
+
+#[test]
 fn presence_tells_who_is_there() {
     let mut world = World::new();
     let client = world.connected_by("ann");
@@ -155,7 +184,7 @@ fn bytes_of_protobuf_clients_are_text_where_they_can_be() {
     use crate::protocol::centrifugo::message::{Command, ConnectRequest, PublishRequest};
 
     let mut world = World::new();
-    let client = world.enter(Wire::ProtobufFrames, Some(Identity::ALL));
+    let client = world.enter(Wire::ProtobufFrames, Some(Identity::SERVER));
     let connect = Some(ConnectRequest::default());
     let connect = Command { id: 1, connect, ..Command::default() };
     world.hear(client, &connect.encode_length_delimited_to_vec());

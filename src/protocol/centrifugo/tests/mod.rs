@@ -9,4 +9,5 @@ mod fossil;
 mod publication;
 mod subscribe;
 mod time;
+mod token;
 mod world;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::world::unframe;
-use crate::hub::{Draft, Epoch, PayloadKind, Publication, TopicName};
+use crate::hub::{Draft, Epoch, PayloadKind, Publication, Publisher, TopicName};
 use crate::metrics::Memory;
 use crate::protocol::centrifugo::message::{self, ClientInfo};
 use crate::protocol::centrifugo::{self, DEPTH_MAX, Wire};
@@ -19,7 +19,7 @@ fn topic() -> TopicName {
 }
 
 fn publication(sequence: u64, kind: PayloadKind, data: &[u8]) -> Publication {
-    let draft = Draft { payload: plain::payload(kind, data), session: None, user: None };
+    let draft = Draft { payload: plain::payload(kind, data), session: None, publisher: None };
     let place = (sequence, Epoch::parse("e1"));
     Publication::new(place, Stamp::now(), draft, Arc::new(Memory::new(u64::MAX)))
 }
@@ -101,7 +101,7 @@ fn the_first_publication_tells_the_epoch_and_none_is_shown_without_history() {
     let mut without = publication(1, PayloadKind::Text, b"1");
     without.epoch = None;
     assert_eq!(json(&without), r#"{"push":{"channel":"a","pub":{"data":1}}}"#);
-    without.draft.user = Some("ann".into());
+    without.draft.publisher = Some(Publisher::user("ann".into()));
     assert_eq!(
         json(&without),
         r#"{"push":{"channel":"a","pub":{"data":1,"info":{"user":"ann","client":""}}}}"#
@@ -152,9 +152,10 @@ proptest! {
     #[test]
     fn any_payload_reads_back_on_every_wire(data: Vec<u8>, is_text: bool) {
         let text = String::from_utf8_lossy(&data).into_owned();
-        let (kind, data) = match is_text {
-            true => (PayloadKind::Text, text.as_bytes()),
-            false => (PayloadKind::Binary, &data[..]),
+        let (kind, data) = if is_text {
+            (PayloadKind::Text, text.as_bytes())
+        } else {
+            (PayloadKind::Binary, &data[..])
         };
         let one = publication(5, kind, data);
         for wire in Wire::ALL {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::world::World;
 use crate::auth::{Identity, Right};
 use crate::hub::TopicName;
-use crate::protocol::centrifugo::{ErrorCode, Hears, ServerSubscription, UnsubscribeCode, Wire};
+use crate::protocol::centrifugo::{
+    Disconnect, ErrorCode, Hears, ServerSubscription, UnsubscribeCode, Wire,
+};
 
 /// What ended the session.
 fn end(world: &mut World, client: usize) -> Option<u16> {
-    world.client(client).closed.as_ref().map(|closed| closed.code())
+    world.client(client).closed.map(Disconnect::code)
 }
 
 fn error(id: u32, code: u32, message: &str) -> String {
@@ -390,7 +392,7 @@ fn the_server_subscribes_clients_and_tells_them() {
         ]
     );
     assert_eq!(world.topics(client), ["a"]);
-    let client = world.enter(Wire::JsonFrames, Some(Identity::ALL));
+    let client = world.enter(Wire::JsonFrames, Some(Identity::SERVER));
     world.act(client, |session, context| {
         let early = session.subscribe_for_server(ServerSubscription::to("a"), context);
         assert_eq!(early, Err(ErrorCode::NotAvailable));

@@ -1,14 +1,16 @@
 //! A server in small: sessions over a real hub, with simulated time and tokens that can be read.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::auth::{Identity, Right};
+use crate::auth::{Grant, Identity, Right, Rights};
 use crate::hub::{
-    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Position, Publish, Since, Start, TopicName,
+    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Position, Publish, Publisher, Since,
+    Start, TopicName,
 };
 use crate::id::WorkerId;
 use crate::limits::{Limits, TopicRule};
@@ -31,6 +33,8 @@ pub(super) const START: u64 = 1_700_000_000;
 pub(super) struct Town {
     /// Whether there is a key for tokens.
     pub(super) has_key: bool,
+    /// What commands were refused with.
+    pub(super) refused: RefCell<Vec<ErrorCode>>,
 }
 
 impl Host for Town {
@@ -47,24 +51,36 @@ impl Host for Town {
         Some(TopicOptions { recovery, presence, delta })
     }
 
-    fn connection_token(&self, token: &str, now: u64) -> Result<ConnectionToken, TokenFault> {
-        let fields = self.fields(token, now)?;
+    fn rights(&self, identity: &Identity, topic: &TopicName) -> Rights {
+        identity.own_rights(topic.as_str())
+    }
+
+    fn refused(&self, error: ErrorCode) {
+        self.refused.borrow_mut().push(error);
+    }
+
+    fn connection_token(&self, token: &str, now: Stamp) -> Result<ConnectionToken, TokenFault> {
+        let fields = self.fields(token, now.wall / 1_000)?;
         let topics = fields.third.split(',').filter(|name| !name.is_empty());
         Ok(ConnectionToken {
-            identity: Identity::ALL,
-            user: fields.user,
+            identity: Identity::token(Grant {
+                publisher: fields.user.map(Publisher::user),
+                caps: None,
+                expiry: None,
+            }),
             expires_at: fields.expires_at,
             info: Bytes::from_static(b"{\"name\":\"Ann\"}"),
             subscriptions: topics.map(ServerSubscription::to).collect(),
         })
     }
 
-    fn subscription_token(&self, token: &str, now: u64) -> Result<SubscriptionToken, TokenFault> {
-        let fields = self.fields(token, now)?;
+    fn subscription_token(&self, token: &str, now: Stamp) -> Result<SubscriptionToken, TokenFault> {
+        let fields = self.fields(token, now.wall / 1_000)?;
         Ok(SubscriptionToken {
             user: fields.user,
             topic: fields.third,
-            client: fields.fourth,
+            client: Some(fields.fourth).filter(|client| !client.is_empty()),
+            hears: Hears::Publications,
             expires_at: fields.expires_at,
             info: Bytes::from_static(b"{\"role\":\"guest\"}"),
             data: Bytes::from_static(b"[1]"),
@@ -74,7 +90,7 @@ impl Host for Town {
 
 /// `USER/SECONDS TO LIVE/TOPICS/CLIENT`; all but the user may be left out.
 struct Fields {
-    user: Box<str>,
+    user: Option<Arc<str>>,
     expires_at: Option<u64>,
     third: Box<str>,
     fourth: Box<str>,
@@ -92,6 +108,7 @@ impl Town {
         let mut fields = token.split('/');
         let mut next = || Box::from(fields.next().unwrap_or_default());
         let (user, ttl, third, fourth) = (next(), next(), next(), next());
+        let user = Some(Arc::from(user)).filter(|user: &Arc<str>| !user.is_empty());
         Ok(Fields { user, expires_at: ttl.parse::<u64>().ok().map(|ttl| now + ttl), third, fourth })
     }
 }
@@ -147,7 +164,7 @@ impl World {
             rules: vec![rule("off:*", 0), rule("small:*", 2), rule("*", 400)],
             meta_ttl: Duration::from_mins(1),
             inboxes: vec![Arc::new(Inbox::new(Arc::clone(&memory), || {}))],
-            variants: Arc::new(variants()),
+            variants: Arc::new(variants(None)),
             memory,
         });
         let mut settings = Settings::new(&Limits::default(), "node-1");
@@ -156,7 +173,7 @@ impl World {
         Self {
             hub,
             now,
-            town: Town { has_key: true },
+            town: Town { has_key: true, refused: RefCell::default() },
             settings,
             random: fastrand::Rng::with_seed(7),
             clients: Vec::new(),
@@ -279,15 +296,17 @@ impl World {
             Action::Subscribe(subscribe) => self.subscribe(client, &subscribe),
             Action::Unsubscribe(topic) => self.leave(client, &topic),
             Action::Publish(publish) => {
-                let user = self.clients[client].session.user().into();
-                let draft = Draft { payload: publish.payload, session: None, user: Some(user) };
+                let user = self.clients[client].session.user().cloned().unwrap_or_default();
+                let publisher = Some(Publisher::user(user));
+                let draft = Draft { payload: publish.payload, session: None, publisher };
                 self.publish_draft(publish.topic.as_str(), &draft);
                 self.clients[client].session.on_published(publish.command, Ok(()));
             }
             Action::History(history) => {
                 let page = self.page(&history);
                 let session = &mut self.clients[client].session;
-                session.on_history(&history, Ok(page), context!(self));
+                let context = context!(self);
+                session.on_history(&history, Ok(page), context);
             }
             Action::Presence(command, topic) => {
                 let members = self.members(&topic);
@@ -301,7 +320,9 @@ impl World {
             Action::Close(disconnect) => {
                 self.clients[client].closed = Some(disconnect);
                 let members = std::mem::take(&mut self.clients[client].members);
-                members.iter().for_each(|member| self.unsubscribe(&member.topic));
+                for member in &members {
+                    self.unsubscribe(&member.topic);
+                }
             }
         }
     }
@@ -379,7 +400,7 @@ impl World {
     /// Publishes as a plain client does.
     pub(super) fn publish(&mut self, topic: &str, data: &str) {
         let payload = plain::payload(PayloadKind::Text, data.as_bytes());
-        self.publish_draft(topic, &Draft { payload, session: None, user: None });
+        self.publish_draft(topic, &Draft { payload, session: None, publisher: None });
         self.deliver();
     }
 

@@ -1,9 +1,10 @@
 //! A decoder written for plainness only: one byte at a time, everything copied.
 
 use super::{
-    BINARY, CLOSE, CONTINUATION, DecodeError, DecoderLimits, Event, FIN, MessageKind, Outcome,
-    PING, PONG, ProtocolFault, TEXT,
+    BINARY, CLOSE, CONTINUATION, DecodeError, DecoderLimits, Event, Extension, FIN, MessageKind,
+    Outcome, PING, PONG, ProtocolFault, TEXT,
 };
+use crate::ws::inflate::tests::reference as inflate;
 
 /// Why a frame was not read to its end.
 enum Stop {
@@ -19,6 +20,7 @@ impl From<ProtocolFault> for Stop {
 
 struct Message {
     opcode: u8,
+    is_deflated: bool,
     data: Vec<u8>,
     fragments: u32,
 }
@@ -26,12 +28,13 @@ struct Message {
 struct Stream<'a> {
     bytes: &'a [u8],
     limits: DecoderLimits,
+    extension: Extension,
     message: Option<Message>,
     events: Vec<Event<'static>>,
 }
 
-pub(super) fn decode(bytes: &[u8], limits: DecoderLimits) -> Outcome {
-    let mut stream = Stream { bytes, limits, message: None, events: Vec::new() };
+pub(super) fn decode(bytes: &[u8], limits: DecoderLimits, extension: Extension) -> Outcome {
+    let mut stream = Stream { bytes, limits, extension, message: None, events: Vec::new() };
     let end = loop {
         let is_idle = stream.bytes.is_empty() && stream.message.is_none();
         match stream.frame() {
@@ -61,7 +64,10 @@ impl Stream<'_> {
     fn frame(&mut self) -> Result<(), Stop> {
         let first = self.byte()?;
         let (is_final, opcode) = (first & FIN != 0, first & 0x0f);
-        if first & 0x70 != 0 {
+        let may_be_deflated =
+            self.extension == Extension::Deflate && [TEXT, BINARY].contains(&opcode);
+        let is_deflated = first & 0x70 == 0x40;
+        if first & 0x70 != 0 && !(may_be_deflated && is_deflated) {
             return Err(ProtocolFault::ReservedBits.into());
         }
         if ![CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG].contains(&opcode) {
@@ -101,31 +107,40 @@ impl Stream<'_> {
             let payload = self.control_payload(len)?;
             return self.control(opcode, payload);
         }
-        self.data_frame(opcode, is_final, len)
+        let new = Message { opcode, is_deflated, data: Vec::new(), fragments: 0 };
+        let message = self.message.take().unwrap_or(new);
+        self.data_frame(message, is_final, len)
     }
 
-    fn data_frame(&mut self, opcode: u8, is_final: bool, len: u64) -> Result<(), Stop> {
-        let new = Message { opcode, data: Vec::new(), fragments: 0 };
-        let mut message = self.message.take().unwrap_or(new);
+    fn data_frame(&mut self, mut message: Message, is_final: bool, len: u64) -> Result<(), Stop> {
         message.fragments += 1;
         if message.fragments > self.limits.fragments_max {
             let limit = self.limits.fragments_max;
             return Err(Stop::Error(DecodeError::TooManyFragments { limit }));
         }
-        if message.data.len() as u64 + len > self.limits.message_len_max as u64 {
-            let limit = self.limits.message_len_max;
+        let len_max = self.limits.message_len_max;
+        let limit = if message.is_deflated { len_max + len_max / 8 + 64 } else { len_max };
+        if message.data.len() as u64 + len > limit as u64 {
             return Err(Stop::Error(DecodeError::TooLong { limit }));
         }
         let mask = [self.byte()?, self.byte()?, self.byte()?, self.byte()?];
         for mask in mask.into_iter().cycle().take(usize::try_from(len).expect("limited")) {
             message.data.push(self.byte()? ^ mask);
-            if message.opcode == TEXT && !may_become_utf8(&message.data) {
+            if message.opcode == TEXT && !message.is_deflated && !may_become_utf8(&message.data) {
                 return Err(ProtocolFault::Utf8.into());
             }
         }
         if !is_final {
             self.message = Some(message);
             return Ok(());
+        }
+        if message.is_deflated {
+            let inflated =
+                inflate::inflate(&message.data, len_max).map_err(|fault| match fault {
+                    inflate::Fault::Invalid => ProtocolFault::Deflate.into(),
+                    inflate::Fault::TooLong => Stop::Error(DecodeError::TooLong { limit: len_max }),
+                })?;
+            message.data = inflated.data;
         }
         let kind = match message.opcode {
             TEXT if str::from_utf8(&message.data).is_err() => {

@@ -1,0 +1,9 @@
+//! The tester as its users run it, against servers whose faults are known.
+
+mod bare;
+mod compare;
+mod doors;
+mod harness;
+mod proxy;
+mod sse;
+mod tls;

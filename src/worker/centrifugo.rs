@@ -1,0 +1,263 @@
+//! Sessions of the Centrifugo protocol: what they ask for is done here.
+
+use std::sync::Arc;
+
+use super::connection::{ConnectionKey, Phase};
+use super::member::{Pick, Seat};
+use super::wheel::Tick;
+use super::{Subscription, Worker};
+use crate::hub::{
+    Admission, Draft, Position, Publish, PublishError, Publisher, Since, Start, TopicName,
+};
+use crate::id::Door;
+use crate::protocol::centrifugo::{
+    Action, Codec, Commands, Context, ErrorCode, History, Opening, Order, PAGE_COUNT_MAX, Page,
+    Publish as Publication, Session, Subscribe, Subscribed, UnsubscribeCode,
+};
+use crate::reason::CloseReason;
+
+impl Worker {
+    /// Begins the session of a connection.
+    pub(super) fn begin_session(&mut self, key: ConnectionKey, opening: Opening) {
+        let gate = Arc::clone(&self.gate);
+        let mut context = Context {
+            now: self.clock,
+            settings: &gate.settings,
+            host: &*gate,
+            random: &mut self.random,
+        };
+        let session = Box::new(Session::new(opening, &mut context));
+        self.connections[key.index as usize].extra().session = Some(session);
+        // From here on it has its deadlines.
+        self.drive(key, &mut Commands::none(), |_, _| {});
+    }
+
+    /// Hands a message of the client to its session.
+    pub(super) fn on_commands(&mut self, key: ConnectionKey, codec: Codec, data: &[u8]) {
+        self.drive(key, &mut Commands::new(codec, data), |_, _| {});
+    }
+
+    /// Tells a session that its time has come.
+    pub(super) fn on_session_due(&mut self, key: ConnectionKey) {
+        self.drive(key, &mut Commands::none(), Session::on_deadline);
+    }
+
+    /// Acts on a session, reads the commands for it, and does what it asks for.
+    pub(super) fn drive(
+        &mut self,
+        key: ConnectionKey,
+        commands: &mut Commands<'_>,
+        act: impl FnOnce(&mut Session, &mut Context<'_>),
+    ) {
+        let Some(connection) = self.get(key) else { return };
+        // Out of its place while it is driven: what it asks for needs the whole worker.
+        let Some(mut session) = connection.extra().session.take() else { return };
+        let gate = Arc::clone(&self.gate);
+        let mut random = std::mem::take(&mut self.random);
+        let mut context = Context {
+            now: self.clock,
+            settings: &gate.settings,
+            host: &*gate,
+            random: &mut random,
+        };
+        act(&mut session, &mut context);
+        while let Some(action) = session.next_action(commands, &mut context) {
+            self.perform(key, &mut session, action, &mut context);
+        }
+        let due = session.deadline(&context);
+        self.random = random;
+        // It may have ended the connection, which then has no use for it.
+        let Self { connections, output, .. } = self;
+        if let Some(connection) = connections.get_mut(key.index as usize)
+            && connection.key(key.index) == key
+        {
+            let due = due.map_or(Tick::NEVER, |due| output.wheel.tick(due).plus(1));
+            let extra = connection.extra();
+            (extra.session, extra.session_due) = (Some(session), due);
+            output.expect_by(key.index, connection, due);
+        }
+    }
+
+    fn perform(
+        &mut self,
+        key: ConnectionKey,
+        session: &mut Session,
+        action: Action,
+        context: &mut Context<'_>,
+    ) {
+        match action {
+            Action::Send(bytes) => self.reply(key, bytes),
+            Action::Subscribe(subscribe) => {
+                let outcome = self.open_subscription(key, session, &subscribe);
+                session.on_subscribed(&subscribe, outcome, context);
+            }
+            Action::Unsubscribe(topic) => self.close_subscription(key, &topic),
+            Action::Publish(publication) => {
+                let command = publication.command;
+                let outcome = self.publish_for(key, session, *publication);
+                session.on_published(command, outcome);
+            }
+            Action::History(history) => {
+                let page = self.page(&history);
+                session.on_history(&history, Ok(page), context);
+            }
+            Action::Presence(command, _) => {
+                session.on_presence(command, Err(ErrorCode::NotAvailable));
+            }
+            Action::PresenceStats(command, _) => {
+                session.on_presence_stats(command, Err(ErrorCode::NotAvailable));
+            }
+            Action::Close(disconnect) => self.end(key, CloseReason::Centrifugo(disconnect)),
+        }
+    }
+
+    /// Sends replies. A client that asks and does not read is slow like any other.
+    fn reply(&mut self, key: ConnectionKey, bytes: Box<[u8]>) {
+        let len_max = self.limits.outbox_bytes_max;
+        let Self { connections, output, .. } = self;
+        let Some(connection) = connections.get_mut(key.index as usize) else { return };
+        if connection.key(key.index) != key {
+            return;
+        }
+        output.send_own(key.index, connection, bytes);
+        if connection.outbox.as_ref().is_some_and(|outbox| outbox.len() > len_max) {
+            output.end(key.index, connection, CloseReason::OutboxOverflow);
+        }
+    }
+
+    fn open_subscription(
+        &mut self,
+        key: ConnectionKey,
+        session: &Session,
+        subscribe: &Subscribe,
+    ) -> Result<Subscribed, ErrorCode> {
+        if self.hub.memory().is_exhausted() || self.get(key).is_none() {
+            return Err(ErrorCode::Internal);
+        }
+        let subscription = Subscription {
+            topic: subscribe.topic.clone(),
+            start: subscribe.start,
+            variant: session.wire().variant(),
+            pick: Pick::All,
+        };
+        let (slot, joined) = self.count_in(key, subscription);
+        // What it missed goes into the answer, not before it.
+        self.join(key, slot, joined.top + 1);
+        let topic = Arc::clone(&self.topics[joined.local as usize].topic);
+        let top = joined.position.map(|position| Position { offset: joined.top, ..position });
+        let is_replayed = match (subscribe.start, joined.recovered) {
+            (Start::Last(_), _) | (_, Some(true)) => true,
+            (Start::Live | Start::Since(_) | Start::Unknown, _) => false,
+        };
+        match joined.recovered {
+            Some(true) => self.metrics.recovered.add(1),
+            Some(false) => self.metrics.not_recovered.add(1),
+            None => {}
+        }
+        let missed = is_replayed.then(|| {
+            let since = Since { epoch: None, offset: joined.next - 1 };
+            let mut missed = topic.page(Some(since), PAGE_COUNT_MAX + 1).publications;
+            // What another thread published since then comes live.
+            missed.retain(|publication| publication.sequence <= joined.top);
+            missed
+        });
+        // Another thread may have pushed the oldest out since then.
+        let is_whole = |missed: &Vec<Arc<_>>| {
+            let wanted = usize::try_from(joined.top + 1 - joined.next).unwrap_or(usize::MAX);
+            missed.len() == wanted.min(PAGE_COUNT_MAX + 1)
+        };
+        let missed = missed.filter(is_whole);
+        Ok(Subscribed { topic: topic.name().clone(), top, missed })
+    }
+
+    fn close_subscription(&mut self, key: ConnectionKey, topic: &TopicName) {
+        let Some(connection) = self.connections.get(key.index as usize) else { return };
+        let mut members = connection.members.iter();
+        let found =
+            members.find(|(_, member)| self.topics[member.topic as usize].topic.name() == topic);
+        if let Some(slot) = found.map(|(slot, _)| slot) {
+            drop(members);
+            self.unsubscribe(Seat { index: key.index, slot });
+        }
+    }
+
+    fn publish_for(
+        &mut self,
+        key: ConnectionKey,
+        session: &Session,
+        publication: Publication,
+    ) -> Result<(), ErrorCode> {
+        if !self.take_rate(key) {
+            return Err(ErrorCode::TooManyRequests);
+        }
+        let Publication { topic, payload, info, .. } = publication;
+        let len = payload.data().len() as u64;
+        let publisher = Publisher {
+            user: info.user.into(),
+            client: info.client.into(),
+            info: info.conn_info,
+            topic_info: info.chan_info,
+        };
+        let draft = Draft {
+            payload,
+            session: Some(key.session(self.output.worker)),
+            publisher: Some(Arc::new(publisher)),
+        };
+        let options =
+            Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
+        match self.hub.publish(&topic, &draft, options) {
+            Ok(accepted) => {
+                self.metrics.count_publication(door_of(session), len);
+                if accepted.overrun {
+                    self.pause(key);
+                }
+                Ok(())
+            }
+            Err(PublishError::Overrun) => Err(ErrorCode::TooManyRequests),
+            Err(_) => Err(ErrorCode::Internal),
+        }
+    }
+
+    fn page(&self, history: &History) -> Page {
+        let since = history.since.map(|since| Since { epoch: None, ..since });
+        let (since, limit) = match history.order {
+            Order::NewestFirst => (None, usize::MAX),
+            Order::OldestFirst => {
+                let from_the_oldest = Since { epoch: None, offset: 0 };
+                (Some(since.unwrap_or(from_the_oldest)), history.limit)
+            }
+        };
+        let Some(page) = self.hub.page(&history.topic, since, limit) else {
+            return Page { top: None, publications: Vec::new() };
+        };
+        let mut publications = page.publications;
+        if history.order == Order::NewestFirst {
+            let before = history.since.map_or(u64::MAX, |since| since.offset);
+            publications.retain(|publication| publication.sequence < before);
+            publications.reverse();
+            publications.truncate(history.limit);
+        }
+        Page { top: Some(page.top), publications }
+    }
+
+    /// Tells the sessions that lost publications of a topic, which then subscribe again.
+    pub(super) fn tell_gaps(&mut self) {
+        for (key, topic) in std::mem::take(&mut self.output.gaps) {
+            let Some(local) = self.topics.get(topic as usize) else { continue };
+            let name = local.topic.name().clone();
+            if self.get(key).is_some_and(|connection| connection.phase == Phase::Open) {
+                self.drive(key, &mut Commands::none(), |session, _| {
+                    session.end(&name, UnsubscribeCode::InsufficientState);
+                });
+            }
+        }
+    }
+}
+
+/// The door of a session.
+pub(super) fn door_of(session: &Session) -> Door {
+    match session.wire().codec() {
+        Codec::Json => Door::CentrifugoJson,
+        Codec::Protobuf => Door::CentrifugoProtobuf,
+    }
+}

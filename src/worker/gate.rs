@@ -1,0 +1,77 @@
+//! What sessions ask and are told at once: what topics offer, and what tokens say.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::auth::{Access, Identity, Rights};
+use crate::hub::{Hub, TopicName};
+use crate::protocol::centrifugo::{
+    self, ConnectionToken, Delta, ErrorCode, Host, Presence, Recovery, Settings, SubscriptionToken,
+    TokenFault, TopicOptions,
+};
+use crate::time::Stamp;
+
+/// Those who know topics and keys, and what holds for all sessions. One for all workers.
+#[derive(Debug)]
+pub struct Gate {
+    hub: Arc<Hub>,
+    access: Arc<Access>,
+    pub(super) settings: Settings,
+    /// Commands refused, by the place of their error in [`ErrorCode::ALL`].
+    refused: [AtomicU64; ErrorCode::ALL.len()],
+}
+
+impl Gate {
+    /// Asks `hub` for topics and `access` for rights.
+    pub fn new(hub: Arc<Hub>, access: Arc<Access>, settings: Settings) -> Self {
+        Self { hub, access, settings, refused: Default::default() }
+    }
+
+    /// How many commands were refused, by error code.
+    pub fn refused_commands(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
+        ErrorCode::ALL.into_iter().map(ErrorCode::label).zip(counts).collect()
+    }
+
+    /// Looks for a key that is not at hand, so that the client's next attempt finds it.
+    fn fetch_key(&self, token: &str) {
+        let (access, token) = (Arc::clone(&self.access), token.to_owned());
+        // Ends with the fetch, which has its time and its rate.
+        tokio::task::spawn_local(async move { access.verifier().verify(&token).await.is_ok() });
+    }
+}
+
+impl Host for Gate {
+    fn topic(&self, topic: &TopicName) -> Option<TopicOptions> {
+        let has_history = self.hub.rule(topic).history_size > 0;
+        let recovery = if has_history { Recovery::Stream } else { Recovery::Off };
+        Some(TopicOptions { recovery, presence: Presence::Off, delta: Delta::Off })
+    }
+
+    fn rights(&self, identity: &Identity, topic: &TopicName) -> Rights {
+        self.access.rights(identity, topic, self.hub.rule(topic))
+    }
+
+    fn connection_token(&self, token: &str, now: Stamp) -> Result<ConnectionToken, TokenFault> {
+        let grace = self.settings.expired_grace;
+        let checked = centrifugo::connection_token(self.access.verifier(), token, grace, now);
+        if matches!(checked, Err(TokenFault::KeyAway)) {
+            self.fetch_key(token);
+        }
+        checked
+    }
+
+    fn subscription_token(&self, token: &str, now: Stamp) -> Result<SubscriptionToken, TokenFault> {
+        let checked = centrifugo::subscription_token(self.access.verifier(), token, now);
+        if matches!(checked, Err(TokenFault::KeyAway)) {
+            self.fetch_key(token);
+        }
+        checked
+    }
+
+    fn refused(&self, error: ErrorCode) {
+        if let Some(at) = ErrorCode::ALL.iter().position(|one| *one == error) {
+            self.refused[at].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+// The Centrifugo door as the npm package `centrifuge` sees it, in JSON and in protobuf.
+
+import { createHmac } from "node:crypto";
+import { once } from "node:events";
+import { load, run, same, start, within } from "./server.mjs";
+
+const { Centrifuge } = load("centrifuge");
+const { Centrifuge: Protobuf } = load("centrifuge/build/protobuf");
+const WebSocket = load("ws");
+
+const SECRET = "a secret of these checks";
+const server = await start(`
+[auth]
+jwt_hmac_secret = "${SECRET}"
+[drain]
+window = "100ms"
+[limits]
+ping_interval = "1s"
+pong_timeout = "2s"
+[[topic]]
+match = "forgetful*"
+history_size = 0
+[[topic]]
+match = "short*"
+history_size = 3
+`);
+const url = () => `${server.url.replace("http", "ws")}/connection/websocket`;
+
+/** A connected client with a `next(emitter, event)` for things to come. */
+async function connect(kind, options = {}) {
+  const client = new kind(url(), { websocket: WebSocket, minReconnectDelay: 50, ...options });
+  const connected = next(client, "connected");
+  client.connect();
+  client.connectedWith = await connected;
+  return client;
+}
+
+function next(emitter, event) {
+  return within(new Promise((found) => emitter.once(event, found)), event);
+}
+
+/** The next `count` values of `event`. */
+function several(emitter, event, count) {
+  const got = [];
+  return within(new Promise((found) => emitter.on(event, (value) => {
+    if (got.push(value) === count) found(got);
+  })), `${count} times ${event}`);
+}
+
+async function subscribe(client, channel, options = {}) {
+  const subscription = client.newSubscription(channel, options);
+  const subscribed = next(subscription, "subscribed");
+  subscription.subscribe();
+  subscription.subscribedWith = await subscribed;
+  return subscription;
+}
+
+function token(claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
+}
+
+const soon = (seconds) => Math.floor(Date.now() / 1000) + seconds;
+const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
+const value = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
+
+const cases = {};
+for (const [name, kind, wrap] of [["JSON", Centrifuge, (data) => data], ["protobuf", Protobuf, bytes]]) {
+  const add = (what, one) => { cases[`${what} (${name})`] = one; };
+
+  add("every subscriber gets a publication, with its publisher", async () => {
+    const [one, other] = [await connect(kind), await connect(kind)];
+    const topics = [await subscribe(one, `all-${name}`), await subscribe(other, `all-${name}`)];
+    const arrived = topics.map((topic) => next(topic, "publication"));
+    await topics[0].publish(wrap({ text: "hello" }));
+    for (const publication of await Promise.all(arrived)) {
+      same(value(publication.data), { text: "hello" });
+      same(publication.offset, 1);
+      same(publication.info.client, one.connectedWith.client);
+    }
+    one.disconnect();
+    other.disconnect();
+  });
+
+  add("publications cross doors", async () => {
+    const client = await connect(kind);
+    const topic = await subscribe(client, `doors-${name}`);
+    const arrived = several(topic, "publication", 3);
+    await server.publish(`doors-${name}`, '{"from":"curl"}');
+    await server.publish(`doors-${name}`, "not JSON");
+    await fetch(server.topic(`doors-${name}`), {
+      method: "POST", body: new Uint8Array([0, 255]), headers: { "Content-Type": "application/octet-stream" },
+    });
+    const [json, text, binary] = await arrived;
+    if (name === "JSON") {
+      same([json.data, text.data, binary.data], [{ from: "curl" }, "not JSON", "AP8="]);
+      same(binary.tags, { encoding: "base64" });
+    } else {
+      const words = (data) => new TextDecoder().decode(data);
+      same([words(json.data), words(text.data), [...binary.data]], ['{"from":"curl"}', "not JSON", [0, 255]]);
+    }
+    await topic.publish(wrap({ from: "centrifuge" }));
+    const { publications } = await (await fetch(`${server.topic(`doors-${name}`)}/history`)).json();
+    same(publications.at(-1).data, '{"from":"centrifuge"}');
+    client.disconnect();
+  });
+
+  add("what was missed comes after a reconnect, in order", async () => {
+    const client = await connect(kind);
+    const topic = await subscribe(client, `missed-${name}`);
+    const own = next(topic, "publication");
+    await topic.publish(wrap(0));
+    await own;
+    const disconnected = next(client, "disconnected");
+    client.disconnect();
+    await disconnected;
+    for (let number = 1; number <= 50; number++) await server.publish(`missed-${name}`, String(number));
+    const arrived = several(topic, "publication", 50);
+    const subscribed = next(topic, "subscribed");
+    client.connect();
+    same([(await subscribed).wasRecovering, (await arrived).map((one) => value(one.data))],
+      [true, Array.from({ length: 50 }, (_, index) => index + 1)]);
+    client.disconnect();
+  });
+
+  add("too much missed is told", async () => {
+    const client = await connect(kind);
+    const topic = await subscribe(client, `short-${name}`);
+    await topic.publish(wrap(0));
+    client.disconnect();
+    for (let number = 1; number <= 9; number++) await server.publish(`short-${name}`, String(number));
+    const subscribed = next(topic, "subscribed");
+    client.connect();
+    const { wasRecovering, recovered } = await subscribed;
+    same([wasRecovering, recovered], [true, false]);
+    client.disconnect();
+  });
+
+  add("history is read forward and backward", async () => {
+    const client = await connect(kind);
+    const topic = await subscribe(client, `history-${name}`);
+    for (let number = 1; number <= 5; number++) await topic.publish(wrap(number));
+    const offsets = ({ publications }) => publications.map((one) => one.offset);
+    same(offsets(await topic.history({ limit: 2 })), [1, 2]);
+    same(offsets(await topic.history({ limit: 2, reverse: true })), [5, 4]);
+    const { epoch, offset, publications } = await topic.history({ limit: 0 });
+    same([offset, publications.length], [5, 0]);
+    same(offsets(await topic.history({ limit: -1, since: { offset: 3, epoch } })), [4, 5]);
+    client.disconnect();
+  });
+
+  add("a topic without history and one without presence say so", async () => {
+    const client = await connect(kind);
+    const topic = await subscribe(client, `forgetful-${name}`);
+    const refused = (call) => call.then(() => null, (error) => error.code);
+    same([await refused(topic.history({ limit: 1 })), await refused(topic.presence())], [108, 108]);
+    client.disconnect();
+  });
+
+  add("a token names the user and brings subscriptions", async () => {
+    const client = new kind(url(), {
+      websocket: WebSocket,
+      token: token({ sub: "ann", exp: soon(60), channels: [`news-${name}`], info: { name: "Ann" } }),
+    });
+    const subscribed = next(client, "subscribed");
+    client.connect();
+    same((await subscribed).channel, `news-${name}`);
+    const arrived = next(client, "publication");
+    await client.publish(`news-${name}`, wrap(1));
+    const { info, channel } = await arrived;
+    same([channel, info.user, value(info.connInfo)], [`news-${name}`, "ann", { name: "Ann" }]);
+    client.disconnect();
+  });
+
+  add("a token that runs out is renewed", async () => {
+    let renewed = 0;
+    const client = await connect(kind, {
+      token: token({ sub: "ann", exp: soon(2) }),
+      getToken: async () => { renewed += 1; return token({ sub: "ann", exp: soon(60) }); },
+    });
+    const topic = await subscribe(client, `renewed-${name}`);
+    await within((async () => {
+      while (renewed === 0) await topic.publish(wrap(renewed));
+    })(), "renewal");
+    same(client.state, "connected");
+    client.disconnect();
+  });
+
+  add("a forged token is refused for good", async () => {
+    const forged = `${token({ sub: "ann" }).slice(0, -4)}AAAA`;
+    const client = new kind(url(), { websocket: WebSocket, token: forged });
+    const disconnected = next(client, "disconnected");
+    client.connect();
+    same((await disconnected).code, 3500);
+  });
+
+}
+
+cases["a client that does not answer a ping is closed with 3012"] = async () => {
+  const socket = new WebSocket(url());
+  const messages = [];
+  socket.on("message", (data) => messages.push(data.toString()));
+  socket.on("open", () => socket.send('{"id":1,"connect":{}}'));
+  const [code, reason] = await within(once(socket, "close"), "close");
+  same([code, reason.toString(), messages.length, messages[1]], [3012, "no pong", 2, "{}"]);
+};
+
+cases["a draining server tells its clients to come back"] = async () => {
+  const client = await connect(Centrifuge);
+  const topic = await subscribe(client, "drain");
+  const left = next(client, "connecting");
+  await server.stop();
+  const { code } = await left;
+  same([code, topic.state], [3001, "subscribing"]);
+  client.disconnect();
+};
+
+await run(cases);
+process.exit();
