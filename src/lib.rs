@@ -8,6 +8,7 @@ pub mod time;
 pub mod limits;
 pub mod rate;
 pub mod reason;
+mod sync;
 pub mod metrics;
 pub mod drain;
 pub mod admission;

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Modules of `src/`, low to high. A module names only modules of the rows above its own in this
 /// table; modules of one row do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["id", "time", "limits", "rate", "reason"],
+    &["id", "time", "limits", "rate", "reason", "sync"],
     &["metrics", "drain", "admission", "log"],
     &["outbox", "ws", "hub", "tls"],
     &["backplane"],

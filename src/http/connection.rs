@@ -26,7 +26,7 @@ use crate::admission::{AddressPermit, Permit};
 use crate::rate::Bucket;
 use crate::reason::Refusal;
 use crate::tls::Socket;
-use crate::worker::{Carrier, Pending};
+use crate::worker::{Carrier, HttpGuard, Pending};
 
 /// What one connection's task and its requests share.
 #[derive(Debug)]
@@ -146,13 +146,18 @@ pub struct Accepted {
 /// Spawns the task that serves HTTP on a socket until it closes, times out, drains or is upgraded.
 pub fn spawn(service: Rc<Service>, accepted: Accepted) {
     let abort = Rc::new(OnceCell::new());
-    let task = tokio::task::spawn_local(serve(service, accepted, Rc::clone(&abort)));
+    // Counted from here on: a drained worker must not end between now and the task's first turn.
+    let counted = service.worker.enter_http();
+    let task = tokio::task::spawn_local(serve(service, (accepted, counted), Rc::clone(&abort)));
     abort.get_or_init(|| task.abort_handle());
 }
 
-async fn serve(service: Rc<Service>, accepted: Accepted, abort: Rc<OnceCell<AbortHandle>>) {
+async fn serve(
+    service: Rc<Service>,
+    (accepted, counted): (Accepted, HttpGuard),
+    abort: Rc<OnceCell<AbortHandle>>,
+) {
     let Accepted { socket, peer, mut permit, refused } = accepted;
-    let counted = service.worker.enter_http();
     let (received, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
     let (begin, descriptor) = (Instant::now(), socket.as_raw_fd());
     let Some(stream) = secure(&service, socket).await else { return };
@@ -218,6 +223,7 @@ async fn serve_requests(
         let mut served = std::pin::pin!(builder.serve_connection(io, handler).with_upgrades());
         // Every arm is cancel safe: the connection keeps its own state.
         let early = tokio::select! {
+            biased;
             end = in_time(service, connection, served.as_mut()) => Some(end),
             () = service.worker.is_over() => None,
         };

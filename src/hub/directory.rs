@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::name::TopicName;
@@ -17,6 +16,7 @@ use super::position::{Epoch, Position};
 use super::topic::{Origin, Topic, TopicId};
 use crate::limits::TopicRule;
 use crate::metrics::{Memory, MemoryKind};
+use crate::sync::Mutex;
 
 /// Forgotten topics whose position is remembered; the oldest leaves first.
 pub const FORGOTTEN_COUNT_MAX: usize = 1_000_000;

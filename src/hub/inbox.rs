@@ -4,14 +4,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use crossbeam_queue::SegQueue;
 
 use super::doorbell::Doorbell;
 use super::publication::Publication;
 use super::topic::TopicId;
 use crate::metrics::{Memory, MemoryKind};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering, Queue};
 
 /// Bytes on their way to one worker above which publishers are held back.
 pub const INBOX_LEN_MAX: usize = 32 << 20;
@@ -31,7 +29,7 @@ pub struct Arrival {
 ///
 /// Invariant: after a push, either the worker is awake or it has been woken (see `Doorbell`).
 pub struct Inbox {
-    queue: SegQueue<Arrival>,
+    queue: Queue<Arrival>,
     held: AtomicUsize,
     bell: Doorbell,
     publishers_wait: AtomicBool,
@@ -43,7 +41,7 @@ impl Inbox {
     /// An empty inbox; `wake` ends the worker's sleep.
     pub fn new(memory: Arc<Memory>, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
-            queue: SegQueue::new(),
+            queue: Queue::new(),
             held: AtomicUsize::new(0),
             bell: Doorbell::new(),
             publishers_wait: AtomicBool::new(false),

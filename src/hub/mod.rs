@@ -20,7 +20,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use directory::{Directory, Known};
@@ -42,6 +41,7 @@ use crate::drain::Drain;
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::Memory;
+use crate::sync::{Mutex, yield_now};
 
 /// All topics, and the inboxes of all workers.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Hub {
             let topic = self.directory.get_or_create(name);
             match topic.publish(self.surroundings(), draft.clone(), options) {
                 Ok(result) => return result,
-                Err(topic::Closed) => std::thread::yield_now(),
+                Err(topic::Closed) => yield_now(),
             }
         }
     }
@@ -141,7 +141,7 @@ impl Hub {
             let topic = self.directory.get_or_create(name);
             match topic.subscribe(worker, start, || number(&topic)) {
                 Ok(joined) => return (topic, joined),
-                Err(topic::Closed) => std::thread::yield_now(),
+                Err(topic::Closed) => yield_now(),
             }
         }
     }

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::history::History;
@@ -18,6 +17,7 @@ use crate::drain::Drain;
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::{Memory, MemoryKind};
+use crate::sync::Mutex;
 use crate::time::Stamp;
 
 /// Publications and keys that are dropped in one go when memory is short.

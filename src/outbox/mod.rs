@@ -115,6 +115,8 @@ impl Outbox {
                     dropped = self.clear_topic(slice.topic()) + slice.keep_newest();
                 }
                 Delivery::Lossy => {
+                    // What this adds counts, too.
+                    self.split_begun();
                     let excess = self.weight() + slice.bytes().len() - policy.len_max;
                     dropped = self.drop_oldest(slice.topic(), excess);
                     let rest = self.weight() + slice.bytes().len();
@@ -234,10 +236,9 @@ impl Outbox {
         dropped
     }
 
-    /// Drops the oldest publications of `topic`, none that is begun, until `len` bytes went.
-    /// Returns how many.
+    /// Drops the oldest publications of `topic` until `len` bytes went; one that is begun must be an
+    /// item of its own, and stays. Returns how many.
     fn drop_oldest(&mut self, topic: u32, len: usize) -> usize {
-        self.split_begun();
         let (mut dropped, mut left) = (0, len);
         let mut is_front = true;
         self.items.retain_mut(|item| {

@@ -80,6 +80,8 @@ async fn sleep(
     let far = Instant::now() + Duration::from_hours(1);
     // Every arm is cancel safe: readiness stays set, a notification stays stored.
     tokio::select! {
+        // Any of them ends the sleep: the order needs no dice, and a replay gets the same.
+        biased;
         guard = poll.readable_mut() => {
             let mut guard = guard?;
             // Only an empty poll proves that the readiness is stale.

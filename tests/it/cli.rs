@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{BINARY, Checker, CutProxy, Position, Process, Server, fanwire};
+use crate::harness::{BINARY, CutProxy, Process, Server, fanwire};
+use crate::invariant::{Checker, Position};
 
 /// A client command for `server`.
 fn client(server: &Server, args: &[&str]) -> Process {
@@ -174,9 +175,9 @@ fn sub_reconnects_and_recovers_what_it_missed() {
     await_subscribers(&server, 1);
     let mut checker = Checker::default();
     let mut top = Position { offset: 0, ..server.publish("a", "0") };
-    checker.starts("sub", &top);
+    checker.starts(("sub", "a"), &top);
     for cut in 0..2 {
-        while checker.top("sub") < 1 + cut * 6 {
+        while checker.top(("sub", "a")) < 1 + cut * 6 {
             read(&mut checker, &mut process);
         }
         proxy.cut();
@@ -184,7 +185,7 @@ fn sub_reconnects_and_recovers_what_it_missed() {
             top = server.publish("a", "missed or live");
         }
     }
-    while checker.top("sub") < top.offset {
+    while checker.top(("sub", "a")) < top.offset {
         read(&mut checker, &mut process);
     }
 }
@@ -192,7 +193,7 @@ fn sub_reconnects_and_recovers_what_it_missed() {
 fn read(checker: &mut Checker, process: &mut Process) {
     let object = next_publication(process);
     let payload = object["data"].as_str().unwrap();
-    checker.delivered("sub", &Position::of(&object), payload).unwrap();
+    checker.delivered(("sub", "a"), &Position::of(&object), payload).unwrap();
 }
 
 /// Runs a command about the configuration `text`.

@@ -3,9 +3,10 @@
 use std::fs;
 
 use crate::harness::{
-    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, Position, RSV1, Request, Server, TEXT, WebSocket,
+    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, Request, Server, TEXT, WebSocket,
     close_payload, deflated, frame,
 };
+use crate::invariant::Position;
 
 const ON: &str = "[websocket]\ncompression = true\n";
 const OFFER: &str = "permessage-deflate; client_max_window_bits";

@@ -3,7 +3,8 @@
 use std::net::TcpStream;
 use std::thread;
 
-use crate::harness::{CLOSE, Checker, Position, Request, Server, WebSocket, Wire, eventually};
+use crate::harness::{CLOSE, Request, Server, WebSocket, Wire, eventually};
+use crate::invariant::{Checker, Position};
 
 #[test]
 fn what_was_acknowledged_under_load_is_delivered_before_the_close() {
@@ -12,7 +13,7 @@ fn what_was_acknowledged_under_load_is_delivered_before_the_close() {
     let mut checker = Checker::default();
     for (index, socket) in sockets.iter_mut().enumerate() {
         let start = Position::of(&socket.json()["subscribed"]);
-        checker.starts(&index.to_string(), &start);
+        checker.starts((&index.to_string(), "a"), &start);
     }
     let acknowledged = thread::scope(|scope| {
         let server = &server;
@@ -25,7 +26,7 @@ fn what_was_acknowledged_under_load_is_delivered_before_the_close() {
         publishers.map(|publisher| publisher.join().unwrap()).concat()
     });
     for (position, payload) in &acknowledged {
-        checker.acknowledged(position, payload).unwrap();
+        checker.acknowledged("a", position, payload).unwrap();
     }
     for (index, socket) in sockets.iter_mut().enumerate() {
         read_to_draining(&mut checker, &index.to_string(), socket);
@@ -56,7 +57,7 @@ fn read_to_draining(checker: &mut Checker, subscriber: &str, socket: &mut WebSoc
         let object: serde_json::Value = serde_json::from_slice(&frame.payload).unwrap();
         let payload = object["data"].as_str().unwrap();
         let position = Position::of(&object);
-        checker.delivered(subscriber, &position, payload).unwrap();
+        checker.delivered((subscriber, "a"), &position, payload).unwrap();
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Position, Server, eventually};
+use crate::harness::{Server, eventually};
+use crate::invariant::Position;
 
 fn history(server: &Server, query: &str) -> Value {
     let response = server.get(&format!("/topics/a/history{query}"));

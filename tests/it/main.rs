@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
+#[path = "../invariant/mod.rs"]
+mod invariant;
 
 mod attack;
 mod auth;

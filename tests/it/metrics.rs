@@ -1,6 +1,7 @@
 //! What the operator sees: metrics, health, stats.
 
-use crate::harness::{FIN, Request, Server, TEXT, close_payload, frame};
+use crate::harness::{CLOSE, FIN, Request, Server, TEXT, close_payload, frame};
+use crate::invariant::Closes;
 
 const NAMES: &[&str] = &[
     "fanwire_build_info",
@@ -60,6 +61,36 @@ fn every_metric_of_the_contract_is_there() {
     let names = metrics.names();
     let missing: Vec<_> = NAMES.iter().filter(|name| !names.contains(**name)).collect();
     assert!(missing.is_empty(), "{missing:?} of {names:?}");
+}
+
+#[test]
+fn every_close_is_counted_as_it_is_told() {
+    let server = Server::start("[limits]\nmessage_bytes_max = 100\npublish_rate_max = 2\n");
+    let text = |payload: &[u8]| frame(FIN | TEXT, payload);
+    let close = |code| frame(FIN | CLOSE, &close_payload(code, ""));
+    let last_words = [
+        close(1000),
+        close(1001),
+        close(4321),
+        text(b"\xFF"),
+        text(&[b'x'; 101]),
+        vec![FIN | TEXT, 1, b'x'],
+        text(b"x").repeat(3),
+    ];
+    let mut told = Closes::default();
+    for bytes in last_words.iter().cycle().take(20) {
+        let mut socket = server.websocket("/topics/a");
+        socket.wire.send(bytes);
+        let (_, close) = socket.drain();
+        let code = u16::from_be_bytes([close[0], close[1]]);
+        match (code, &close[2..]) {
+            (1000 | 1001, b"") => told.add(code, "client", 1),
+            (_, b"") => told.add(0, "client", 1),
+            (_, reason) => told.add(code, str::from_utf8(reason).unwrap(), 1),
+        }
+    }
+    assert_eq!(told.count(), 20);
+    told.agree(&Closes::counted(&server.stats())).unwrap();
 }
 
 #[test]

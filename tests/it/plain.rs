@@ -4,8 +4,9 @@ use std::thread;
 use std::time::SystemTime;
 
 use crate::harness::{
-    BINARY, CONTINUATION, FIN, Position, Request, Server, TEXT, WebSocket, eventually, frame,
+    BINARY, CONTINUATION, FIN, Request, Server, TEXT, WebSocket, eventually, frame,
 };
+use crate::invariant::Position;
 
 #[test]
 fn a_sender_gets_its_own_publication() {

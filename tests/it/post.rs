@@ -4,7 +4,8 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::harness::{BINARY, Position, Request, Server, TEXT};
+use crate::harness::{BINARY, Request, Server, TEXT};
+use crate::invariant::Position;
 
 #[test]
 fn an_answer_tells_topic_epoch_and_offset() {

@@ -4,7 +4,8 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::harness::{Checker, Position, Request, Server, Stop, Stream, WebSocket};
+use crate::harness::{Request, Server, Stop, Stream, WebSocket};
+use crate::invariant::{Checker, Position};
 
 const DEEP: &str = "[[topic]]\nmatch = \"*\"\nhistory_size = 100000\n\
     history_bytes_max = 100000000\n";
@@ -20,7 +21,7 @@ fn resume(server: &Server, query: &str) -> (WebSocket, Position, Option<String>)
 fn delivered(checker: &mut Checker, subscriber: &str, publication: &Value) {
     let payload = publication["data"].as_str().expect("text");
     let position = Position::of(publication);
-    checker.delivered(subscriber, &position, payload).unwrap();
+    checker.delivered((subscriber, "a"), &position, payload).unwrap();
 }
 
 /// A WebSocket publisher that numbers its publications until told to stop; gives their number.
@@ -43,12 +44,12 @@ fn a_client_cut_again_and_again_under_load_misses_nothing() {
     let (stop, mut checker) = (Stop::default(), Checker::default());
     let (mut first, start, _) = resume(&server, "?format=json");
     first.json();
-    checker.starts("s", &start);
+    checker.starts(("s", "a"), &start);
     thread::scope(|scope| {
         let stopping = stop.on_drop();
         let publisher = scope.spawn(|| publish_until(&server, &stop));
         for _ in 0..20 {
-            let since = format!("?format=json&since={}:{}", start.epoch, checker.top("s"));
+            let since = format!("?format=json&since={}:{}", start.epoch, checker.top(("s", "a")));
             let (mut socket, _, recovered) = resume(&server, &since);
             assert_eq!(recovered.as_deref(), Some("true"));
             assert_eq!(socket.json()["subscribed"]["recovered"], true);
@@ -58,11 +59,11 @@ fn a_client_cut_again_and_again_under_load_misses_nothing() {
         }
         drop(stopping);
         let count = publisher.join().unwrap();
-        while checker.top("s") < count {
-            let since = format!("?format=json&since={}:{}", start.epoch, checker.top("s"));
+        while checker.top(("s", "a")) < count {
+            let since = format!("?format=json&since={}:{}", start.epoch, checker.top(("s", "a")));
             let (mut socket, _, _) = resume(&server, &since);
             socket.json();
-            while checker.top("s") < count {
+            while checker.top(("s", "a")) < count {
                 delivered(&mut checker, "s", &socket.json());
             }
         }
@@ -78,16 +79,16 @@ fn acknowledged_publications_reach_every_kind_of_subscriber() {
     let mut streams: Vec<_> = (0..4).map(|_| server.ndjson("/topics/a")).collect();
     for (index, socket) in sockets.iter_mut().enumerate() {
         let start = Position::of(&socket.json()["subscribed"]);
-        checker.starts(&format!("websocket {index}"), &start);
+        checker.starts((&format!("websocket {index}"), "a"), &start);
     }
     for (index, stream) in streams.iter_mut().enumerate() {
         let start = Position::of(&stream.json()["subscribed"]);
-        checker.starts(&format!("stream {index}"), &start);
+        checker.starts((&format!("stream {index}"), "a"), &start);
     }
     for n in 0..300 {
         let payload = n.to_string();
         let position = server.publish("a", &payload);
-        checker.acknowledged(&position, &payload).unwrap();
+        checker.acknowledged("a", &position, &payload).unwrap();
     }
     for _ in 0..300 {
         for (index, socket) in sockets.iter_mut().enumerate() {
@@ -187,8 +188,8 @@ fn a_replay_larger_than_the_outbox_meets_live_publishing_without_a_seam() {
         let (mut socket, start, recovered) = resume(&server, "?since=0&format=json");
         assert_eq!(recovered.as_deref(), Some("true"));
         socket.json();
-        checker.starts("s", &start);
-        while checker.top("s") < COUNT + 100 {
+        checker.starts(("s", "a"), &start);
+        while checker.top(("s", "a")) < COUNT + 100 {
             delivered(&mut checker, "s", &socket.json());
         }
     });
@@ -209,8 +210,8 @@ fn a_long_replay_reaches_streams_too() {
         let mut stream = Stream::open(server.wire(), &request);
         let is_sse = stream.head.header("content-type") == Some("text/event-stream");
         let mut checker = Checker::default();
-        checker.starts("s", &Position::of_head(&stream.head));
-        while checker.top("s") < 1500 {
+        checker.starts(("s", "a"), &Position::of_head(&stream.head));
+        while checker.top(("s", "a")) < 1500 {
             let text = if is_sse { stream.event().data.unwrap() } else { stream.line().unwrap() };
             let object: Value = serde_json::from_str(&text).unwrap();
             if object.get("subscribed").is_none() {

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Block, CLOSE, FIN, Request, Server, Stream, TEXT, WebSocket, Wire, close_payload, frame,
+    Block, CLOSE, FIN, Request, Response, Server, Stream, TEXT, WebSocket, Wire, close_payload,
+    frame,
 };
+use crate::invariant::{Checker, Position, Telling};
 
 /// More publications than any kernel hides, of this many bytes each.
 const COUNT_MAX: usize = 20_000;
@@ -52,11 +54,6 @@ fn overflow(server: &Server, delivery: &str, fast: &mut WebSocket) -> usize {
     panic!("nothing overflowed");
 }
 
-fn assert_ascending(numbers: &[usize]) {
-    let ascending = numbers.windows(2).all(|pair| pair[0] < pair[1]);
-    assert!(ascending, "{numbers:?}");
-}
-
 #[test]
 fn a_slow_reliable_subscriber_is_closed_with_1013_and_fast_ones_get_everything() {
     let server = start("reliable");
@@ -90,12 +87,23 @@ fn a_reliable_subscriber_that_was_closed_recovers_what_it_missed() {
     }
 }
 
-/// Reads until `last`, which is the newest publication.
+/// The only subscriber that is looked at here.
+const SLOW: (&str, &str) = ("slow", "a");
+
+/// Reads until `last`, which is the newest publication. Frames that are lost are not told, but
+/// those that come are in order.
 fn read_to(socket: &mut WebSocket, last: usize) -> Vec<usize> {
-    let mut got = Vec::new();
+    let (mut got, mut checker) = (Vec::new(), Checker::default());
+    let start = Position::of_head(&socket.head);
+    checker.starts(SLOW, &start);
+    checker.tells(SLOW, Telling::Untold);
     while got.last() != Some(&last) {
-        got.push(socket.next_text().parse().expect("a number"));
+        let text = socket.next_text();
+        let number = text.parse().expect("a number");
+        checker.delivered(SLOW, &start.plus(number as u64 + 1), text).unwrap();
+        got.push(number);
     }
+    checker.healed(SLOW.1, &start.plus(last as u64 + 1)).unwrap();
     got
 }
 
@@ -106,7 +114,6 @@ fn a_slow_latest_subscriber_skips_to_the_newest() {
     let mut slow = slow(&server, "/topics/a");
     let count = overflow(&server, "latest", &mut fast);
     let got = read_to(&mut slow, count - 1);
-    assert_ascending(&got);
     assert!(got.len() < count, "something was skipped");
     fast.text("live");
     assert_eq!(slow.next_text(), "live");
@@ -119,7 +126,6 @@ fn a_slow_lossy_subscriber_gets_the_newest_in_order() {
     let mut slow = slow(&server, "/topics/a");
     let count = overflow(&server, "lossy", &mut fast);
     let got = read_to(&mut slow, count - 1);
-    assert_ascending(&got);
     assert!(got.len() < count, "something was skipped");
     // What the queue held at the end is a suffix without gaps.
     let suffix = got.iter().rev().zip((0..count).rev());
@@ -129,18 +135,25 @@ fn a_slow_lossy_subscriber_gets_the_newest_in_order() {
     assert_eq!(slow.next_text(), "live");
 }
 
-/// Counts publications and those told as skipped until publication `last`.
-fn count_objects(mut next: impl FnMut() -> Value, last: usize) -> (usize, u64) {
+/// Holds what comes after `head` against the promise until publication `last`: every gap is told,
+/// exactly. Gives how many came and how many were skipped.
+fn check_objects(head: &Response, mut next: impl FnMut() -> Value, last: usize) -> (usize, u64) {
+    let mut checker = Checker::default();
+    checker.starts(SLOW, &Position::of_head(head));
     let (mut got, mut skipped) = (0, 0);
     loop {
         let object = next();
-        if let Some(data) = object["data"].as_str() {
-            got += 1;
-            if data.parse() == Ok(last) {
-                return (got, skipped);
-            }
+        if let Some(count) = object["skipped"]["count"].as_u64() {
+            checker.skipped(SLOW, count);
+            skipped += count;
         }
-        skipped += object["skipped"]["count"].as_u64().unwrap_or(0);
+        let Some(data) = object["data"].as_str() else { continue };
+        checker.delivered(SLOW, &Position::of(&object), data).unwrap();
+        got += 1;
+        if data.parse() == Ok(last) {
+            checker.finish().unwrap();
+            return (got, skipped);
+        }
     }
 }
 
@@ -151,7 +164,8 @@ fn format_json_is_told_how_many_were_skipped() {
         let mut fast = server.websocket("/topics/a");
         let mut slow = slow(&server, "/topics/a?format=json");
         let count = overflow(&server, delivery, &mut fast);
-        let (got, skipped) = count_objects(|| slow.json(), count - 1);
+        let head = slow.head.clone();
+        let (got, skipped) = check_objects(&head, || slow.json(), count - 1);
         assert!(skipped > 0, "{delivery}");
         assert_eq!(got as u64 + skipped, count as u64, "{delivery}");
     }
@@ -164,7 +178,8 @@ fn a_slow_ndjson_stream_is_told_how_many_were_skipped() {
     let wire = Wire::connect_small(server.addr);
     let mut slow = Stream::open(wire, &Request::get("/topics/a"));
     let count = overflow(&server, "lossy", &mut fast);
-    let (got, skipped) = count_objects(|| slow.json(), count - 1);
+    let head = slow.head.clone();
+    let (got, skipped) = check_objects(&head, || slow.json(), count - 1);
     assert!(skipped > 0);
     assert_eq!(got as u64 + skipped, count as u64);
 }
@@ -242,9 +257,9 @@ fn publish_large(server: &Server, first: usize) {
 }
 
 /// History goes on under a replay that `next` reads too slowly: all is accounted for to the newest.
-fn check_trimmed_replay(server: &Server, mut next: impl FnMut() -> Value) {
+fn check_trimmed_replay(server: &Server, head: &Response, mut next: impl FnMut() -> Value) {
     publish_large(server, LARGE_COUNT);
-    let (got, skipped) = count_objects(&mut next, 2 * LARGE_COUNT - 1);
+    let (got, skipped) = check_objects(head, &mut next, 2 * LARGE_COUNT - 1);
     assert!(skipped > 0);
     assert_eq!(got as u64 + skipped, 2 * LARGE_COUNT as u64);
     server.publish("a", "live");
@@ -257,7 +272,8 @@ fn a_lossy_replay_goes_on_when_history_is_trimmed_under_it() {
     publish_large(&server, 0);
     let mut slow = slow(&server, "/topics/a?format=json&since=0");
     assert_eq!(slow.head.header("fanwire-recovered"), Some("true"));
-    check_trimmed_replay(&server, || slow.json());
+    let head = slow.head.clone();
+    check_trimmed_replay(&server, &head, || slow.json());
 }
 
 #[test]
@@ -266,13 +282,15 @@ fn a_lossy_sse_replay_goes_on_when_history_is_trimmed_under_it() {
     publish_large(&server, 0);
     let wire = Wire::connect_small(server.addr);
     let mut slow = Stream::open(wire, &Request::sse("/topics/a?since=0"));
-    check_trimmed_replay(&server, || {
-        let Block { event, data, .. } = slow.event();
+    let head = slow.head.clone();
+    check_trimmed_replay(&server, &head, || {
+        let Block { id, event, data, .. } = slow.event();
         let data = data.expect("an event has data");
-        match event.as_deref() {
-            Some("skipped") => serde_json::from_str(&data).expect("an object"),
-            _ => json!({ "data": data }),
+        if event.as_deref() == Some("skipped") {
+            return serde_json::from_str(&data).expect("an object");
         }
+        let (epoch, offset) = id.as_deref().and_then(|id| id.split_once(':')).expect("a position");
+        json!({ "data": data, "epoch": epoch, "offset": offset.parse::<u64>().unwrap() })
     });
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Block, Position, Request, Server, Stream};
+use crate::harness::{Block, Request, Server, Stream};
+use crate::invariant::Position;
 
 const NO_HISTORY: &str = "[[topic]]\nmatch = \"*\"\nhistory_size = 0\n";
 

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::alone;
-use crate::harness::{Position, Request, Server, WebSocket, Wire, figure, percentile};
+use crate::harness::{Request, Server, WebSocket, Wire, figure, percentile};
+use crate::invariant::Position;
 
 const FAST_COUNT: usize = 300;
 /// One in a hundred.

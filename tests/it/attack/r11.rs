@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::alone;
-use crate::harness::{
-    FIN, Position, Request, Server, Stop, TEXT, WebSocket, eventually, figure, frame,
-};
+use crate::harness::{FIN, Request, Server, Stop, TEXT, WebSocket, eventually, figure, frame};
+use crate::invariant::Position;
 
 /// Sends the numbers from 1 on as short messages, as fast as they are taken.
 fn flood(mut socket: WebSocket, stop: &Stop) {

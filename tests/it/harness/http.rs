@@ -89,7 +89,7 @@ impl Request {
 }
 
 /// A response; the body is empty where only the head was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,

@@ -2,7 +2,6 @@
 //!
 //! Nothing here uses the library: a fault of the server's codecs must not be repeated by what tests them.
 
-mod checker;
 mod figure;
 mod http;
 mod metrics;
@@ -19,11 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use checker::Checker;
 pub(crate) use figure::{figure, percentile};
 pub(crate) use http::{Request, Response};
-pub(crate) use metrics::Metrics;
-pub(crate) use position::Position;
 pub(crate) use process::{Process, fanwire, raise_descriptor_limit, with_files};
 pub(crate) use proxy::CutProxy;
 pub(crate) use server::{Authority, Server};

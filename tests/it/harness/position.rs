@@ -1,23 +1,9 @@
-//! Positions as clients see them.
-
-use std::fmt;
+//! Positions as the server's answers carry them.
 
 use serde_json::Value;
 
 use super::http::Response;
-
-/// A point in a topic's stream as clients see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Position {
-    pub(crate) epoch: String,
-    pub(crate) offset: u64,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.epoch, self.offset)
-    }
-}
+use crate::invariant::Position;
 
 impl Position {
     /// From an object with `epoch` and `offset`.
@@ -36,11 +22,5 @@ impl Position {
             epoch: head.header("fanwire-epoch").expect("Fanwire-Epoch").to_owned(),
             offset: offset.parse().expect("a number"),
         }
-    }
-
-    /// The position `count` publications later.
-    pub(crate) fn plus(&self, count: u64) -> Self {
-        let (epoch, offset) = (self.epoch.clone(), self.offset + count);
-        Self { epoch, offset }
     }
 }

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::http::{Request, Response};
 use super::metrics::Metrics;
-use super::position::Position;
 use super::process::{Process, fanwire};
 use super::stream::Stream;
 use super::websocket::WebSocket;
 use super::wire::Wire;
 use super::{eventually, eventually_equal};
+use crate::invariant::{Baseline, Position};
 
 /// A server on free ports of the loopback, killed when dropped.
 #[derive(Debug)]
@@ -167,6 +168,16 @@ impl Server {
 
     pub(crate) fn admin_get(&self, target: &str) -> Response {
         Wire::connect(self.admin).request(&Request::get(target))
+    }
+
+    /// What `/stats` says now.
+    pub(crate) fn stats(&self) -> Value {
+        self.admin_get("/stats").json()
+    }
+
+    /// What the server holds now.
+    pub(crate) fn baseline(&self) -> Baseline {
+        Baseline::of(&self.stats(), self.process.id())
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
