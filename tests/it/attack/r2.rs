@@ -82,6 +82,6 @@ fn silent_peers_that_vanish_are_found_by_the_ping() {
 fn peers_that_vanish_are_found_by_what_they_do_not_acknowledge() {
     with_own_network(|| {
         let config = "[limits]\nping_interval = \"1h\"\nwrite_timeout = \"1s\"\n";
-        check(config, |server| drop(server.publish("a", "0123456789")), ("1006", "abnormal"));
+        check(config, |server| drop(server.publish("a", "0123456789")), ("1013", "write_timeout"));
     });
 }
