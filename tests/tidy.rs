@@ -93,6 +93,25 @@ fn no_test_is_ignored() {
 }
 
 #[test]
+fn every_limit_is_listed_with_tests_that_exist() {
+    let listed = fs::read_to_string(root().join("SECURITY.md")).expect("the page");
+    let words: Vec<&str> = listed.split('`').skip(1).step_by(2).collect();
+    let keys = fs::read_to_string(root().join("src/config/key.rs")).expect("the table of keys");
+    let limits = keys.split('"').filter(|text| text.starts_with("limits."));
+    let absent = limits.filter(|key| !words.contains(key));
+    let tests: String = rust_files(".").map(|file| file.text).collect();
+    // Names of tests have several words; nothing else on the page that is quoted does.
+    let named = words.iter().filter(|word| word.matches('_').count() > 3 && !word.contains('{'));
+    let missing = named.filter(|name| !name.contains('.') && !name.starts_with("fanwire_"));
+    let missing = missing.filter(|name| !tests.contains(&format!("fn {name}(")));
+    assert_clean(
+        absent
+            .map(|key| format!("SECURITY.md: nothing about {key}"))
+            .chain(missing.map(|name| format!("SECURITY.md: there is no test {name}"))),
+    );
+}
+
+#[test]
 fn unsafe_code_is_only_where_it_is_listed() {
     assert_clean(
         sources()
