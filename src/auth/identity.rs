@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::caps::Caps;
-use crate::hub::Publisher;
+use crate::hub::Peer;
 use crate::time::Stamp;
 
 /// How often it is looked at whether the wall clock, set back, has come to a session's end.
@@ -132,7 +132,7 @@ impl Expiry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// The user, as publications name it; `None` where the token names nobody.
-    pub publisher: Option<Arc<Publisher>>,
+    pub publisher: Option<Arc<Peer>>,
     /// What it allows by topic; `None` = everything, as far as the topics' rules go.
     pub caps: Option<Caps>,
     /// When the session ends.
@@ -200,7 +200,7 @@ impl Identity {
     }
 
     /// Who its publications are by, where that is known.
-    pub fn publisher(&self) -> Option<Arc<Publisher>> {
+    pub fn publisher(&self) -> Option<Arc<Peer>> {
         self.grant()?.publisher.clone()
     }
 

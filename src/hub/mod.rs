@@ -8,6 +8,7 @@ mod history;
 mod idempotency;
 mod inbox;
 mod name;
+mod peer;
 mod position;
 mod publication;
 mod shed;
@@ -31,7 +32,8 @@ pub use idempotency::{IDEMPOTENCY_KEY_LEN_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY
 pub use inbox::{Arrival, INBOX_LEN_MAX, Inbox};
 pub use name::{NameError, TOPIC_NAME_LEN_MAX, TopicName, decode_strict};
 pub use position::{Epoch, Position, Since, Start};
-pub use publication::{Draft, Payload, PayloadKind, Publication, Publisher};
+pub use peer::Peer;
+pub use publication::{Draft, Payload, PayloadKind, Publication};
 pub use topic::{
     Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId,
 };

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::name::TopicName;
+use super::peer::Peer;
 use super::position::Epoch;
 use super::variant::{VariantId, Variants};
 use crate::id::SessionId;
@@ -70,32 +71,7 @@ pub struct Draft {
     /// The publishing session, so that it can leave out its own.
     pub session: Option<SessionId>,
     /// Who published it, where that is known.
-    pub publisher: Option<Arc<Publisher>>,
-}
-
-/// A publisher as its door knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Publisher {
-    /// The user; empty = nobody knows.
-    pub user: Arc<str>,
-    /// What the protocol calls the connection; empty = its door has no names for them.
-    pub client: Box<str>,
-    /// What the connection tells of itself: JSON, empty = nothing.
-    pub info: Bytes,
-    /// What it tells of itself on this topic: JSON, empty = nothing.
-    pub topic_info: Bytes,
-}
-
-impl Publisher {
-    /// A user of whom nothing else is known.
-    pub fn user(user: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { user, ..Self::default() })
-    }
-
-    /// Bytes that it holds.
-    pub fn held_len(&self) -> usize {
-        size_of::<Self>() + self.user.len() + self.client.len() + self.info.len()
-    }
+    pub publisher: Option<Arc<Peer>>,
 }
 
 /// One payload with its place in the topic's order, immutable and shared by all workers.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::centrifugo::Wire;
 use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
-use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, Publisher, TopicName};
+use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, Peer, TopicName};
 use crate::metrics::Memory;
 use crate::time::Stamp;
 
@@ -106,7 +106,7 @@ fn a_plain_payload_is_a_frame_with_the_shortest_head() {
 fn a_publication_object_shows_what_is_known() {
     let with_user = |user: &str| {
         let mut publication = text("hi");
-        publication.draft.publisher = Some(Publisher::user(Arc::from(user)));
+        publication.draft.publisher = Some(Peer::user(Arc::from(user)));
         publication
     };
     for (publication, expected) in [

@@ -7,7 +7,7 @@ use super::member::{Pick, Seat};
 use super::wheel::Tick;
 use super::{Subscription, Worker};
 use crate::hub::{
-    Admission, Draft, Position, Publish, PublishError, Publisher, Since, Start, TopicName,
+    Admission, Draft, Position, Publish, PublishError, Peer, Since, Start, TopicName,
 };
 use crate::id::Door;
 use crate::protocol::centrifugo::{
@@ -192,7 +192,7 @@ impl Worker {
         }
         let Publication { topic, payload, info, .. } = publication;
         let len = payload.data().len() as u64;
-        let publisher = Publisher {
+        let publisher = Peer {
             user: info.user.into(),
             client: info.client.into(),
             info: info.conn_info,

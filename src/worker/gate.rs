@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::post::Post;
 use crate::auth::{Access, Identity, Rights};
 use crate::hub::{Hub, TopicName};
+use crate::id::WorkerId;
 use crate::protocol::centrifugo::{
     self, ConnectionToken, Delta, ErrorCode, Host, Presence, Recovery, Settings, SubscriptionToken,
     TokenFault, TopicOptions,
@@ -19,12 +21,25 @@ pub struct Gate {
     pub(super) settings: Settings,
     /// Commands refused, by the place of their error in [`ErrorCode::ALL`].
     refused: [AtomicU64; ErrorCode::ALL.len()],
+    /// The ways to the workers, in their order.
+    posts: Vec<Post>,
 }
 
 impl Gate {
     /// Asks `hub` for topics and `access` for rights.
     pub fn new(hub: Arc<Hub>, access: Arc<Access>, settings: Settings) -> Self {
-        Self { hub, access, settings, refused: Default::default() }
+        let posts = hub.inboxes().iter().map(|inbox| Post::new(Arc::clone(inbox))).collect();
+        Self { hub, access, settings, refused: Default::default(), posts }
+    }
+
+    /// The way to a worker.
+    pub(super) fn post(&self, worker: WorkerId) -> &Post {
+        &self.posts[usize::from(worker.0)]
+    }
+
+    /// The ways to all workers.
+    pub(super) fn posts(&self) -> &[Post] {
+        &self.posts
     }
 
     /// How many commands were refused, by error code.

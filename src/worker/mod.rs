@@ -13,6 +13,7 @@ mod member;
 mod output;
 mod pass;
 mod poller;
+mod post;
 mod read;
 mod run;
 mod shed;

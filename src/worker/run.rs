@@ -108,7 +108,8 @@ impl Worker {
         // What wakes it beside arrivals is looked at behind the announcement, too.
         self.inbox.try_sleep(|| {
             let can_resume = !self.paused.is_empty() && self.hub.has_room();
-            let is_asked = self.is_asked_for_sessions();
+            let is_asked = self.is_asked_for_sessions()
+                || !self.gate.post(self.output.worker).is_empty();
             can_resume || is_asked || (self.leaving.is_none() && self.drain.is_draining())
         })
     }
@@ -118,6 +119,7 @@ impl Worker {
         self.read_clock();
         self.take_events(events);
         self.read_ready();
+        let has_orders = self.carry_out_orders();
         self.drain_inbox();
         self.flush_topics();
         self.catch_up();
@@ -136,7 +138,8 @@ impl Worker {
                 return Next::Stop;
             }
         }
-        if self.ready.is_empty() && self.dirty.is_empty() && self.catching.is_empty() {
+        let is_idle = self.ready.is_empty() && self.dirty.is_empty() && self.catching.is_empty();
+        if is_idle && !has_orders {
             let is_ending = drained_at.is_some() || !self.output.ending.is_empty();
             let tick = is_ending.then_some(self.clock.instant + DRAIN_TICK);
             return Next::Sleep([tick, self.output.wheel.next()].into_iter().flatten().min());

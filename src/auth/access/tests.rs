@@ -10,7 +10,7 @@ use http::request::Parts;
 use super::{Access, AuthConfig};
 use crate::auth::{Anonymous, Caps, Client, Grant, Identity, NewClaims, Right, Rights};
 use crate::auth::{Secret, Signer};
-use crate::hub::{Publisher, TopicName};
+use crate::hub::{Peer, TopicName};
 use crate::limits::{Audience, TopicRule};
 use crate::reason::Refusal;
 use crate::time::Stamp;
@@ -283,7 +283,7 @@ fn topic(name: &str) -> TopicName {
 
 /// A token of `user` with these capabilities.
 fn holder(user: &str, caps: Option<&str>) -> Identity {
-    let publisher = (!user.is_empty()).then(|| Publisher::user(user.into()));
+    let publisher = (!user.is_empty()).then(|| Peer::user(user.into()));
     let caps: Option<Caps> = caps.map(|json| serde_json::from_str(json).expect("good caps"));
     Identity::token(Grant { publisher, caps, expiry: None })
 }

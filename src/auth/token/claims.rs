@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::TokenError;
 use crate::auth::caps::Caps;
 use crate::auth::identity::{Expiry, Grant, Identity};
-use crate::hub::Publisher;
+use crate::hub::Peer;
 use crate::time::Stamp;
 
 /// Longest user name, in bytes: it is in every publication of its user.
@@ -96,7 +96,7 @@ impl Claims {
     /// What the session that the token lets in is given; it ends `grace` after the token.
     pub fn grant(&self, grace: Duration, now: Stamp) -> Grant {
         Grant {
-            publisher: self.user.clone().map(Publisher::user),
+            publisher: self.user.clone().map(Peer::user),
             caps: self.caps.clone(),
             expiry: self.expires_at.and_then(|seconds| Expiry::new(seconds, grace, now)),
         }

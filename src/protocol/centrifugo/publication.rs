@@ -20,7 +20,7 @@ const ENCODING_TAG: (&str, &str) = ("encoding", "base64");
 
 impl ClientInfo {
     /// A publisher as clients of this protocol see it.
-    fn of(publisher: &hub::Publisher) -> Self {
+    fn of(publisher: &hub::Peer) -> Self {
         Self {
             user: publisher.user.to_string(),
             client: publisher.client.to_string(),

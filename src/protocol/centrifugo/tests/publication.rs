@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::world::unframe;
-use crate::hub::{Draft, Epoch, PayloadKind, Publication, Publisher, TopicName};
+use crate::hub::{Draft, Epoch, PayloadKind, Publication, Peer, TopicName};
 use crate::metrics::Memory;
 use crate::protocol::centrifugo::message::{self, ClientInfo};
 use crate::protocol::centrifugo::{self, DEPTH_MAX, Wire};
@@ -101,7 +101,7 @@ fn the_first_publication_tells_the_epoch_and_none_is_shown_without_history() {
     let mut without = publication(1, PayloadKind::Text, b"1");
     without.epoch = None;
     assert_eq!(json(&without), r#"{"push":{"channel":"a","pub":{"data":1}}}"#);
-    without.draft.publisher = Some(Publisher::user("ann".into()));
+    without.draft.publisher = Some(Peer::user("ann".into()));
     assert_eq!(
         json(&without),
         r#"{"push":{"channel":"a","pub":{"data":1,"info":{"user":"ann","client":""}}}}"#

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Grant, Identity, Right, Rights};
 use crate::hub::{
-    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Position, Publish, Publisher, Since,
+    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Position, Publish, Peer, Since,
     Start, TopicName,
 };
 use crate::id::WorkerId;
@@ -64,7 +64,7 @@ impl Host for Town {
         let topics = fields.third.split(',').filter(|name| !name.is_empty());
         Ok(ConnectionToken {
             identity: Identity::token(Grant {
-                publisher: fields.user.map(Publisher::user),
+                publisher: fields.user.map(Peer::user),
                 caps: None,
                 expiry: None,
             }),
@@ -297,7 +297,7 @@ impl World {
             Action::Unsubscribe(topic) => self.leave(client, &topic),
             Action::Publish(publish) => {
                 let user = self.clients[client].session.user().cloned().unwrap_or_default();
-                let publisher = Some(Publisher::user(user));
+                let publisher = Some(Peer::user(user));
                 let draft = Draft { payload: publish.payload, session: None, publisher };
                 self.publish_draft(publish.topic.as_str(), &draft);
                 self.clients[client].session.on_published(publish.command, Ok(()));
