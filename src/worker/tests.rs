@@ -131,6 +131,8 @@ impl Model {
         }
         self.check_complete(index);
         let (seat, member) = self.seat(index);
+        // As a worker does: the connection no longer knows it.
+        self.connections[index as usize].members.remove(seat.slot);
         self.topic.remove(seat, member, &mut self.connections);
         self.connections.remove(index as usize);
         self.got.remove(&index);
