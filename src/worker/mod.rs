@@ -318,10 +318,11 @@ impl Worker {
         if self.registry.register(&mut SourceFd(&source), key.token(), both).is_err() {
             return self.remove(key.index);
         }
-        let Some(connection) = self.get(key) else { return };
-        connection.transport = Transport::Socket(socket);
         let Self { connections, output, .. } = self;
-        output.expect_room(key.index, &mut connections[key.index as usize]);
+        let connection = &mut connections[key.index as usize];
+        output.memory.charge(MemoryKind::Connections, socket.held_len());
+        connection.transport = Transport::Socket(socket);
+        output.expect_room(key.index, connection);
         self.write_waiting(key);
         self.receive(key, &mut first);
         // The registration tells edges only; what came before it must be asked for.
