@@ -45,6 +45,7 @@ pub use connection::ConnectionKey;
 pub use gate::Gate;
 pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
 pub use member::Pick;
+pub use pass::WRITES_PER_TURN;
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
@@ -78,6 +79,9 @@ pub struct WorkerParts {
     pub drain: Arc<Drain>,
     /// Who knows topics and tokens, for sessions with commands.
     pub gate: Arc<Gate>,
+    /// Writes of fan-out before ready sockets, the inbox and other topics have their turn; at least
+    /// 1. A test with few members gets passes that pause from a small one.
+    pub writes_per_turn: usize,
 }
 
 /// A session that a client asks for.
@@ -119,6 +123,7 @@ pub struct Worker {
     metrics: Arc<WorkerMetrics>,
     drain: Arc<Drain>,
     gate: Arc<Gate>,
+    writes_per_turn: usize,
     random: fastrand::Rng,
     registry: Registry,
     connections: Slab<Connection>,
@@ -152,7 +157,8 @@ pub struct Worker {
 
 impl Worker {
     fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { id, hub, limits, metrics, registry, drain, gate } = parts;
+        let WorkerParts { id, hub, limits, metrics, registry, drain, gate, writes_per_turn } =
+            parts;
         let clock = Stamp::now();
         let shortest = limits.ping_interval.min(limits.pong_timeout).min(limits.write_timeout);
         let wheel = Wheel::new(shortest, clock.instant);
@@ -177,6 +183,7 @@ impl Worker {
             metrics,
             drain,
             gate,
+            writes_per_turn,
             random: fastrand::Rng::new(),
             registry,
             connections: Slab::new(),

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use fanwire::limits::{Delivery, Limits, TopicRule};
+use fanwire::worker::WRITES_PER_TURN;
 use fastrand::Rng;
 
 /// A server and its topics.
@@ -17,6 +18,8 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) meta_ttl: Duration,
     pub(crate) drain_window: Duration,
+    /// A few, and passes pause in the middle of their members.
+    pub(crate) writes_per_turn: usize,
 }
 
 /// One topic, with a rule of its own.
@@ -170,6 +173,10 @@ impl Setup {
             write_timeout: Duration::from_secs(random.u64(2..=10)),
             ..Limits::default()
         };
+        // Not of the same generator: the seed's other choices are not touched.
+        let mut random_too = Rng::with_seed(!seed);
+        let writes_per_turn =
+            if random_too.bool() { WRITES_PER_TURN } else { random_too.usize(1..=4) };
         Self {
             seed,
             workers: random.usize(1..=3),
@@ -178,6 +185,7 @@ impl Setup {
             meta_ttl: [Duration::ZERO, Duration::from_secs(5), Duration::from_hours(24)]
                 [random.usize(..3)],
             drain_window: Duration::from_millis(random.u64(..3000)),
+            writes_per_turn,
         }
     }
 }

@@ -55,6 +55,7 @@ struct Shared {
     admission: Arc<Admission>,
     access: Arc<Access>,
     gate: Arc<Gate>,
+    writes_per_turn: usize,
 }
 
 /// One worker with the tasks of its thread.
@@ -248,6 +249,7 @@ impl Shared {
             admission: Arc::new(Admission::new(usize::MAX / 2, &setup.limits)),
             gate: Arc::new(Gate::new(Arc::clone(hub), Arc::clone(&access), settings)),
             access,
+            writes_per_turn: setup.writes_per_turn,
             hub: Arc::clone(hub),
         }
     }
@@ -264,6 +266,7 @@ impl Side {
             registry: poll.registry().try_clone().expect("a descriptor"),
             drain: Arc::clone(&shared.drain),
             gate: Arc::clone(&shared.gate),
+            writes_per_turn: shared.writes_per_turn,
         });
         let service = Some(Rc::new(Service {
             worker: worker.clone(),
