@@ -14,7 +14,7 @@ use super::Shared;
 use crate::http::service::Service;
 use crate::id::WorkerId;
 use crate::listen;
-use crate::worker::{self, WRITES_PER_TURN, WorkerHandle, WorkerParts};
+use crate::worker::{self, Portions, WorkerHandle, WorkerParts};
 
 /// A worker's thread, once it runs.
 pub(super) type Thread = JoinHandle<io::Result<()>>;
@@ -36,7 +36,7 @@ impl WorkerThread {
             registry: poll.registry().try_clone()?,
             drain: Arc::clone(&shared.drain),
             gate: Arc::clone(&shared.gate),
-            writes_per_turn: WRITES_PER_TURN,
+            portions: Portions::default(),
         };
         Ok(Self { parts, poll, shared })
     }

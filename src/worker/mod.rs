@@ -46,7 +46,6 @@ pub use connection::ConnectionKey;
 pub use gate::Gate;
 pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
 pub use member::Pick;
-pub use pass::WRITES_PER_TURN;
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
@@ -80,9 +79,24 @@ pub struct WorkerParts {
     pub drain: Arc<Drain>,
     /// Who knows topics and tokens, for sessions with commands.
     pub gate: Arc<Gate>,
-    /// Writes of fan-out before ready sockets, the inbox and other topics have their turn; at least
-    /// 1. A test with few members gets passes that pause from a small one.
-    pub writes_per_turn: usize,
+    /// What it does at a time.
+    pub portions: Portions,
+}
+
+/// What a worker does at a time before others have their turn. A test with few members and short
+/// histories gets passes and replays that pause from small ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portions {
+    /// Writes of fan-out in a turn; at least 1.
+    pub writes: usize,
+    /// Bytes that a session that catches up reads from history, or else one publication.
+    pub replay_len: usize,
+}
+
+impl Default for Portions {
+    fn default() -> Self {
+        Self { writes: 512, replay_len: 64 * 1024 }
+    }
 }
 
 /// A session that a client asks for.
@@ -124,7 +138,7 @@ pub struct Worker {
     metrics: Arc<WorkerMetrics>,
     drain: Arc<Drain>,
     gate: Arc<Gate>,
-    writes_per_turn: usize,
+    portions: Portions,
     random: fastrand::Rng,
     registry: Registry,
     connections: Slab<Connection>,
@@ -158,8 +172,7 @@ pub struct Worker {
 
 impl Worker {
     fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { id, hub, limits, metrics, registry, drain, gate, writes_per_turn } =
-            parts;
+        let WorkerParts { id, hub, limits, metrics, registry, drain, gate, portions } = parts;
         let clock = Stamp::now();
         let shortest = limits.ping_interval.min(limits.pong_timeout).min(limits.write_timeout);
         let wheel = Wheel::new(shortest, clock.instant);
@@ -184,7 +197,7 @@ impl Worker {
             metrics,
             drain,
             gate,
-            writes_per_turn,
+            portions,
             random: fastrand::Rng::new(),
             registry,
             connections: Slab::new(),

@@ -14,7 +14,7 @@ use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
-use super::{Gate, Opening, Pending, Subscription, WRITES_PER_TURN, WorkerHandle, WorkerParts};
+use super::{Gate, Opening, Pending, Portions, Subscription, WorkerHandle, WorkerParts};
 use crate::auth::{Access, AuthConfig, Expiry, Grant, Rights};
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
@@ -293,7 +293,7 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         registry: poll.registry().try_clone().expect("a descriptor"),
         drain: Arc::default(),
         gate: Arc::new(Gate::new(Arc::clone(&hub), Arc::new(access), settings)),
-        writes_per_turn: WRITES_PER_TURN,
+        portions: Portions::default(),
     });
     (handle, hub)
 }
