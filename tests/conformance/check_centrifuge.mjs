@@ -1,8 +1,7 @@
 // The Centrifugo door as the npm package `centrifuge` sees it, in JSON and in protobuf.
 
-import { createHmac } from "node:crypto";
 import { once } from "node:events";
-import { load, run, same, start, within } from "./server.mjs";
+import { load, run, same, soon, start, token as sign, within } from "./server.mjs";
 
 const { Centrifuge } = load("centrifuge");
 const { Centrifuge: Protobuf } = load("centrifuge/build/protobuf");
@@ -55,13 +54,7 @@ async function subscribe(client, channel, options = {}) {
   return subscription;
 }
 
-function token(claims) {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
-  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
-}
-
-const soon = (seconds) => Math.floor(Date.now() / 1000) + seconds;
+const token = (claims) => sign(SECRET, claims);
 const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
 const value = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
 
