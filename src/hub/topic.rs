@@ -3,6 +3,8 @@
 //! Everything that defines the order happens in one step under the topic's lock: two publishers
 //! that pushed after unlocking could reach two workers in different orders.
 
+mod members;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,6 +14,7 @@ use super::idempotency::Keys;
 use super::inbox::{Arrival, Inbox};
 use super::name::TopicName;
 use super::position::{Epoch, Position, Since, Start};
+use super::presence::Roster;
 use super::publication::{Draft, Publication};
 use crate::drain::Drain;
 use crate::id::WorkerId;
@@ -49,6 +52,10 @@ struct State {
     history: History,
     interest: Vec<Interest>,
     keys: Option<Box<Keys>>,
+    /// Subscribers that want to know what each publication changed.
+    delta_count: u32,
+    /// Who is there; `None` = nobody, or the topic has no presence.
+    roster: Option<Box<Roster>>,
 }
 
 impl State {
@@ -86,6 +93,8 @@ struct Interest {
     worker: WorkerId,
     local: u32,
     count: u32,
+    /// How many of them hear who comes and goes.
+    listener_count: u32,
 }
 
 /// Whether a publisher can be held back by refusing.
@@ -216,6 +225,8 @@ impl Topic {
             history: History::default(),
             interest: Vec::new(),
             keys: None,
+            delta_count: 0,
+            roster: None,
         };
         Self { id, name, rule, epoch: position.epoch, memory, state: Mutex::new(state) }
     }
@@ -296,7 +307,12 @@ impl Topic {
         let sequence = state.top;
         let epoch = self.has_history().then_some(self.epoch);
         let memory = Arc::clone(&self.memory);
-        let publication = Arc::new(Publication::new((sequence, epoch), now, draft, memory));
+        let mut publication = Publication::new((sequence, epoch), now, draft, memory);
+        if state.delta_count > 0 {
+            let before = state.history.newest().map(|before| before.payload().clone());
+            publication = publication.after(before);
+        }
+        let publication = Arc::new(publication);
         if self.has_history() {
             let before = state.held_len();
             state.history.push(Arc::clone(&publication), &self.rule);
@@ -344,7 +360,7 @@ impl Topic {
             entry.local
         } else {
             let local = number();
-            state.interest.push(Interest { worker, local, count: 1 });
+            state.interest.push(Interest { worker, local, count: 1, listener_count: 0 });
             local
         };
         let (next, recovered) = self.begin(&state, start);
@@ -466,6 +482,7 @@ impl Topic {
             || !state.interest.is_empty()
             || state.history.count() > 0
             || state.keys.is_some()
+            || state.roster.is_some()
         {
             return None;
         }
@@ -474,10 +491,25 @@ impl Topic {
     }
 }
 
+/// Deltas.
+impl Topic {
+    /// One more subscriber wants to know what each publication changes.
+    pub fn begin_deltas(&self) {
+        self.state.lock().delta_count += 1;
+    }
+
+    /// One subscriber less does.
+    pub fn end_deltas(&self) {
+        self.state.lock().delta_count -= 1;
+    }
+}
+
 impl Drop for Topic {
     fn drop(&mut self) {
         let held = self.state.get_mut().held_len();
         self.memory.release(MemoryKind::History, held);
+        let roster = self.state.get_mut().roster.as_ref().map_or(0, |roster| roster.held_len());
+        self.memory.release(MemoryKind::Connections, roster);
         self.memory.release(MemoryKind::Connections, cost(&self.name));
     }
 }

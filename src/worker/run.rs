@@ -108,8 +108,8 @@ impl Worker {
         // What wakes it beside arrivals is looked at behind the announcement, too.
         self.inbox.try_sleep(|| {
             let can_resume = !self.paused.is_empty() && self.hub.has_room();
-            let is_asked = self.is_asked_for_sessions()
-                || !self.gate.post(self.output.worker).is_empty();
+            let is_asked =
+                self.is_asked_for_sessions() || !self.gate.post(self.output.worker).is_empty();
             can_resume || is_asked || (self.leaving.is_none() && self.drain.is_draining())
         })
     }
@@ -122,6 +122,7 @@ impl Worker {
         let has_orders = self.carry_out_orders();
         self.drain_inbox();
         self.flush_topics();
+        self.spread_news();
         self.catch_up();
         self.tell_gaps();
         self.run_deadlines();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::world::unframe;
-use crate::hub::{Draft, Epoch, PayloadKind, Publication, Peer, TopicName};
+use crate::hub::{Draft, Epoch, PayloadKind, Peer, Publication, TopicName};
 use crate::metrics::Memory;
 use crate::protocol::centrifugo::message::{self, ClientInfo};
 use crate::protocol::centrifugo::{self, DEPTH_MAX, Wire};

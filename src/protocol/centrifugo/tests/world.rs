@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::auth::{Grant, Identity, Right, Rights};
 use crate::hub::{
-    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Position, Publish, Peer, Since,
-    Start, TopicName,
+    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Peer, Position, Publish, Since, Start,
+    TopicName,
 };
 use crate::id::WorkerId;
 use crate::limits::{Limits, TopicRule};
