@@ -9,7 +9,7 @@ import json
 import time
 import urllib.request
 
-from centrifuge import Client, ReplyError, StreamPosition
+from centrifuge import Client, DeltaType, ReplyError, StreamPosition
 
 from relay import Relay
 from server import Cases, Server, check, same
@@ -36,6 +36,10 @@ history_size = 3
 [[topic]]
 match = "announcements*"
 publish = "server"
+
+[[topic]]
+match = "there*"
+presence = true
 """
 
 cases = Cases()
@@ -281,6 +285,51 @@ async def a_subscription_by_token_recovers_what_it_missed(server, encoding):
             got = [(await client.heard.next("publication")).pub.data for _ in range(40)]
             same([encoding.value(data) for data in got], list(range(40)))
             same((await client.heard.next("subscribed")).recovered, True)
+
+
+@in_both_encodings
+async def members_are_listed_counted_and_heard_to_come_and_go(server, encoding):
+    topic = f"there-{encoding.name}"
+    ann = token(sub="ann", info={"name": "Ann"})
+    async with Connected(server.url, encoding, token=ann) as one:
+        here = await one.subscribe(topic, join_leave=True)
+        same((await here.heard.next("join")).info.client, one.told.client)
+        async with Connected(server.url, encoding, token=token(sub="bob")) as other:
+            await other.subscribe(topic)
+            joined = (await here.heard.next("join")).info
+            same((joined.user, joined.client), ("bob", other.told.client))
+            members = (await here.presence()).clients
+            same({one.client: one.user for one in members.values()},
+                 {one.told.client: "ann", other.told.client: "bob"})
+            info = encoding.value(members[one.told.client].conn_info)
+            same(info, {"name": "Ann"})
+            counts = await one.client.presence_stats(topic)
+            same((counts.num_clients, counts.num_users), (2, 2))
+        same((await here.heard.next("leave")).info.client, other.told.client)
+        counts = await here.presence_stats()
+        same((counts.num_clients, counts.num_users), (1, 1))
+        with urllib.request.urlopen(server.topic(topic) + "/presence") as answer:
+            same(json.load(answer)["clients"], 1)
+
+
+@in_both_encodings
+async def deltas_make_what_was_published(server, encoding):
+    topic = f"delta-{encoding.name}"
+    texts = [{"number": number, "rest": "the same in all of them " * 20} for number in range(30)]
+    async with Relay(server.url) as relay, Connected(server.url, encoding) as publisher:
+        async with Connected(relay.url, encoding) as client:
+            subscription = await client.subscribe(topic, delta=DeltaType.FOSSIL, recoverable=True)
+            deltas = 0
+            for count, text in enumerate(texts, 1):
+                await publisher.client.publish(topic, encoding.payload(text))
+                if count == 15:
+                    relay.cut()
+            for text in texts:
+                [publication] = await subscription.heard.publications(1)
+                same(encoding.value(publication.data), text)
+                deltas += publication.delta
+            # The first one of a subscription is whole, unless it was recovered.
+            assert deltas >= 20, f"only {deltas} of {len(texts)} came as deltas"
 
 
 @in_both_encodings

@@ -19,6 +19,9 @@ window = "100ms"
 match = "announcements*"
 publish = "server"
 [[topic]]
+match = "there*"
+presence = true
+[[topic]]
 match = "forgetful*"
 history_size = 0
 `;
@@ -204,6 +207,34 @@ for (const name of Object.keys(BUILDS)) {
         return topic.state;
       }, [token({ sub: "ann" }), `$private-${name}`]);
       same(state, "subscribed");
+    }));
+
+  add("members are listed, and heard to come and go", () =>
+    withSdk(name, server.url, async (one) => {
+      const topic = `there-${name}`;
+      const own = await one.evaluate(async ([channel, token]) => {
+        const client = await connect({ token });
+        window.topic = client.newSubscription(channel, { joinLeave: true });
+        window.joined = several(topic, "join", 2);
+        window.left = next(topic, "leave");
+        topic.subscribe();
+        return client.told.client;
+      }, [topic, token({ sub: "ann" })]);
+      const guest = await withSdk(name, server.url, async (other) => {
+        const client = await other.evaluate(async ([channel, token]) => {
+          window.client = await connect({ token });
+          await subscribe(client, channel);
+          return client.told.client;
+        }, [topic, token({ sub: "bob" })]);
+        same(await one.evaluate(async () => (await joined).map(({ info }) => info.client)), [own, client]);
+        const users = await one.evaluate(async () =>
+          Object.values((await topic.presence()).clients).map(({ user }) => user).sort());
+        same(users, ["ann", "bob"]);
+        return client;
+      });
+      // The page is gone, and so is its client.
+      same(await one.evaluate(async () => (await left).info.client), guest);
+      same(await one.evaluate(() => topic.presenceStats()), { numUsers: 1, numClients: 1 });
     }));
 
   add("refusals have the codes of the protocol", () =>
