@@ -31,11 +31,11 @@ pub use directory::FORGOTTEN_COUNT_MAX;
 pub use idempotency::{IDEMPOTENCY_KEY_LEN_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL};
 pub use inbox::{Arrival, INBOX_LEN_MAX, Inbox};
 pub use name::{NameError, TOPIC_NAME_LEN_MAX, TopicName, decode_strict};
-pub use position::{Epoch, Position, Since, Start};
 pub use peer::Peer;
-pub use publication::{Draft, Payload, PayloadKind, Publication};
+pub use position::{Epoch, Position, Since, Start};
+pub use publication::{Draft, Payload, PayloadKind, Publication, Tags};
 pub use topic::{
-    Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId,
+    Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId, Version,
 };
 pub use variant::{Derive, Variant, VariantId, Variants};
 
@@ -160,6 +160,18 @@ impl Hub {
             }
             Known::Nothing => None,
         }
+    }
+
+    /// Drops what is kept of a topic's publications; its position stays.
+    pub fn remove_history(&self, name: &TopicName) {
+        if let Known::Topic(topic) = self.directory.find(name) {
+            topic.remove_history();
+        }
+    }
+
+    /// All topics, at the price of a look at each.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.directory.topics()
     }
 
     /// Whether topics of that name keep history.

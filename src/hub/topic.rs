@@ -17,6 +17,7 @@ use crate::drain::Drain;
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::{Memory, MemoryKind};
+use crate::reason::Refusal;
 use crate::sync::Mutex;
 use crate::time::Stamp;
 
@@ -49,12 +50,30 @@ struct State {
     history: History,
     interest: Vec<Interest>,
     keys: Option<Box<Keys>>,
+    /// The version of the newest publication that had one.
+    version: Option<Box<Newest>>,
+}
+
+/// The last version, which the next one has to be above.
+#[derive(Debug)]
+struct Newest {
+    number: u64,
+    epoch: Box<str>,
 }
 
 impl State {
-    /// Bytes that are kept for clients who come back.
+    /// Bytes that are kept for clients who come back, and for publishers.
     fn held_len(&self) -> usize {
-        self.history.held_len() + self.keys.as_ref().map_or(0, |keys| keys.held_len())
+        let version = self.version.as_ref().map_or(0, |one| size_of::<Newest>() + one.epoch.len());
+        self.history.held_len() + self.keys.as_ref().map_or(0, |keys| keys.held_len()) + version
+    }
+
+    /// Whether there was a publication of this version or a newer one.
+    fn is_outdated(&self, version: Version<'_>) -> bool {
+        self.version.as_ref().is_some_and(|newest| {
+            let is_of_epoch = version.epoch.is_empty() || *version.epoch == *newest.epoch;
+            is_of_epoch && version.number <= newest.number
+        })
     }
 
     /// When the oldest of it came, `None` if there is nothing.
@@ -106,6 +125,25 @@ pub struct Publish<'a> {
     pub admission: Admission,
     /// A repeat of this key within five minutes is answered, not published again.
     pub idempotency_key: Option<&'a str>,
+    /// What is not newer than the topic's last version is answered, not published.
+    pub version: Option<Version<'a>>,
+}
+
+impl Publish<'_> {
+    /// Publishes whatever comes, once for each call.
+    pub fn new(now: Stamp, admission: Admission) -> Self {
+        Self { now, admission, idempotency_key: None, version: None }
+    }
+}
+
+/// How new a publication is by the publisher's own count. A topic remembers it for as long as it
+/// is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version<'a> {
+    /// The count.
+    pub number: u64,
+    /// Which count it is; a number of another one is always newer. Empty = that of the last version.
+    pub epoch: &'a str,
 }
 
 /// An accepted publication.
@@ -113,7 +151,7 @@ pub struct Publish<'a> {
 pub struct Published {
     /// Its position; `None` = the topic keeps no history.
     pub position: Option<Position>,
-    /// The idempotency key was seen before: nothing was published now.
+    /// The idempotency key was seen before, or a newer version: nothing was published now.
     pub duplicate: bool,
     /// An inbox is over its budget: the publisher should pause.
     pub overrun: bool,
@@ -131,6 +169,16 @@ pub enum PublishError {
     /// The server is going away, and sessions that would miss it may have left.
     #[error("the server drains")]
     Draining,
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Overrun => Self::PublisherOverrun,
+            PublishError::Memory => Self::MemoryLimit,
+            PublishError::Draining => Self::Draining,
+        }
+    }
 }
 
 /// What stands around all topics when one of them publishes.
@@ -216,6 +264,7 @@ impl Topic {
             history: History::default(),
             interest: Vec::new(),
             keys: None,
+            version: None,
         };
         Self { id, name, rule, epoch: position.epoch, memory, state: Mutex::new(state) }
     }
@@ -268,6 +317,10 @@ impl Topic {
                 return Ok(Ok(Published { position, duplicate: true, overrun: false }));
             }
         }
+        if options.version.is_some_and(|version| state.is_outdated(version)) {
+            let position = self.shown(state.top);
+            return Ok(Ok(Published { position, duplicate: true, overrun: false }));
+        }
         // Under the lock: a session that has left looked at the top after the drain began, so what
         // it would miss finds the drain begun.
         if options.admission == Admission::IfRoom && drain.is_draining() {
@@ -282,12 +335,28 @@ impl Topic {
             return Ok(Err(PublishError::Memory));
         }
         let sequence = self.append(&mut state, inboxes, draft, options.now);
-        if let Some(key) = options.idempotency_key {
-            let before = state.held_len();
-            state.keys.get_or_insert_default().insert(key, sequence, options.now.instant);
-            self.account(before, state.held_len());
-        }
+        self.remember(&mut state, sequence, options);
         Ok(Ok(Published { position: self.shown(sequence), duplicate: false, overrun }))
+    }
+
+    /// Remembers what tells later publications from this one, if its publisher gave anything.
+    fn remember(&self, state: &mut State, sequence: u64, options: Publish<'_>) {
+        let Publish { now, idempotency_key, version, .. } = options;
+        if idempotency_key.is_none() && version.is_none() {
+            return;
+        }
+        let before = state.held_len();
+        if let Some(key) = idempotency_key {
+            state.keys.get_or_insert_default().insert(key, sequence, now.instant);
+        }
+        if let Some(Version { number, epoch }) = version {
+            let epoch = match &state.version {
+                Some(newest) if epoch.is_empty() => newest.epoch.clone(),
+                _ => epoch.into(),
+            };
+            state.version = Some(Box::new(Newest { number, epoch }));
+        }
+        self.account(before, state.held_len());
     }
 
     /// The one step that makes the order: sequence, history, every inbox.
@@ -436,6 +505,22 @@ impl Topic {
             state.keys = None;
         }
         self.account(before, state.held_len());
+    }
+
+    /// Drops the publications that are kept; the order goes on.
+    pub(super) fn remove_history(&self) {
+        let mut state = self.state.lock();
+        let before = state.held_len();
+        while state.history.count() > 0 {
+            state.history.drop_oldest();
+        }
+        state.history.give_room_back();
+        self.account(before, state.held_len());
+    }
+
+    /// Number of subscribers on all workers.
+    pub fn subscriber_count(&self) -> u64 {
+        self.state.lock().interest.iter().map(|entry| u64::from(entry.count)).sum()
     }
 
     /// When the oldest of what is kept came.

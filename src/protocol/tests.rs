@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::centrifugo::Wire;
 use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
-use crate::hub::{Draft, Epoch, PayloadKind, Position, Publication, Peer, TopicName};
+use crate::hub::{Draft, Epoch, PayloadKind, Peer, Position, Publication, TopicName};
 use crate::metrics::Memory;
 use crate::time::Stamp;
 
@@ -26,7 +26,7 @@ fn at(offset: u64) -> Option<Position> {
 }
 
 fn publication(epoch: Option<Epoch>, kind: PayloadKind, data: &[u8]) -> Publication {
-    let draft = Draft { payload: plain::payload(kind, data), session: None, publisher: None };
+    let draft = Draft::new(plain::payload(kind, data));
     let now = Stamp { wall: 1_700_000_000_123, ..Stamp::now() };
     Publication::new((7, epoch), now, draft, Arc::new(Memory::new(u64::MAX)))
 }
