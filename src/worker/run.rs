@@ -108,8 +108,8 @@ impl Worker {
         // What wakes it beside arrivals is looked at behind the announcement, too.
         self.inbox.try_sleep(|| {
             let can_resume = !self.paused.is_empty() && self.hub.has_room();
-            let is_asked = self.is_asked_for_sessions()
-                || !self.gate.post(self.output.worker).is_empty();
+            let is_asked =
+                self.is_asked_for_sessions() || !self.gate.post(self.output.worker).is_empty();
             can_resume || is_asked || (self.leaving.is_none() && self.drain.is_draining())
         })
     }
