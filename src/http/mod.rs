@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod answer;
+pub mod api;
 pub mod body;
 mod centrifugo;
 pub mod connection;

@@ -151,8 +151,13 @@ impl Service {
         if handshake.is_none() && parts.method == Method::OPTIONS {
             return Ok(origin::preflight(None).map(Content::short));
         }
-        let is_post = parts.method == Method::POST && matches!(route, Route::Topic(_));
-        if !is_post && parts.method != Method::GET {
+        let is_post = parts.method == Method::POST;
+        let is_taken = match route {
+            Route::Api(_) => is_post,
+            Route::Topic(_) => is_post || parts.method == Method::GET,
+            _ => parts.method == Method::GET,
+        };
+        if !is_taken {
             return Err(Refusal::MethodNotAllowed.into());
         }
         if matches!(route, Route::Index) && !self.access.is_loopback_effective() {
@@ -160,6 +165,10 @@ impl Service {
         }
         if route == Route::Centrifugo {
             return self.connect(connection, (parts, upgrade), handshake).await;
+        }
+        if let Route::Api(procedure) = route {
+            self.count_client(connection, &parts)?;
+            return self.call(procedure, &parts, body).await;
         }
         let query = Query::parse(parts.uri.query())?;
         let client = self.count_client(connection, &parts)?;
@@ -183,7 +192,7 @@ impl Service {
             (Route::Topic(topic), None) => self.stream(connection, &topic, &checked),
             (Route::History(topic), None) => self.history(&topic, &checked),
             (Route::Presence(topic), None) => match self.presence(&topic, &checked)? {},
-            (Route::Index | Route::Centrifugo, None) => Ok(index()),
+            (Route::Index | Route::Centrifugo | Route::Api(_), None) => Ok(index()),
         }
     }
 
