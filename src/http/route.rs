@@ -1,5 +1,7 @@
 //! Paths of the listener.
 
+use http::Method;
+
 use super::api::Procedure;
 use crate::hub::TopicName;
 use crate::reason::{Refusal, Refused};
@@ -61,6 +63,11 @@ impl Route {
             Self::Api(_) => "POST, OPTIONS",
             Self::History(_) | Self::Presence(_) | Self::Centrifugo | Self::Index => "GET, OPTIONS",
         }
+    }
+
+    /// Whether the path takes `method`.
+    pub fn takes(&self, method: &Method) -> bool {
+        self.methods().split(", ").any(|its| its == method)
     }
 }
 

@@ -151,13 +151,7 @@ impl Service {
         if handshake.is_none() && parts.method == Method::OPTIONS {
             return Ok(origin::preflight(None).map(Content::short));
         }
-        let is_post = parts.method == Method::POST;
-        let is_taken = match route {
-            Route::Api(_) => is_post,
-            Route::Topic(_) => is_post || parts.method == Method::GET,
-            _ => parts.method == Method::GET,
-        };
-        if !is_taken {
+        if !route.takes(&parts.method) {
             return Err(Refusal::MethodNotAllowed.into());
         }
         if matches!(route, Route::Index) && !self.access.is_loopback_effective() {
@@ -170,6 +164,7 @@ impl Service {
             self.count_client(connection, &parts)?;
             return self.call(procedure, &parts, body).await;
         }
+        let is_post = parts.method == Method::POST;
         let query = Query::parse(parts.uri.query())?;
         let client = self.count_client(connection, &parts)?;
         if !is_post && matches!(route, Route::Topic(_)) {
@@ -192,7 +187,9 @@ impl Service {
             (Route::Topic(topic), None) => self.stream(connection, &topic, &checked),
             (Route::History(topic), None) => self.history(&topic, &checked),
             (Route::Presence(topic), None) => match self.presence(&topic, &checked)? {},
-            (Route::Index | Route::Centrifugo | Route::Api(_), None) => Ok(index()),
+            (Route::Index, None) => Ok(index()),
+            // All others have been answered.
+            (_, None) => Err(Refusal::NotFound.into()),
         }
     }
 

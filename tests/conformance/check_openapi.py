@@ -103,8 +103,8 @@ class Answer:
     """Status, headers and as much of the body as there is at once."""
 
     def __init__(self, server, path, method, request):
-        names = {parameter["name"]: parameter for parameter in map(resolved, SPEC["paths"][path].get("parameters", []))}
-        places = {name: parameter["example"] for name, parameter in names.items()}
+        named = map(resolved, SPEC["paths"].get(path, {}).get("parameters", []))
+        places = {parameter["name"]: parameter["example"] for parameter in named}
         for name, value in {**places, **request.get("path", {})}.items():
             path = path.replace(f"{{{name}}}", value if "%" in value else urllib.parse.quote(value, safe=""))
         if query := request.get("query"):

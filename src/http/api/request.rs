@@ -45,7 +45,12 @@ const COMPLAINT_LEN_MAX: usize = 200;
 /// # Errors
 /// 400 `query_invalid` for what is not JSON, or not what the method takes.
 pub(super) fn decode<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Refused> {
-    let body = if body.trim_ascii().is_empty() { "{}" } else { body };
+    let body = match body.trim_ascii() {
+        "" => "{}",
+        // A list of members in their order would be taken for an object.
+        object if object.starts_with('{') => object,
+        _ => return Err(Refusal::QueryInvalid.because("a request is a JSON object")),
+    };
     serde_json::from_str(body).map_err(|error| {
         let complaint: String = error.to_string().chars().take(COMPLAINT_LEN_MAX).collect();
         Refusal::QueryInvalid.because(format!("not a request of this method: {complaint}"))

@@ -130,8 +130,9 @@ fn a_request_has_at_most_4_mib_and_no_encoding() {
     };
     let most = server.request(&request("publish", &padded(4 << 20)));
     assert_eq!(most.status, 200, "{}", most.text());
-    let over = server.request(&request("publish", &padded((4 << 20) + 1)));
-    over.assert_refused(413, "message_too_large");
+    // What is announced too long is not waited for.
+    let over = request("publish", "").replace("Content-Length", &((4 << 20) + 1).to_string());
+    server.request(&over).assert_refused(413, "message_too_large");
     server.await_refused("message_too_large", 1);
     let encoded = request("info", "{}").header("Content-Encoding", "gzip");
     server.request(&encoded).assert_refused(415, "content_encoding_unsupported");
