@@ -108,6 +108,10 @@ pub struct TopicRule {
     pub history_bytes_max: usize,
     /// How long a publication is kept.
     pub history_ttl: Duration,
+    /// Whether it is known who is subscribed.
+    pub presence: bool,
+    /// How long a member whose connection ended is waited for before others hear of it.
+    pub presence_grace: Duration,
     /// What happens to subscribers that fall behind.
     pub delivery: Delivery,
     /// Who may subscribe, read history and see presence.
@@ -123,6 +127,8 @@ impl Default for TopicRule {
             history_size: 100,
             history_bytes_max: 1_048_576,
             history_ttl: Duration::from_mins(5),
+            presence: false,
+            presence_grace: Duration::ZERO,
             delivery: Delivery::Reliable,
             subscribe: Audience::Anyone,
             publish: Audience::Anyone,

@@ -7,8 +7,8 @@ use toml::de::DeValue;
 use super::Config;
 use super::value::{
     ANONYMOUS, AUDIENCE, DELIVERY, LOG_FORMAT, LOG_LEVEL, Refused, Show as _, address,
-    address_or_off, boolean, duration, integer, key_file, keys_url, networks, origins, path,
-    pattern, secret, secrets, string, word,
+    address_or_off, boolean, duration, duration_or_none, integer, key_file, keys_url, networks,
+    origins, path, pattern, secret, secrets, string, word,
 };
 use crate::limits::TopicRule;
 
@@ -336,11 +336,17 @@ pub(super) const TOPIC_KEYS: &[Key<TopicRule>] = &[
         "Bytes of publications kept."
     ),
     key!("history_ttl", history_ttl, duration(YEAR), "How long a publication is kept."),
-    lacking!(
+    key!(
         "presence",
-        lacks_unless_false("presence"),
-        Some(|_| false.show()),
-        "Who is subscribed. Not in this build."
+        presence,
+        boolean(),
+        "Whether it is known who is subscribed (members, their number, join and leave)."
+    ),
+    key!(
+        "presence_grace",
+        presence_grace,
+        duration_or_none(DAY),
+        "How long a user whose connection ended is waited for before others hear of it; \"0s\" = not."
     ),
     key!(
         "delivery",
@@ -359,13 +365,6 @@ pub(super) const TOPIC_KEYS: &[Key<TopicRule>] = &[
 
 fn lacks(_: &DeValue<'_>, feature: &str) -> Result<(), Refused> {
     Err(format!("this build lacks {feature}: remove the key"))
-}
-
-fn lacks_unless_false(value: &DeValue<'_>, feature: &str) -> Result<(), Refused> {
-    if boolean(value)? {
-        return Err(format!("this build lacks {feature}: set it to false"));
-    }
-    Ok(())
 }
 
 fn lacks_unless_memory(value: &DeValue<'_>, feature: &str) -> Result<(), Refused> {

@@ -82,9 +82,11 @@ fn every_key_of_the_contract_is_read() {
         [[topic]]
         match = "chat:*"
         history_size = 0
-        presence = false
+        presence = true
+        presence_grace = "2s"
         delivery = "latest"
         [[topic]]
+        presence_grace = "0s"
         "#,
     )
     .expect("a valid configuration");
@@ -107,6 +109,8 @@ fn every_key_of_the_contract_is_read() {
     let chat = TopicRule {
         pattern: "chat:*".to_owned(),
         history_size: 0,
+        presence: true,
+        presence_grace: Duration::from_secs(2),
         delivery: Delivery::Latest,
         ..TopicRule::default()
     };
@@ -294,8 +298,12 @@ const REFUSED: &[(&str, &str)] = &[
         "FILE:2: engine.prefix: this build lacks the Redis engine: remove the key",
     ),
     (
-        "[[topic]]\npresence = true",
-        "FILE:2: topic.presence: this build lacks presence: set it to false",
+        "[[topic]]\npresence = \"on\"",
+        "FILE:2: topic.presence: expected true or false, found a string",
+    ),
+    (
+        "[[topic]]\npresence_grace = \"1us\"",
+        "FILE:2: topic.presence_grace: \"1us\" is out of range: 1ms to 24h",
     ),
     ("[[topic]]\nmatch = \"\"", "FILE:2: topic.match: an empty pattern matches no topic"),
     (

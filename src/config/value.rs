@@ -96,6 +96,16 @@ pub(super) fn duration(value: &DeValue<'_>, max: Duration) -> Result<Duration, R
     Ok(duration)
 }
 
+/// As [`duration`], or none at all.
+pub(super) fn duration_or_none(value: &DeValue<'_>, max: Duration) -> Result<Duration, Refused> {
+    let is_none = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
+    if is_none.is_some_and(|duration| duration.is_zero()) {
+        Ok(Duration::ZERO)
+    } else {
+        duration(value, max)
+    }
+}
+
 pub(super) fn secret(value: &DeValue<'_>) -> Result<Secret, Refused> {
     text(value).map(|text| Secret::new(text.to_owned()))
 }
@@ -347,6 +357,9 @@ fn quote(text: &str) -> String {
 /// The duration in the largest unit that divides it.
 fn show_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
     let (unit, size) =
         UNITS.into_iter().find(|(_, size)| nanos.is_multiple_of(*size)).unwrap_or(("ns", 1));
     format!("{}{unit}", nanos / size)

@@ -9,7 +9,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::hub::{Epoch, Position, Publication, TopicName};
+use crate::hub::{Epoch, Position, Presence, Publication, TopicName};
 use crate::protocol::object;
 use crate::reason::{Refusal, Refused};
 
@@ -153,6 +153,30 @@ pub fn history_body(
     }
     body.extend_from_slice(b"]}");
     Bytes::from(body)
+}
+
+/// `{"topic","clients","users","members":[{"client","user"}]}`.
+pub fn presence_body(topic: &TopicName, presence: &Presence) -> Bytes {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        topic: &'a str,
+        clients: usize,
+        users: usize,
+        members: Vec<Member<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Member<'a> {
+        client: &'a str,
+        user: &'a str,
+    }
+    let members = presence.members.iter();
+    let members = members.map(|peer| Member { client: &peer.client, user: &peer.user });
+    body(&Body {
+        topic: topic.as_str(),
+        clients: presence.clients,
+        users: presence.users,
+        members: members.collect(),
+    })
 }
 
 fn epoch_value(epoch: Epoch) -> HeaderValue {

@@ -1,6 +1,5 @@
 //! Answers requests on `listen`: what is asked, by whom, and to which part it goes.
 
-use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +32,9 @@ use crate::worker::WorkerHandle;
 
 /// The page at `/`.
 const INDEX: &str = include_str!("../../examples/chat.html");
+
+/// Members in an answer about presence, at most; how many there are is said in any case.
+const PRESENCE_COUNT_MAX: usize = 1_000;
 
 /// What answering takes, one per worker.
 #[derive(Debug)]
@@ -186,7 +188,7 @@ impl Service {
             }
             (Route::Topic(topic), None) => self.stream(connection, &topic, &checked),
             (Route::History(topic), None) => self.history(&topic, &checked),
-            (Route::Presence(topic), None) => match self.presence(&topic, &checked)? {},
+            (Route::Presence(topic), None) => self.presence(&topic, &checked),
             (Route::Index, None) => Ok(index()),
             // All others have been answered.
             (_, None) => Err(Refusal::NotFound.into()),
@@ -213,10 +215,15 @@ impl Service {
         Ok(answer::json(body).map(|body| Content::long(body, hub.memory())))
     }
 
-    /// No topic of this build has presence.
-    fn presence(&self, topic: &TopicName, checked: &Checked) -> Result<Infallible, Fault> {
+    fn presence(&self, topic: &TopicName, checked: &Checked) -> Answer {
         self.require(Right::Presence, topic, checked)?;
-        Err(Refusal::PresenceOff.into())
+        let hub = self.worker.hub();
+        if hub.memory().is_exhausted() {
+            return Err(Refusal::MemoryLimit.into());
+        }
+        let presence = hub.presence(topic, PRESENCE_COUNT_MAX).ok_or(Refusal::PresenceOff)?;
+        let body = answer::presence_body(topic, &presence);
+        Ok(answer::json(body).map(|body| Content::long(body, hub.memory())))
     }
 
     /// Asks whether the client may do that; gives all its rights on the topic.

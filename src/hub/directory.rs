@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::name::TopicName;
 use super::position::{Epoch, Position};
-use super::topic::{Origin, Topic, TopicId};
+use super::topic::{Origin, Surroundings, Topic, TopicId};
+use crate::id::SessionId;
 use crate::limits::TopicRule;
 use crate::metrics::{Memory, MemoryKind};
 use crate::sync::Mutex;
@@ -44,6 +45,8 @@ pub(super) struct Directory {
     due: Mutex<BTreeMap<(Instant, TopicId), Weak<Topic>>>,
     /// Forgotten topics, oldest first.
     forgotten: Mutex<VecDeque<(Instant, TopicName)>>,
+    /// Members whose connection ended, by when they are given up.
+    awaited: Mutex<BTreeMap<(Instant, TopicId, SessionId), Weak<Topic>>>,
 }
 
 #[derive(Debug)]
@@ -83,6 +86,7 @@ impl Directory {
             next_id: AtomicU64::new(1),
             due: Mutex::default(),
             forgotten: Mutex::default(),
+            awaited: Mutex::default(),
         }
     }
 
@@ -182,6 +186,28 @@ impl Directory {
             }
         }
         self.forget_positions(now);
+    }
+
+    /// Has a member looked at again when it has been waited for long enough.
+    pub(super) fn await_member(&self, topic: &Arc<Topic>, session: SessionId, until: Instant) {
+        let key = (until, topic.id(), session);
+        self.awaited.lock().insert(key, Arc::downgrade(topic));
+    }
+
+    /// Gives up the members that have been waited for long enough.
+    pub(super) fn give_up_members(&self, around: Surroundings<'_>, now: Instant) {
+        loop {
+            let (session, topic) = {
+                let mut awaited = self.awaited.lock();
+                match awaited.first_entry() {
+                    Some(first) if first.key().0 <= now => (first.key().2, first.remove()),
+                    _ => return,
+                }
+            };
+            if let Some(topic) = topic.upgrade() {
+                topic.give_up(around.inboxes, session, now);
+            }
+        }
     }
 
     /// Forgets a topic if it keeps nothing and nobody subscribes. Returns whether it did.

@@ -73,6 +73,11 @@ impl History {
         self.ring.len()
     }
 
+    /// The newest publication kept.
+    pub(super) fn newest(&self) -> Option<&Arc<Publication>> {
+        self.ring.back()
+    }
+
     /// Sequence of the oldest publication kept, `None` if nothing is.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.ring.front().map(|publication| publication.sequence)

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::doorbell::Doorbell;
+use super::presence::Notice;
 use super::publication::Publication;
 use super::topic::TopicId;
 use crate::metrics::{Memory, MemoryKind};
@@ -30,6 +31,7 @@ pub struct Arrival {
 /// Invariant: after a push, either the worker is awake or it has been woken (see `Doorbell`).
 pub struct Inbox {
     queue: Queue<Arrival>,
+    notices: Queue<Notice>,
     held: AtomicUsize,
     bell: Doorbell,
     publishers_wait: AtomicBool,
@@ -42,6 +44,7 @@ impl Inbox {
     pub fn new(memory: Arc<Memory>, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             queue: Queue::new(),
+            notices: Queue::new(),
             held: AtomicUsize::new(0),
             bell: Doorbell::new(),
             publishers_wait: AtomicBool::new(false),
@@ -57,6 +60,17 @@ impl Inbox {
         self.memory.charge(MemoryKind::Inbox, len);
         self.queue.push(arrival);
         self.wake();
+    }
+
+    /// Tells the worker who came or went, and wakes it if it sleeps.
+    pub(super) fn notify(&self, notice: Notice) {
+        self.notices.push(notice);
+        self.wake();
+    }
+
+    /// Takes the next notice; only the owning worker may call it.
+    pub fn pop_notice(&self) -> Option<Notice> {
+        self.notices.pop()
     }
 
     /// Wakes the worker if it sleeps; one wake-up serves a burst.
@@ -105,7 +119,7 @@ impl Inbox {
     /// Only the owning worker may call it.
     #[must_use]
     pub fn try_sleep(&self, has_work: impl FnOnce() -> bool) -> bool {
-        self.bell.try_sleep(|| !self.queue.is_empty() || has_work())
+        self.bell.try_sleep(|| !self.queue.is_empty() || !self.notices.is_empty() || has_work())
     }
 
     /// The worker is awake: nobody need wake it.

@@ -10,6 +10,7 @@ mod inbox;
 mod name;
 mod peer;
 mod position;
+mod presence;
 mod publication;
 mod shed;
 mod topic;
@@ -33,6 +34,7 @@ pub use inbox::{Arrival, INBOX_LEN_MAX, Inbox};
 pub use name::{NameError, TOPIC_NAME_LEN_MAX, TopicName, decode_strict};
 pub use peer::Peer;
 pub use position::{Epoch, Position, Since, Start};
+pub use presence::{Movement, Notice, Parting, Presence};
 pub use publication::{Draft, Payload, PayloadKind, Publication, Tags};
 pub use topic::{
     Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId, Version,
@@ -40,7 +42,7 @@ pub use topic::{
 pub use variant::{Derive, Variant, VariantId, Variants};
 
 use crate::drain::Drain;
-use crate::id::WorkerId;
+use crate::id::{SessionId, WorkerId};
 use crate::limits::TopicRule;
 use crate::metrics::Memory;
 use crate::sync::{Mutex, yield_now};
@@ -174,6 +176,29 @@ impl Hub {
         self.directory.topics()
     }
 
+    /// Makes a subscriber known as a member of its topic, if that has presence.
+    pub fn enter(&self, topic: &Topic, session: SessionId, peer: &Arc<Peer>) {
+        topic.enter(&self.inboxes, session, peer);
+    }
+
+    /// Takes a member out of its topic, now or when its user has not come back in time.
+    pub fn part(&self, topic: &Arc<Topic>, session: SessionId, parting: Parting, now: Instant) {
+        if let Some(until) = topic.part(self.surroundings(), session, parting, now) {
+            self.directory.await_member(topic, session, until);
+        }
+    }
+
+    /// Who is on a topic, with `limit` of the members at most; `None` = it has no presence.
+    pub fn presence(&self, name: &TopicName, limit: usize) -> Option<Presence> {
+        if !self.rule(name).presence {
+            return None;
+        }
+        Some(match self.directory.find(name) {
+            Known::Topic(topic) => topic.presence(limit),
+            Known::Position(_) | Known::Nothing => Presence::default(),
+        })
+    }
+
     /// Whether topics of that name keep history.
     pub fn has_history(&self, name: &TopicName) -> bool {
         self.rule(name).history_size > 0
@@ -227,6 +252,7 @@ impl Hub {
     /// Drops old history, forgets idle topics, and when memory is short lets go of what the account
     /// is short of; to be called many times a second, by one thread.
     pub fn sweep(&self, now: Instant) {
+        self.directory.give_up_members(self.surroundings(), now);
         self.directory.sweep(now);
         if self.shedding.lock().look(&self.directory, &self.memory, now) {
             self.inboxes.iter().for_each(|inbox| inbox.wake());

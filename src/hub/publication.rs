@@ -100,6 +100,8 @@ pub struct Publication {
     pub accepted: Instant,
     /// What the publisher handed in.
     pub draft: Draft,
+    /// The payload of the one before, where subscribers want to know what changed.
+    before: Option<Payload>,
     /// The first variant asked for; nearly every topic has one.
     encoding: OnceLock<Encoding>,
     /// Charged for the encodings, which live as long as the publication.
@@ -125,7 +127,19 @@ impl Publication {
         memory: Arc<Memory>,
     ) -> Self {
         let (time, accepted) = (now.wall, now.instant);
-        Self { sequence, epoch, time, accepted, draft, encoding: OnceLock::new(), memory }
+        let (before, encoding) = (None, OnceLock::new());
+        Self { sequence, epoch, time, accepted, draft, before, encoding, memory }
+    }
+
+    /// The same, known to come after the payload `before`.
+    pub(super) fn after(mut self, before: Option<Payload>) -> Self {
+        self.before = before;
+        self
+    }
+
+    /// The payload of the publication before, where one is known.
+    pub fn before(&self) -> Option<&Payload> {
+        self.before.as_ref()
     }
 
     /// The payload.

@@ -3,6 +3,9 @@
 //! Everything that defines the order happens in one step under the topic's lock: two publishers
 //! that pushed after unlocking could reach two workers in different orders.
 
+mod members;
+mod version;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,6 +15,7 @@ use super::idempotency::Keys;
 use super::inbox::{Arrival, Inbox};
 use super::name::TopicName;
 use super::position::{Epoch, Position, Since, Start};
+use super::presence::Roster;
 use super::publication::{Draft, Publication};
 use crate::drain::Drain;
 use crate::id::WorkerId;
@@ -20,6 +24,9 @@ use crate::metrics::{Memory, MemoryKind};
 use crate::reason::Refusal;
 use crate::sync::Mutex;
 use crate::time::Stamp;
+use version::Newest;
+
+pub use version::Version;
 
 /// Publications and keys that are dropped in one go when memory is short.
 const TRIM_COUNT_MAX: usize = 256;
@@ -52,28 +59,18 @@ struct State {
     keys: Option<Box<Keys>>,
     /// The version of the newest publication that had one.
     version: Option<Box<Newest>>,
-}
-
-/// The last version, which the next one has to be above.
-#[derive(Debug)]
-struct Newest {
-    number: u64,
-    epoch: Box<str>,
+    /// Subscribers that want to know what each publication changed.
+    delta_count: u32,
+    /// Who is there; `None` = nobody, or the topic has no presence.
+    roster: Option<Box<Roster>>,
 }
 
 impl State {
     /// Bytes that are kept for clients who come back, and for publishers.
     fn held_len(&self) -> usize {
-        let version = self.version.as_ref().map_or(0, |one| size_of::<Newest>() + one.epoch.len());
-        self.history.held_len() + self.keys.as_ref().map_or(0, |keys| keys.held_len()) + version
-    }
-
-    /// Whether there was a publication of this version or a newer one.
-    fn is_outdated(&self, version: Version<'_>) -> bool {
-        self.version.as_ref().is_some_and(|newest| {
-            let is_of_epoch = version.epoch.is_empty() || *version.epoch == *newest.epoch;
-            is_of_epoch && version.number <= newest.number
-        })
+        let keys = self.keys.as_ref().map_or(0, |keys| keys.held_len());
+        let version = self.version.as_ref().map_or(0, |newest| newest.held_len());
+        self.history.held_len() + keys + version
     }
 
     /// When the oldest of it came, `None` if there is nothing.
@@ -105,6 +102,8 @@ struct Interest {
     worker: WorkerId,
     local: u32,
     count: u32,
+    /// How many of them hear who comes and goes.
+    listener_count: u32,
 }
 
 /// Whether a publisher can be held back by refusing.
@@ -134,16 +133,6 @@ impl Publish<'_> {
     pub fn new(now: Stamp, admission: Admission) -> Self {
         Self { now, admission, idempotency_key: None, version: None }
     }
-}
-
-/// How new a publication is by the publisher's own count. A topic remembers it for as long as it
-/// is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version<'a> {
-    /// The count.
-    pub number: u64,
-    /// Which count it is; a number of another one is always newer. Empty = that of the last version.
-    pub epoch: &'a str,
 }
 
 /// An accepted publication.
@@ -265,6 +254,8 @@ impl Topic {
             interest: Vec::new(),
             keys: None,
             version: None,
+            delta_count: 0,
+            roster: None,
         };
         Self { id, name, rule, epoch: position.epoch, memory, state: Mutex::new(state) }
     }
@@ -317,7 +308,9 @@ impl Topic {
                 return Ok(Ok(Published { position, duplicate: true, overrun: false }));
             }
         }
-        if options.version.is_some_and(|version| state.is_outdated(version)) {
+        if let (Some(version), Some(newest)) = (options.version, &state.version)
+            && newest.is_at(version)
+        {
             let position = self.shown(state.top);
             return Ok(Ok(Published { position, duplicate: true, overrun: false }));
         }
@@ -349,12 +342,8 @@ impl Topic {
         if let Some(key) = idempotency_key {
             state.keys.get_or_insert_default().insert(key, sequence, now.instant);
         }
-        if let Some(Version { number, epoch }) = version {
-            let epoch = match &state.version {
-                Some(newest) if epoch.is_empty() => newest.epoch.clone(),
-                _ => epoch.into(),
-            };
-            state.version = Some(Box::new(Newest { number, epoch }));
+        if let Some(version) = version {
+            state.version = Some(Box::new(Newest::after(state.version.as_deref(), version)));
         }
         self.account(before, state.held_len());
     }
@@ -365,7 +354,12 @@ impl Topic {
         let sequence = state.top;
         let epoch = self.has_history().then_some(self.epoch);
         let memory = Arc::clone(&self.memory);
-        let publication = Arc::new(Publication::new((sequence, epoch), now, draft, memory));
+        let mut publication = Publication::new((sequence, epoch), now, draft, memory);
+        if state.delta_count > 0 {
+            let before = state.history.newest().map(|before| before.payload().clone());
+            publication = publication.after(before);
+        }
+        let publication = Arc::new(publication);
         if self.has_history() {
             let before = state.held_len();
             state.history.push(Arc::clone(&publication), &self.rule);
@@ -413,7 +407,7 @@ impl Topic {
             entry.local
         } else {
             let local = number();
-            state.interest.push(Interest { worker, local, count: 1 });
+            state.interest.push(Interest { worker, local, count: 1, listener_count: 0 });
             local
         };
         let (next, recovered) = self.begin(&state, start);
@@ -551,6 +545,7 @@ impl Topic {
             || !state.interest.is_empty()
             || state.history.count() > 0
             || state.keys.is_some()
+            || state.roster.is_some()
         {
             return None;
         }
@@ -559,10 +554,25 @@ impl Topic {
     }
 }
 
+/// Deltas.
+impl Topic {
+    /// One more subscriber wants to know what each publication changes.
+    pub fn begin_deltas(&self) {
+        self.state.lock().delta_count += 1;
+    }
+
+    /// One subscriber less does.
+    pub fn end_deltas(&self) {
+        self.state.lock().delta_count -= 1;
+    }
+}
+
 impl Drop for Topic {
     fn drop(&mut self) {
         let held = self.state.get_mut().held_len();
         self.memory.release(MemoryKind::History, held);
+        let roster = self.state.get_mut().roster.as_ref().map_or(0, |roster| roster.held_len());
+        self.memory.release(MemoryKind::Connections, roster);
         self.memory.release(MemoryKind::Connections, cost(&self.name));
     }
 }

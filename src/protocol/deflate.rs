@@ -4,15 +4,15 @@
 
 use bytes::Bytes;
 
-use super::{CENTRIFUGO_JSON, CENTRIFUGO_PROTOBUF, JSON, NATIVE};
+use super::{CENTRIFUGO_JSON, CENTRIFUGO_PROTOBUF, JSON, NATIVE, delta};
 use crate::hub::{Derive, Variant, VariantId};
 use crate::ws::{Deflater, Window};
 
 /// Place of the first twin in the table: behind all that are no twins.
-const FIRST: usize = 10;
+const FIRST: usize = delta::FIRST + delta::COUNT;
 
 /// Variants with twins, and their names by window.
-const ROWS: [(VariantId, [&str; Window::ALL.len()]); 4] = [
+const ROWS: [(VariantId, [&str; Window::ALL.len()]); 8] = [
     (NATIVE, ["plain_deflate_15", "plain_deflate_12", "plain_deflate_9"]),
     (JSON, ["json_deflate_15", "json_deflate_12", "json_deflate_9"]),
     (
@@ -25,6 +25,38 @@ const ROWS: [(VariantId, [&str; Window::ALL.len()]); 4] = [
             "centrifugo_protobuf_deflate_15",
             "centrifugo_protobuf_deflate_12",
             "centrifugo_protobuf_deflate_9",
+        ],
+    ),
+    (
+        VariantId::new(10),
+        [
+            "centrifugo_json_whole_deflate_15",
+            "centrifugo_json_whole_deflate_12",
+            "centrifugo_json_whole_deflate_9",
+        ],
+    ),
+    (
+        VariantId::new(11),
+        [
+            "centrifugo_json_delta_deflate_15",
+            "centrifugo_json_delta_deflate_12",
+            "centrifugo_json_delta_deflate_9",
+        ],
+    ),
+    (
+        VariantId::new(12),
+        [
+            "centrifugo_protobuf_whole_deflate_15",
+            "centrifugo_protobuf_whole_deflate_12",
+            "centrifugo_protobuf_whole_deflate_9",
+        ],
+    ),
+    (
+        VariantId::new(13),
+        [
+            "centrifugo_protobuf_delta_deflate_15",
+            "centrifugo_protobuf_delta_deflate_12",
+            "centrifugo_protobuf_delta_deflate_9",
         ],
     ),
 ];
@@ -40,6 +72,12 @@ pub fn twin(base: VariantId, window: Window) -> VariantId {
 pub(super) fn base(variant: VariantId) -> VariantId {
     let row = variant.index().checked_sub(FIRST).map(|index| index / Window::ALL.len());
     row.and_then(|row| ROWS.get(row)).map_or(variant, |(base, _)| *base)
+}
+
+/// The twin of `base` for the window that `example` is a twin for; `base` if it is none.
+pub(super) fn as_twin_of(example: VariantId, base: VariantId) -> VariantId {
+    let column = example.index().checked_sub(FIRST).map(|index| index % Window::ALL.len());
+    column.map_or(base, |column| twin(base, Window::ALL[column]))
 }
 
 /// All twins, in the order of their places. Payloads shorter than `len_min` are left as they are.

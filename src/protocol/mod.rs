@@ -5,6 +5,7 @@
 
 pub mod centrifugo;
 pub mod deflate;
+pub mod delta;
 mod encode;
 pub mod json;
 pub mod ndjson;
@@ -38,7 +39,7 @@ pub const CENTRIFUGO_PROTOBUF_BODY: VariantId = VariantId::new(8);
 /// The Centrifugo door over server-sent events, a push each.
 pub const CENTRIFUGO_EVENTS: VariantId = VariantId::new(9);
 
-/// The encodings of all front doors, in the order of the constants above; then, with compression,
+/// The encodings of all front doors, in the order of the constants above; those with deltas; then, with compression,
 /// the deflated ones, which leave payloads under `deflate_len_min` bytes as they are (0: none).
 pub fn variants(deflate_len_min: Option<usize>) -> Variants {
     let whole = [
@@ -54,7 +55,8 @@ pub fn variants(deflate_len_min: Option<usize>) -> Variants {
         Variant::new("centrifugo_events", |it, at| publication(Wire::Events, it, at)),
     ];
     let twins = deflate_len_min.map(deflate::twins);
-    Variants::new(whole.into_iter().chain(twins.into_iter().flatten()))
+    let own = whole.into_iter().chain(delta::variants());
+    Variants::new(own.chain(twins.into_iter().flatten()))
 }
 
 /// Tells a subscriber of `variant` that it lost `count` publications; `None` = it has no words

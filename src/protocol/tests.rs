@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::centrifugo::Wire;
-use super::{JSON, NATIVE, NDJSON, SSE, SSE_JSON, json, ndjson, object, plain, sse, variants};
+use super::{
+    JSON, NATIVE, NDJSON, SSE, SSE_JSON, delta, json, ndjson, object, plain, sse, variants,
+};
 use crate::hub::{Draft, Epoch, PayloadKind, Peer, Position, Publication, TopicName};
 use crate::metrics::Memory;
 use crate::time::Stamp;
@@ -67,7 +69,7 @@ fn the_constants_name_the_table() {
     ] {
         assert_eq!(names[variant.index()], name);
     }
-    assert_eq!(names.len(), 10);
+    assert_eq!(names.len(), 10 + delta::COUNT);
 }
 
 #[test]

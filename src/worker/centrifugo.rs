@@ -7,13 +7,14 @@ use super::member::{Pick, Seat};
 use super::wheel::Tick;
 use super::{Subscription, Worker};
 use crate::hub::{
-    Admission, Draft, Peer, Position, Publish, PublishError, Since, Start, TopicName,
+    Admission, Draft, Parting, Peer, Position, Publish, PublishError, Since, Start, TopicName,
 };
 use crate::id::Door;
 use crate::protocol::centrifugo::{
-    Action, Codec, Commands, Context, ErrorCode, Opening, PAGE_COUNT_MAX, Publish as Publication,
-    Session, Subscribe, Subscribed, UnsubscribeCode,
+    Action, ClientInfo, Codec, Commands, Context, Delta, ErrorCode, Opening, PAGE_COUNT_MAX,
+    Publish as Publication, Session, Subscribe, Subscribed, UnsubscribeCode,
 };
+use crate::protocol::delta;
 use crate::reason::CloseReason;
 
 impl Worker {
@@ -93,8 +94,16 @@ impl Worker {
         match action {
             Action::Send(bytes) => self.reply(key, bytes),
             Action::Subscribe(subscribe) => {
-                let outcome = self.open_subscription(key, session, &subscribe);
+                let opened = self.open_subscription(key, session, &subscribe);
+                let (seat, outcome) = match opened {
+                    Ok((seat, subscribed)) => (Some(seat), Ok(subscribed)),
+                    Err(error) => (None, Err(error)),
+                };
                 session.on_subscribed(&subscribe, outcome, context);
+                // A subscription that was not good enough for the client is over already.
+                if let Some(seat) = seat.filter(|_| session.is_subscribed(&subscribe.topic)) {
+                    self.enter(seat, peer(session.info(&subscribe.topic)), subscribe.hears);
+                }
             }
             Action::Unsubscribe(topic) => self.close_subscription(key, &topic),
             Action::Publish(publication) => {
@@ -106,11 +115,11 @@ impl Worker {
                 let page = history.span.read(&self.hub, &history.topic);
                 session.on_history(&history, Ok(page), context);
             }
-            Action::Presence(command, _) => {
-                session.on_presence(command, Err(ErrorCode::NotAvailable));
+            Action::Presence(command, topic) => {
+                session.on_presence(command, self.members_of(&topic));
             }
-            Action::PresenceStats(command, _) => {
-                session.on_presence_stats(command, Err(ErrorCode::NotAvailable));
+            Action::PresenceStats(command, topic) => {
+                session.on_presence_stats(command, self.headcount_of(&topic));
             }
             Action::Close(disconnect) => self.end(key, CloseReason::Centrifugo(disconnect)),
         }
@@ -135,14 +144,17 @@ impl Worker {
         key: ConnectionKey,
         session: &Session,
         subscribe: &Subscribe,
-    ) -> Result<Subscribed, ErrorCode> {
+    ) -> Result<(Seat, Subscribed), ErrorCode> {
         if self.hub.memory().is_scarce() || self.get(key).is_none() {
             return Err(ErrorCode::Internal);
         }
         let subscription = Subscription {
             topic: subscribe.topic.clone(),
             start: subscribe.start,
-            variant: session.wire().variant(),
+            variant: match subscribe.delta {
+                Delta::Off => session.wire().variant(),
+                Delta::Fossil => delta::opening(session.wire()),
+            },
             pick: Pick::All,
         };
         let (slot, joined) = self.count_in(key, subscription);
@@ -172,7 +184,8 @@ impl Worker {
             missed.len() == wanted.min(PAGE_COUNT_MAX + 1)
         };
         let missed = missed.filter(is_whole);
-        Ok(Subscribed { topic: topic.name().clone(), top, missed })
+        let seat = Seat { index: key.index, slot };
+        Ok((seat, Subscribed { topic: topic.name().clone(), top, missed }))
     }
 
     fn close_subscription(&mut self, key: ConnectionKey, topic: &TopicName) {
@@ -182,7 +195,7 @@ impl Worker {
             members.find(|(_, member)| self.topics[member.topic as usize].topic.name() == topic);
         if let Some(slot) = found.map(|(slot, _)| slot) {
             drop(members);
-            self.unsubscribe(Seat { index: key.index, slot });
+            self.unsubscribe(Seat { index: key.index, slot }, Parting::Unsubscribed);
         }
     }
 
@@ -197,15 +210,9 @@ impl Worker {
         }
         let Publication { topic, payload, info, .. } = publication;
         let len = payload.data().len() as u64;
-        let publisher = Peer {
-            user: info.user.into(),
-            client: info.client.into(),
-            info: info.conn_info,
-            topic_info: info.chan_info,
-        };
         let draft = Draft {
             session: Some(key.session(self.output.worker)),
-            publisher: Some(Arc::new(publisher)),
+            publisher: Some(Arc::new(peer(info))),
             ..Draft::new(payload)
         };
         let options = Publish::new(self.clock, Admission::Always);
@@ -233,6 +240,16 @@ impl Worker {
                 });
             }
         }
+    }
+}
+
+/// A client of the protocol as those of other doors see it.
+fn peer(info: ClientInfo) -> Peer {
+    Peer {
+        user: info.user.into(),
+        client: info.client.into(),
+        info: info.conn_info,
+        topic_info: info.chan_info,
     }
 }
 

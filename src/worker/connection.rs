@@ -209,6 +209,13 @@ impl Connection {
         told.map_or(reason, CloseReason::Centrifugo)
     }
 
+    /// Whether its session looks after it, and not the transport.
+    pub(super) fn is_pinged_by_session(&self) -> bool {
+        let session = self.extra.as_ref().and_then(|extra| extra.session.as_ref());
+        self.phase == Phase::Open
+            && session.is_some_and(|session| session.pings() == centrifugo::Pings::Messages)
+    }
+
     /// When its session is to be told the time.
     pub(super) fn session_due(&self) -> Tick {
         let is_driven = self.has_session() && self.phase == Phase::Open;

@@ -85,9 +85,11 @@ impl Gate {
 
 impl Host for Gate {
     fn topic(&self, topic: &TopicName) -> Option<TopicOptions> {
-        let has_history = self.hub.rule(topic).history_size > 0;
-        let recovery = if has_history { Recovery::Stream } else { Recovery::Off };
-        Some(TopicOptions { recovery, presence: Presence::Off, delta: Delta::Off })
+        let rule = self.hub.rule(topic);
+        let recovery = if rule.history_size > 0 { Recovery::Stream } else { Recovery::Off };
+        let presence = if rule.presence { Presence::On } else { Presence::Off };
+        let delta = if rule.history_size > 0 { Delta::Fossil } else { Delta::Off };
+        Some(TopicOptions { recovery, presence, delta })
     }
 
     fn rights(&self, identity: &Identity, topic: &TopicName) -> Rights {

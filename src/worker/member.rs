@@ -41,7 +41,7 @@ pub(super) struct Member {
 }
 
 /// Names a member from its topic's side: a connection, and which of its subscriptions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Seat {
     pub(super) index: u32,
     pub(super) slot: u32,

@@ -15,6 +15,7 @@ mod output;
 mod pass;
 mod poller;
 mod post;
+mod presence;
 mod read;
 mod run;
 mod shed;
@@ -54,7 +55,7 @@ pub use run::{WAKE, run};
 use crate::admission::Permit;
 use crate::auth::{Grant, Rights};
 use crate::drain::Drain;
-use crate::hub::{Hub, Inbox, Joined, Start, TopicName, VariantId, Variants};
+use crate::hub::{Hub, Inbox, Joined, Parting, Start, TopicName, VariantId, Variants};
 use crate::id::{Door, WorkerId};
 use crate::limits::Limits;
 use crate::metrics::{MemoryKind, WorkerMetrics};
@@ -266,6 +267,7 @@ impl Worker {
     /// Subscribes a connection. From here on it misses nothing of the topic.
     fn subscribe(&mut self, key: ConnectionKey, subscription: Subscription) -> Joined {
         let (slot, joined) = self.count_in(key, subscription);
+        self.enter_by_grant(key, slot);
         if joined.next > joined.top {
             self.join(key, slot, joined.next);
         } else {
@@ -296,6 +298,9 @@ impl Worker {
             local.arrived = joined.top;
         }
         local.count += 1;
+        if protocol::delta::is_of_deltas(variant) {
+            local.topic.begin_deltas();
+        }
         let connection = &mut self.connections[key.index as usize];
         let place = Place::CatchingUp;
         let window = connection.deflate;
@@ -393,12 +398,12 @@ impl Worker {
         self.present -= 1;
         self.remove_user(index);
         while let Some(slot) = self.connections[index as usize].members.last() {
-            self.unsubscribe(Seat { index, slot });
+            self.unsubscribe(Seat { index, slot }, Parting::Disconnected);
         }
     }
 
     /// Takes a member out of its local topic, and the topic out when that was the last.
-    fn unsubscribe(&mut self, seat: Seat) {
+    fn unsubscribe(&mut self, seat: Seat, parting: Parting) {
         let connection = &mut self.connections[seat.index as usize];
         let Some(member) = connection.members.remove(seat.slot) else { return };
         if member.place == Place::CatchingUp {
@@ -406,7 +411,11 @@ impl Worker {
             connection.shed_extra();
         }
         self.metrics.subscriptions.sub(1);
+        self.part(seat, member.topic, parting);
         let local = &mut self.topics[member.topic as usize];
+        if protocol::delta::is_of_deltas(member.variant) {
+            local.topic.end_deltas();
+        }
         local.remove(seat, member, &mut self.connections);
         let was_last = local.topic.unsubscribe(self.output.worker);
         debug_assert_eq!(was_last, local.count == 0, "hub and worker count alike");

@@ -15,6 +15,7 @@ use super::topic::{Late, LocalTopic};
 use crate::hub::{Publication, TopicName, VariantId, Variants};
 use crate::id::SessionId;
 use crate::outbox::Batch;
+use crate::protocol::delta;
 
 /// Writes per turn before ready sockets, the inbox and other topics get theirs.
 const WRITES_PER_TURN: usize = 512;
@@ -219,6 +220,8 @@ impl Worker {
                 output.deliver(seat.index, connection, &share);
             }
             *next = last + 1;
+            let member = connection.members.at(seat.slot);
+            member.variant = delta::following(member.variant);
             *budget = budget.saturating_sub(1);
         }
     }
@@ -261,6 +264,7 @@ impl Worker {
         let topic = &mut self.topics[local as usize];
         let Some(pass) = topic.pass.take() else { return };
         topic.lists.retain(|list| !list.members.is_empty());
+        topic.begin_deltas(&mut self.connections);
         topic.promote(&mut self.connections);
         let now = Instant::now();
         for publication in &pass.publications {

@@ -151,8 +151,7 @@ pub(super) fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) ->
     if is_pending || connection.inflow.is_paused {
         return Verdict::Later(now.plus(deadlines.ping));
     }
-    if connection.session_due() != Tick::NEVER {
-        // Its session looks after it.
+    if connection.is_pinged_by_session() {
         return Verdict::Later(connection.session_due());
     }
     if connection.awaits_pong {

@@ -8,7 +8,9 @@ use smallvec::SmallVec;
 use super::connection::Connection;
 use super::member::{Member, Pick, Place, Seat};
 use super::pass::Pass;
+use super::presence::Listeners;
 use crate::hub::{Publication, Topic, VariantId};
+use crate::protocol::delta;
 
 /// The subscribers of one topic on this worker. With many workers nearly every topic has one
 /// subscriber on each, so this is as small as a slot.
@@ -28,7 +30,9 @@ pub(super) struct LocalTopic {
     /// On the worker's list of topics with something to deliver.
     pub(super) is_dirty: bool,
     /// Members in all places.
-    pub(super) count: usize,
+    pub(super) count: u32,
+    /// Those of them that hear who comes and goes; `None` = nobody does.
+    pub(super) listeners: Option<Box<Listeners>>,
 }
 
 /// Members that get the same bytes.
@@ -64,6 +68,7 @@ impl LocalTopic {
             pass: None,
             is_dirty: false,
             count: 0,
+            listeners: None,
         }
     }
 
@@ -89,6 +94,20 @@ impl LocalTopic {
             late.next > comes
         });
         self.late = late;
+    }
+
+    /// Between passes: whoever has been served whole publications in the format of deltas takes
+    /// deltas from now on.
+    pub(super) fn begin_deltas(&mut self, connections: &mut slab::Slab<Connection>) {
+        let is_served = |list: &List| delta::following(list.variant) != list.variant;
+        while let Some(at) = self.lists.iter().position(is_served) {
+            let list = self.lists.swap_remove(at);
+            for seat in list.members {
+                let member = member_at(connections, seat);
+                member.variant = delta::following(member.variant);
+                self.enlist(seat, member);
+            }
+        }
     }
 
     /// Sequence up to which a member that does not catch up has been handed everything. Constant

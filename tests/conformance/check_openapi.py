@@ -24,6 +24,10 @@ window = "100ms"
 [[topic]]
 match = "forgetful*"
 history_size = 0
+
+[[topic]]
+match = "members*"
+presence = true
 """
 
 SPEC = json.loads((ROOT / "openapi.json").read_text())
@@ -220,6 +224,11 @@ async def main(server):
             error = fault
         results.append(report(name, error))
 
+    # Somebody is there: lists of members are not empty.
+    address = urllib.parse.urlsplit(server.url)
+    member = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+    member.request("GET", "/topics/members:1")
+    same(member.getresponse().status, 200)
     case("openapi.json is valid", validate, SPEC)
     for path, method, operation in operations():
         case(f"{method} {path}: every status", every_status, path, method, operation)
@@ -229,6 +238,7 @@ async def main(server):
         case(f"methods of {path}", other_methods, server, path, item)
     case("the file has every method of the server API", api_methods, server)
     case("the file has every error", words, server)
+    member.close()
     return all(results)
 
 

@@ -6,12 +6,14 @@ use serde::Serialize;
 
 use super::answer::{CallError, Outcome, json, nothing};
 use super::pause;
-use super::request::{ListRequest, TopicRequest};
+use super::request::{ITEMS_MAX, ListRequest, TopicRequest};
 use crate::http::service::Service;
-use crate::hub::TopicName;
+use crate::hub::{Presence, TopicName};
 use crate::limits::covers;
-use crate::protocol::centrifugo::message::{HistoryResult, Publication};
-use crate::protocol::centrifugo::{Codec, ErrorCode};
+use crate::protocol::centrifugo::message::{
+    HistoryResult, PresenceResult, PresenceStatsResult, Publication,
+};
+use crate::protocol::centrifugo::{ClientInfo, Codec, ErrorCode};
 
 /// What is told of a topic.
 #[derive(Debug, Serialize)]
@@ -57,15 +59,28 @@ impl Service {
         Err(CallError::new(ErrorCode::NotAvailable, "this topic keeps no history"))
     }
 
-    /// No topic of this build has presence.
     pub(super) fn who_is_there(&self, request: &TopicRequest<'_>) -> Outcome {
-        request.topic(self.bounds())?;
-        Err(CallError::new(ErrorCode::NotAvailable, "this topic has no presence"))
+        let Presence { clients, members, .. } = self.presence_of(request, ITEMS_MAX)?;
+        if clients > members.len() {
+            let detail = format!("more than {ITEMS_MAX} are there; ask for presence_stats");
+            return Err(CallError::new(ErrorCode::LimitExceeded, detail));
+        }
+        let members = members.iter().map(|peer| (peer.client.to_string(), ClientInfo::of(peer)));
+        Ok(PresenceResult { presence: members.collect() }.to_json())
     }
 
-    /// As [`Service::who_is_there`].
     pub(super) fn how_many_are_there(&self, request: &TopicRequest<'_>) -> Outcome {
-        self.who_is_there(request)
+        let Presence { clients, users, .. } = self.presence_of(request, 0)?;
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let (num_clients, num_users) = (count(clients), count(users));
+        Ok(PresenceStatsResult { num_clients, num_users }.to_json())
+    }
+
+    fn presence_of(&self, request: &TopicRequest<'_>, limit: usize) -> Result<Presence, CallError> {
+        let topic = request.topic(self.bounds())?;
+        let presence = self.worker.hub().presence(&topic, limit);
+        presence
+            .ok_or_else(|| CallError::new(ErrorCode::NotAvailable, "this topic has no presence"))
     }
 
     /// Lists the topics that have subscribers.

@@ -175,7 +175,8 @@ pub struct Settings {
     pub topic_name_len_max: usize,
     /// Bytes of publications in one reply.
     pub reply_len_max: usize,
-    /// Commands per second and session that read history, list members or check tokens.
+    /// Commands per second and session that read history, list members, check tokens or are told to
+    /// members.
     pub costly_per_second_max: u32,
 }
 

@@ -23,8 +23,8 @@ pub use json::DEPTH_MAX;
 pub use message::{ClientInfo, EmulationRequest};
 pub use publication::{delta, join, leave, publication};
 pub use session::{
-    Action, ClientId, CommandId, Headcount, History, Opening, Order, PAGE_COUNT_MAX, Page, Pings,
-    Publish, Session, Span, Subscribe, Subscribed,
+    Action, CommandId, Headcount, History, Opening, Order, PAGE_COUNT_MAX, Page, Pings, Publish,
+    Session, Span, Subscribe, Subscribed,
 };
 pub use token::{connection_token, json_of, subscription_token};
 

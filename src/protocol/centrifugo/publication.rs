@@ -19,13 +19,13 @@ use crate::hub::{self, Payload, PayloadKind, Tags, TopicName};
 const ENCODING_TAG: (&str, &str) = ("encoding", "base64");
 
 impl ClientInfo {
-    /// A publisher as clients of this protocol see it.
-    fn of(publisher: &hub::Peer) -> Self {
+    /// A client as clients of this protocol see it.
+    pub fn of(peer: &hub::Peer) -> Self {
         Self {
-            user: publisher.user.to_string(),
-            client: publisher.client.to_string(),
-            conn_info: publisher.info.clone(),
-            chan_info: publisher.topic_info.clone(),
+            user: peer.user.to_string(),
+            client: peer.client.to_string(),
+            conn_info: peer.info.clone(),
+            chan_info: peer.topic_info.clone(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `channels`, `info`, `batch`, `rpc`, and what is switched off.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Client, assert_error, call, publish, request, result, start};
 use crate::harness::{Server, eventually, eventually_equal};
@@ -126,11 +126,61 @@ fn procedures_are_not_available() {
     assert_error(&server, "rpc", &json!({ "method": "a", "params": {} }), (108, 400));
 }
 
+/// Presence on every topic but `off`.
+const PRESENCE: &str = "[[topic]]\nmatch = \"off\"\n[[topic]]\npresence = true\n";
+
+#[test]
+fn it_is_told_who_is_there_and_how_many() {
+    let server = start(PRESENCE);
+    let body = json!({ "channel": "a" });
+    assert_eq!(result(&server, "presence", &body), json!({ "presence": {} }));
+    let nobody = json!({ "num_clients": 0, "num_users": 0 });
+    assert_eq!(result(&server, "presence_stats", &body), nobody);
+    let mut clients = ["ann", "ann", "bob"].map(|user| Client::connect(&server, user));
+    for client in &mut clients {
+        client.subscribe("a");
+    }
+    let _plain = server.websocket("/topics/a");
+    let presence = result(&server, "presence", &body)["presence"].take();
+    assert_eq!(presence.as_object().unwrap().len(), 4);
+    for (client, user) in clients.iter().zip(["ann", "ann", "bob"]) {
+        assert_eq!(presence[&client.id], json!({ "user": user, "client": client.id }));
+    }
+    let four = json!({ "num_clients": 4, "num_users": 3 });
+    assert_eq!(result(&server, "presence_stats", &body), four);
+    assert_eq!(server.stats()["topics"], 1, "asking makes no topic");
+}
+
+#[test]
+fn who_is_subscribed_by_the_application_may_hear_who_comes_and_goes() {
+    let server = start(PRESENCE);
+    let mut ann = Client::connect(&server, "ann");
+    let hears = json!({ "force_push_join_leave": { "value": true } });
+    let body = json!({ "user": "ann", "channel": "a", "info": { "a": 1 }, "override": hears });
+    result(&server, "subscribe", &body);
+    let mut bob = Client::connect(&server, "bob");
+    bob.subscribe("a");
+    drop(bob);
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let push = ann.push();
+        let what = ["subscribe", "join", "leave"].into_iter().find(|one| push.get(one).is_some());
+        let what = what.unwrap_or_else(|| panic!("{push}"));
+        seen.push((what, push[what]["info"]["user"].as_str().unwrap_or_default().to_owned()));
+        if push[what]["info"]["user"] == "ann" {
+            assert_eq!(push[what]["info"]["chan_info"], json!({ "a": 1 }));
+        }
+    }
+    for (what, user) in [("subscribe", ""), ("join", "ann"), ("join", "bob"), ("leave", "bob")] {
+        assert!(seen.contains(&(what, user.to_owned())), "{what} {user}: {seen:?}");
+    }
+}
+
 #[test]
 fn presence_is_not_available_where_it_is_off() {
-    let server = start("");
+    let server = start(PRESENCE);
     for method in ["presence", "presence_stats"] {
-        assert_error(&server, method, &json!({ "channel": "a" }), (108, 400));
-        assert_error(&server, method, &Value::Object(serde_json::Map::new()), (107, 400));
+        assert_error(&server, method, &json!({ "channel": "off" }), (108, 400));
+        assert_error(&server, method, &json!({}), (107, 400));
     }
 }

@@ -30,7 +30,6 @@ mod subscription;
 mod timer;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,6 +40,7 @@ use super::host::Context;
 use super::message::{self, ClientInfo, Command, Push, Reply};
 use crate::auth::{Expiry, Identity};
 use crate::hub::TopicName;
+use crate::id::ClientId;
 use crate::rate::Bucket;
 use connect::Connecting;
 use subscription::{Stage, Subscriptions};
@@ -55,38 +55,6 @@ pub const PAGE_COUNT_MAX: usize = 300;
 
 /// Replies above this are sent before the next command is looked at.
 const FRAME_LEN_MAX: usize = 32 * 1024;
-
-/// A client's name for other clients: random, unique, printed as a UUID.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClientId([u8; 16]);
-
-impl ClientId {
-    /// A new one (RFC 9562 section 5.4).
-    pub fn random(random: &mut fastrand::Rng) -> Self {
-        let mut bytes = random.u128(..).to_be_bytes();
-        bytes[6] = bytes[6] & 0x0f | 0x40;
-        bytes[8] = bytes[8] & 0x3f | 0x80;
-        Self(bytes)
-    }
-}
-
-impl fmt::Display for ClientId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for ClientId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// How a session begins.
 #[derive(Debug)]
@@ -218,6 +186,11 @@ impl Session {
         self.phase == Phase::Open
     }
 
+    /// Who looks whether the client is still there.
+    pub fn pings(&self) -> Pings {
+        self.pings
+    }
+
     /// The client's name.
     pub fn client(&self) -> ClientId {
         self.client
@@ -248,6 +221,11 @@ impl Session {
     pub fn topics(&self) -> impl Iterator<Item = &TopicName> {
         let open = self.subscriptions.iter().filter(|known| known.stage == Stage::Open);
         open.map(|known| &known.topic)
+    }
+
+    /// Whether a subscription to `topic` is in force.
+    pub fn is_subscribed(&self, topic: &TopicName) -> bool {
+        self.topics().any(|known| known == topic)
     }
 
     /// What to do next; `None` = nothing until something happens.
@@ -343,14 +321,18 @@ impl Session {
         }
     }
 
+    /// Takes one from the costly commands that are left in this second.
+    fn take_allowance(&mut self, context: &Context<'_>) -> Result<(), ErrorCode> {
+        let rate = context.settings.costly_per_second_max;
+        let has_one = self.allowance.take(rate, context.now.instant);
+        if has_one { Ok(()) } else { Err(ErrorCode::TooManyRequests) }
+    }
+
     /// Carries out the first request there is, in the protocol's order; there should be only one.
     fn dispatch(&mut self, command: Command, context: &mut Context<'_>) -> Result<(), Failure> {
         let id = CommandId(command.id);
         if command.is_costly() {
-            let rate = context.settings.costly_per_second_max;
-            if !self.allowance.take(rate, context.now.instant) {
-                return Err(ErrorCode::TooManyRequests.into());
-            }
+            self.take_allowance(context)?;
         }
         match command {
             Command { connect: Some(request), .. } => self.connect(id, &request, context),

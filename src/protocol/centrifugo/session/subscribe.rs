@@ -76,6 +76,10 @@ impl Session {
         context: &Context<'_>,
     ) -> Result<(), Failure> {
         let (topic, options) = self.check_subscribe(request, context)?;
+        // Others are told, each of them.
+        if options.presence == Presence::On {
+            self.take_allowance(context)?;
+        }
         let granted = self.admit(&topic, &request.token, context)?;
         if request.tf.is_some() {
             return Err(ErrorCode::BadRequest.into());

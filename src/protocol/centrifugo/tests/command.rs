@@ -156,6 +156,22 @@ fn costly_commands_have_a_rate() {
 }
 
 #[test]
+fn coming_where_others_hear_of_it_has_a_rate() {
+    for (topic, expected) in [("members:a", 7), ("a", 0)] {
+        let mut world = World::new();
+        world.settings.costly_per_second_max = 3;
+        let client = world.connected();
+        let come_and_go = format!(
+            "{{\"id\":2,\"subscribe\":{{\"channel\":\"{topic}\"}}}}\n\
+             {{\"id\":3,\"unsubscribe\":{{\"channel\":\"{topic}\"}}}}"
+        );
+        let say = vec![come_and_go; 10].join("\n");
+        let refused = world.say(client, &say).concat().matches("\"code\":111").count();
+        assert_eq!(refused, expected, "{topic}");
+    }
+}
+
+#[test]
 fn presence_tells_who_is_there() {
     let mut world = World::new();
     let client = world.connected_by("ann");

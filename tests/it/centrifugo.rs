@@ -1,0 +1,59 @@
+//! The Centrifugo door by hand: what its SDKs do not show.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use crate::harness::{PING, PONG, Server, TEXT};
+
+const SECRET: &str = "the secret of a test, 32 characters";
+
+fn connect_by_token() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let claims = json!({ "sub": "ann", "exp": now + 3600 });
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
+    json!({ "id": 1, "connect": { "token": token } }).to_string()
+}
+
+#[test]
+fn the_transport_pings_clients_that_ask_for_it() {
+    let config =
+        format!("limits.ping_interval = \"100ms\"\n[auth]\njwt_hmac_secret = \"{SECRET}\"\n");
+    let server = Server::start(&config);
+    let mut socket = server.websocket("/connection/websocket?cf_ws_frame_ping_pong=true");
+    // A token gives the session a deadline of its own, which must not stand in the way.
+    socket.text(&connect_by_token());
+    let reply: Value = serde_json::from_str(&socket.next_text()).unwrap();
+    assert!(reply["connect"].get("ping").is_none(), "{reply}");
+    for _ in 0..3 {
+        let ping = socket.frame();
+        assert_eq!(ping.opcode, PING);
+        socket.send(PONG, &ping.payload);
+    }
+}
+
+#[test]
+fn messages_ping_everybody_else() {
+    let server = Server::start("limits.ping_interval = \"1s\"\n");
+    let mut socket = server.websocket("/connection/websocket");
+    socket.text(r#"{"id":1,"connect":{}}"#);
+    let reply: Value = serde_json::from_str(&socket.next_text()).unwrap();
+    assert_eq!((&reply["connect"]["ping"], &reply["connect"]["pong"]), (&json!(1), &json!(true)));
+    for _ in 0..2 {
+        let ping = socket.frame();
+        assert_eq!((ping.opcode, ping.payload.as_slice()), (TEXT, &b"{}"[..]));
+        socket.text("{}");
+    }
+}
+
+#[test]
+fn a_ping_without_an_answer_closes() {
+    let server = Server::start("limits.ping_interval = \"1s\"\nlimits.pong_timeout = \"100ms\"\n");
+    let mut socket = server.websocket("/connection/websocket");
+    socket.text(r#"{"id":1,"connect":{}}"#);
+    socket.next_text();
+    assert_eq!(socket.next_text(), "{}");
+    socket.assert_closed(3012, "no pong");
+}
