@@ -48,6 +48,9 @@ pub struct AuthConfig {
     pub expiry_grace: Duration,
     /// Whether a name like `chat#alice,bob` limits its topic to these users.
     pub user_limited_topics: bool,
+    /// Whether users have a topic of their own, to which those of protocols with subscriptions by the
+    /// server are subscribed.
+    pub personal_topics: bool,
 }
 
 impl Default for AuthConfig {
@@ -64,6 +67,7 @@ impl Default for AuthConfig {
             jwt_expiry_required: false,
             expiry_grace: Duration::from_secs(10),
             user_limited_topics: false,
+            personal_topics: false,
         }
     }
 }
@@ -83,6 +87,7 @@ pub struct Access {
     anonymous: Anonymous,
     api_keys: Vec<Secret>,
     user_limited_topics: bool,
+    personal_topics: bool,
     verifier: Verifier,
     /// Whether nobody but this machine reaches the listeners.
     listens_on_loopback: bool,
@@ -98,6 +103,7 @@ impl Access {
             anonymous: config.anonymous,
             api_keys: config.api_keys.clone(),
             user_limited_topics: config.user_limited_topics,
+            personal_topics: config.personal_topics,
             verifier: Verifier::new(config, keys),
             listens_on_loopback,
         }
@@ -106,6 +112,11 @@ impl Access {
     /// Whether clients of this machine may do everything without a credential.
     pub fn is_loopback_effective(&self) -> bool {
         self.anonymous == Anonymous::Loopback && self.listens_on_loopback
+    }
+
+    /// The name of the topic that is for `user` alone, if users have such topics.
+    pub fn personal_topic(&self, user: &str) -> Option<String> {
+        self.personal_topics.then(|| format!("{USERS_MARK}{user}"))
     }
 
     /// What checks tokens, for doors that get them after the handshake.
@@ -195,10 +206,11 @@ impl Access {
     /// Whether the name of a topic has `user` on its list: `chat#alice,bob`, or `#alice`, a topic of
     /// her own.
     fn listing(&self, user: Option<&str>, topic: &str) -> Listing {
-        if !self.user_limited_topics {
+        let Some((name, users)) = topic.rsplit_once(USERS_MARK) else { return Listing::NoList };
+        let is_personal = self.personal_topics && name.is_empty();
+        if !self.user_limited_topics && !is_personal {
             return Listing::NoList;
         }
-        let Some((_, users)) = topic.rsplit_once(USERS_MARK) else { return Listing::NoList };
         match user {
             Some(user) if users.split(USERS_SEPARATOR).any(|one| one == user) => Listing::Listed,
             Some(_) | None => Listing::NotListed,

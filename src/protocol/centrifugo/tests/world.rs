@@ -13,7 +13,7 @@ use crate::hub::{
     TopicName,
 };
 use crate::id::WorkerId;
-use crate::limits::{Limits, TopicRule};
+use crate::limits::{JoinLeave, Limits, TopicRule};
 use crate::metrics::Memory;
 use crate::protocol::centrifugo::{
     self, Action, ClientInfo, Commands, ConnectionToken, Context, Delta, Disconnect, ErrorCode,
@@ -44,7 +44,9 @@ impl Host for Town {
             Some("nowhere") => return None,
             Some("off") => (Recovery::Off, Presence::Off),
             Some("newest") => (Recovery::Newest, Presence::Off),
-            Some("members") => (Recovery::Stream, Presence::On),
+            Some("members") => (Recovery::Stream, Presence::On(JoinLeave::Asked)),
+            Some("told") => (Recovery::Stream, Presence::On(JoinLeave::All)),
+            Some("quiet") => (Recovery::Stream, Presence::On(JoinLeave::Off)),
             _ => (Recovery::Stream, Presence::Off),
         };
         Some(TopicOptions { recovery, presence, delta })
