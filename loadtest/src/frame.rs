@@ -17,10 +17,15 @@ pub(crate) const PONG: u8 = 0xA;
 /// A client's longest control frame (RFC 6455 section 5.5): head, mask key and 125 bytes.
 pub(crate) const CONTROL_LEN_MAX: usize = 131;
 
+/// Says that a message is deflated (RFC 7692 section 6).
+pub(crate) const RSV1: u8 = 0x40;
+
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0F;
 const CONTINUATION: u8 = 0x0;
+/// Opcodes with this bit are of control frames.
+const CONTROL: u8 = 0x8;
 const MASKED: u8 = 0x80;
 /// The length follows in 16 bits.
 const LEN_16: u8 = 0x7E;
@@ -58,10 +63,17 @@ pub(crate) enum Scan {
 /// Reads the head at the start of `bytes`, sent by `sender`.
 #[inline]
 pub(crate) fn scan(bytes: &[u8], sender: Sender) -> Scan {
+    scan_allowing(0, bytes, sender)
+}
+
+/// As [`scan`], where messages, but not control frames, may have these reserved bits.
+#[inline]
+pub(crate) fn scan_allowing(bits: u8, bytes: &[u8], sender: Sender) -> Scan {
     let &[first, second, ..] = bytes else {
         return Scan::Short(2);
     };
-    if first & RESERVED != 0 {
+    let allowed = if first & CONTROL == 0 { bits } else { 0 };
+    if first & RESERVED & !allowed != 0 {
         return Scan::Invalid("reserved bits set");
     }
     if first & FIN == 0 || first & OPCODE == CONTINUATION {

@@ -68,15 +68,12 @@ pub(crate) enum Answer {
     Refused(String),
 }
 
-/// A client's request for a WebSocket that speaks `protocol`.
-pub(crate) fn handshake(authority: &str, path: &str, protocol: Option<&str>) -> Vec<u8> {
-    let protocol = match protocol {
-        Some(name) => format!("Sec-WebSocket-Protocol: {name}\r\n"),
-        None => String::new(),
-    };
+/// A client's request for a WebSocket, with a field that offers something if there is one.
+pub(crate) fn handshake(authority: &str, path: &str, offer: Option<(&str, &str)>) -> Vec<u8> {
+    let offer = offer.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
     format!(
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{protocol}\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
     )
     .into_bytes()
 }

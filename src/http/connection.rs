@@ -23,9 +23,10 @@ use tokio_rustls::TlsAcceptor;
 use super::service::Service;
 use super::stream::Stream;
 use crate::admission::{AddressPermit, Permit};
+use crate::metrics::{Charge, MemoryKind};
 use crate::rate::Bucket;
 use crate::reason::Refusal;
-use crate::tls::Socket;
+use crate::tls::{Socket, TLS_COST};
 use crate::worker::{Carrier, HttpGuard, Pending};
 
 /// What one connection's task and its requests share.
@@ -188,6 +189,7 @@ async fn serve(
 /// Makes the TLS handshake, if this server speaks TLS, within the time of a first request head.
 async fn secure(service: &Service, socket: TcpStream) -> Option<Stream> {
     let Some(tls) = &service.tls else { return Some(Stream::Plain(socket)) };
+    let charge = Charge::new(service.worker.hub().memory(), MemoryKind::Connections, TLS_COST);
     let accept = TlsAcceptor::from(Arc::clone(tls)).accept(socket);
     let patience = service.limits.handshake_timeout;
     // Every arm is cancel safe: the handshake is given up with its socket.
@@ -199,7 +201,7 @@ async fn secure(service: &Service, socket: TcpStream) -> Option<Stream> {
     match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => {
             metrics.tls_done.add(1);
-            Some(Stream::Tls(Box::new(stream)))
+            Some(Stream::Tls { stream: Box::new(stream), _charge: charge })
         }
         Err(error) => {
             metrics.tls_failed.add(1);

@@ -154,7 +154,7 @@ mod tests {
     use crate::protocol;
     use crate::protocol::centrifugo::Settings;
     use crate::reason::Refusal;
-    use crate::worker::{Gate, WorkerHandle, WorkerParts};
+    use crate::worker::{Gate, Portions, WorkerHandle, WorkerParts};
 
     fn service() -> Service {
         let memory = Arc::new(Memory::new(u64::MAX));
@@ -177,6 +177,7 @@ mod tests {
             registry: poll.registry().try_clone().expect("a registry"),
             drain: Arc::default(),
             gate: Arc::new(gate),
+            portions: Portions::default(),
         });
         Service {
             worker,

@@ -8,21 +8,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::metrics::Charge;
 use crate::tls::{Socket, TlsSocket};
 
 /// An accepted socket.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls {
+        stream: Box<TlsStream<TcpStream>>,
+        /// For its encryption.
+        _charge: Charge,
+    },
 }
 
 impl Stream {
-    /// Takes the socket away from tokio.
+    /// Takes the socket away from tokio. Whoever has it then charges it.
     pub(super) fn into_socket(self) -> io::Result<Socket> {
         match self {
             Self::Plain(socket) => socket.into_std().map(Socket::Plain),
-            Self::Tls(stream) => {
+            Self::Tls { stream, .. } => {
                 let (socket, tls) = stream.into_inner();
                 Ok(Socket::Tls(Box::new(TlsSocket::new(socket.into_std()?, tls))))
             }
@@ -38,7 +43,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buf),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_read(context, buf),
         }
     }
 }
@@ -51,7 +56,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(context, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, buf),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_write(context, buf),
         }
     }
 
@@ -62,28 +67,28 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bufs),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_write_vectored(context, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Tls { stream, .. } => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::Shared;
 use crate::http::service::Service;
 use crate::id::WorkerId;
 use crate::listen;
-use crate::worker::{self, WorkerHandle, WorkerParts};
+use crate::worker::{self, Portions, WorkerHandle, WorkerParts};
 
 /// A worker's thread, once it runs.
 pub(super) type Thread = JoinHandle<io::Result<()>>;
@@ -36,6 +36,7 @@ impl WorkerThread {
             registry: poll.registry().try_clone()?,
             drain: Arc::clone(&shared.drain),
             gate: Arc::clone(&shared.gate),
+            portions: Portions::default(),
         };
         Ok(Self { parts, poll, shared })
     }

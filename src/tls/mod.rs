@@ -17,7 +17,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 pub use certificate::{Certificate, CertificateError, CertificateFiles};
 pub use client::client_config;
-pub use socket::{Socket, TlsSocket};
+pub use socket::{Socket, TLS_COST, TlsSocket};
 
 /// Versions that are spoken; older ones are deprecated (RFC 8996).
 const VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];

@@ -12,9 +12,6 @@ use crate::hub::CatchUp;
 use crate::limits::Delivery;
 use crate::reason::CloseReason;
 
-/// Bytes read from history at a time.
-const REPLAY_LEN: usize = 64 * 1024;
-
 /// Sessions that are served in one turn, each once.
 const REPLAYS_PER_TURN: usize = 64;
 
@@ -45,7 +42,7 @@ impl Worker {
         }
         let member = *connection.members.at(slot);
         let topic = &mut self.topics[member.topic as usize];
-        match topic.topic.catch_up(next, REPLAY_LEN) {
+        match topic.topic.catch_up(next, self.portions.replay_len) {
             CatchUp::Live => {
                 let connection = &mut self.connections[key.index as usize];
                 connection.extra().replays.remove(0);

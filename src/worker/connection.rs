@@ -177,9 +177,14 @@ impl Connection {
         }
     }
 
-    /// Bytes of the slot, and of what the client's token gave it.
+    /// Bytes of the slot, of what the client's token gave it, and of the socket's encryption.
     pub(super) fn held_len(&self) -> usize {
-        size_of::<Self>() + self.grant.as_ref().map_or(0, |grant| grant.held_len())
+        let socket = match &self.transport {
+            Transport::Socket(socket) => socket.held_len(),
+            // A stream's socket is its task's.
+            Transport::Pending | Transport::Stream(_) => 0,
+        };
+        size_of::<Self>() + self.grant.as_ref().map_or(0, |grant| grant.held_len()) + socket
     }
 
     /// When its token's end ends it.

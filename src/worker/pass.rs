@@ -17,9 +17,6 @@ use crate::id::SessionId;
 use crate::outbox::Batch;
 use crate::protocol::delta;
 
-/// Writes per turn before ready sockets, the inbox and other topics get theirs.
-const WRITES_PER_TURN: usize = 512;
-
 /// Bytes joined into one batch at most, unless a single publication is longer.
 const BATCH_LEN_MAX: usize = 64 * 1024;
 
@@ -174,7 +171,7 @@ impl Worker {
 
     /// Gives every dirty topic a share of this turn's writes, in rotation.
     pub(super) fn flush_topics(&mut self) {
-        let mut budget = WRITES_PER_TURN;
+        let mut budget = self.portions.writes;
         for _ in 0..self.dirty.len() {
             let Some(local) = self.dirty.pop_front() else { return };
             if self.step(local, &mut budget) {

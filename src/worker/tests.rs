@@ -14,8 +14,8 @@ use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
-use super::{Gate, Opening, Pending, Subscription, WorkerHandle, WorkerParts};
-use crate::auth::{Access, AuthConfig, Rights};
+use super::{Gate, Opening, Pending, Portions, Subscription, WorkerHandle, WorkerParts};
+use crate::auth::{Access, AuthConfig, Expiry, Grant, Rights};
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
     Start, TopicName, VariantId, Variants,
@@ -131,6 +131,8 @@ impl Model {
         }
         self.check_complete(index);
         let (seat, member) = self.seat(index);
+        // As a worker does: the connection no longer knows it.
+        self.connections[index as usize].members.remove(seat.slot);
         self.topic.remove(seat, member, &mut self.connections);
         self.connections.remove(index as usize);
         self.got.remove(&index);
@@ -297,13 +299,22 @@ fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
         registry: poll.registry().try_clone().expect("a descriptor"),
         drain: Arc::default(),
         gate: Arc::new(Gate::new(Arc::clone(&hub), Arc::new(access), settings)),
+        portions: Portions::default(),
     });
     (handle, hub)
 }
 
 fn subscribe(handle: &WorkerHandle, name: &TopicName) -> (Pending, Joined) {
+    subscribe_with(handle, name, None)
+}
+
+fn subscribe_with(
+    handle: &WorkerHandle,
+    name: &TopicName,
+    grant: Option<Arc<Grant>>,
+) -> (Pending, Joined) {
     let (rights, door) = (Rights::ALL, Door::Plain);
-    let opening = Opening { rights, grant: None, door, deflate: None, session: None };
+    let opening = Opening { rights, grant, door, deflate: None, session: None };
     let (topic, start) = (name.clone(), Start::Live);
     let subscription = Subscription { topic, start, variant: VariantId::NATIVE, pick: Pick::All };
     handle.open(opening, subscription, |_| None)
@@ -378,4 +389,40 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let read = (0..1000).find(|_| accepted() == 1);
     assert!(read.is_some(), "there is room again");
     assert!(!hub.inbox(own).publishers_wait());
+}
+
+#[test]
+fn a_clock_that_jumps_ends_no_session_whose_token_is_good() {
+    const HOUR: u64 = 3_600_000;
+    let (handle, _hub) = idle_worker();
+    let name = TopicName::new("a", 255).expect("a topic name");
+    let start = handle.with(|worker| worker.clock);
+    let until = |millis: u64| {
+        let end = (start.wall + millis).div_ceil(1000);
+        let expiry = Expiry::new(end, Duration::from_secs(10), start);
+        let grant = Grant { publisher: None, caps: None, expiry };
+        subscribe_with(&handle, &name, Some(Arc::new(grant)))
+    };
+    let _sessions = [until(60_000), until(HOUR), subscribe(&handle, &name)];
+    // Sessions that are open then, and those whose token ran out.
+    let look = |millis: u64, jump: i64| {
+        handle.with(|worker| {
+            let wall = (start.wall + millis).saturating_add_signed(jump);
+            worker.clock = Stamp { wall, instant: start.instant + Duration::from_millis(millis) };
+            worker.output.now = worker.output.wheel.tick(worker.clock.instant);
+            worker.run_deadlines();
+            let open = worker.connections.iter().filter(|(_, one)| one.phase == Phase::Open);
+            let ending = worker.output.ending.iter();
+            let expired = ending.filter(|ending| ending.reason == CloseReason::TokenExpired);
+            (open.count(), expired.count())
+        })
+    };
+    let hour = i64::try_from(HOUR).expect("it is small");
+    for (seconds, jump) in [(1, 0), (2, hour), (3, -hour), (60, 2 * hour), (65, 0), (120, -hour)] {
+        assert_eq!(look(seconds * 1000, jump), (3, 0), "{seconds} s, {jump} ms");
+    }
+    // Set right, the clock ends what should have ended, not later than it is looked at again.
+    assert_eq!(look(140_000, 0), (2, 1));
+    assert_eq!(look(200_000, 2 * hour), (2, 1));
+    assert_eq!(look(HOUR + 12_000, hour), (1, 2));
 }

@@ -185,9 +185,11 @@ impl LocalTopic {
             && hole < pass.cursor
         {
             pass.cursor -= 1;
-            members.swap(hole, pass.cursor);
-            relocate(connections, members[hole], hole);
-            hole = pass.cursor;
+            if hole < pass.cursor {
+                members.swap(hole, pass.cursor);
+                relocate(connections, members[hole], hole);
+                hole = pass.cursor;
+            }
         }
         members.swap_remove(hole);
         if let Some(moved) = members.get(hole) {

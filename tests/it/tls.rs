@@ -137,6 +137,34 @@ fn who_speaks_no_tls_or_stalls_is_cut_and_counted() {
     server.await_metric("fanwire_connections", &[("door", "http")], 0);
 }
 
+/// Opens connections that count for `door` to a server with TLS and to one without: the account
+/// tells their encryption apart, and gets it back.
+fn check_charged<C>(door: &str, open: impl Fn(&Server) -> C) {
+    const COUNT: u64 = 10;
+    const COST: u64 = 8192;
+    let config = "limits.handshake_timeout = \"1m\"\n[[topic]]\nmatch = \"*\"\nhistory_size = 0\n";
+    let (plain, tls) = (Server::start(config), Server::start_tls(config, &Authority::new()));
+    let (name, kind) = ("fanwire_memory_bytes", [("kind", "connections")]);
+    let (before, before_tls) = (plain.metric(name, &kind), tls.metric(name, &kind));
+    let _connections: Vec<C> = (0..COUNT).map(|_| open(&plain)).collect();
+    plain.await_metric("fanwire_connections", &[("door", door)], COUNT);
+    if door != "http" {
+        plain.await_metric("fanwire_connections", &[("door", "http")], 0);
+    }
+    let alike = plain.metric(name, &kind) - before;
+    let connections: Vec<C> = (0..COUNT).map(|_| open(&tls)).collect();
+    tls.await_metric(name, &kind, before_tls + alike + COUNT * COST);
+    drop(connections);
+    tls.await_metric(name, &kind, before_tls);
+}
+
+#[test]
+fn encryption_is_on_the_memory_account_from_the_accept_to_the_end() {
+    // They never say a word: the handshake has not begun.
+    check_charged("http", |server| Wire::connect(server.addr));
+    check_charged("plain", |server| server.websocket("/topics/a"));
+}
+
 #[test]
 fn an_end_without_a_word_of_tls_is_an_end() {
     let server = Server::start_tls("", &Authority::new());

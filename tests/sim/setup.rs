@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use fanwire::limits::{Delivery, Limits, TopicRule};
+use fanwire::worker::Portions;
 use fastrand::Rng;
 
 /// A server and its topics.
@@ -17,6 +18,8 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) meta_ttl: Duration,
     pub(crate) drain_window: Duration,
+    /// Small ones, and passes pause in the middle of their members, replays in that of history.
+    pub(crate) portions: Portions,
 }
 
 /// One topic, with a rule of its own.
@@ -170,6 +173,13 @@ impl Setup {
             write_timeout: Duration::from_secs(random.u64(2..=10)),
             ..Limits::default()
         };
+        // Not of the same generator: the seed's other choices are not touched.
+        let mut random_too = Rng::with_seed(!seed);
+        let portions = if random_too.bool() {
+            Portions::default()
+        } else {
+            Portions { writes: random_too.usize(1..=4), replay_len: 1 << random_too.u32(0..=12) }
+        };
         Self {
             seed,
             workers: random.usize(1..=3),
@@ -178,6 +188,7 @@ impl Setup {
             meta_ttl: [Duration::ZERO, Duration::from_secs(5), Duration::from_hours(24)]
                 [random.usize(..3)],
             drain_window: Duration::from_millis(random.u64(..3000)),
+            portions,
         }
     }
 }
@@ -229,6 +240,14 @@ pub(crate) fn steps(random: &mut Rng) -> Vec<Step> {
     for _ in 0..count {
         steps.push(step(pick(&weights, random), shape, random));
         steps.extend((random.u8(..6) == 0).then_some(Step::AtOnce));
+    }
+    if random.u8(..4) == 0 {
+        // The server leaves while some of its clients are far behind.
+        steps.extend((0..4).map(|_| {
+            let opening = Opening { pace: Pace::Slow(random.usize(100..2000)), ..opening(random) };
+            Step::Open(Opening { start: Start::Last(random.u64(5..20)), ..opening })
+        }));
+        steps.extend([Step::Drain, Step::Advance { millis: random.u64(500..4000) }]);
     }
     steps
 }

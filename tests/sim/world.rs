@@ -27,7 +27,7 @@ use fanwire::limits::Limits;
 use fanwire::metrics::{Counter, Memory, MemoryKind, WorkerMetrics};
 use fanwire::protocol::{self, centrifugo};
 use fanwire::reason::CloseReason;
-use fanwire::worker::{Gate, WAKE, WorkerHandle, WorkerParts, run};
+use fanwire::worker::{Gate, Portions, WAKE, WorkerHandle, WorkerParts, run};
 use fastrand::Rng;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -55,6 +55,7 @@ struct Shared {
     admission: Arc<Admission>,
     access: Arc<Access>,
     gate: Arc<Gate>,
+    portions: Portions,
 }
 
 /// One worker with the tasks of its thread.
@@ -248,6 +249,7 @@ impl Shared {
             admission: Arc::new(Admission::new(usize::MAX / 2, &setup.limits)),
             gate: Arc::new(Gate::new(Arc::clone(hub), Arc::clone(&access), settings)),
             access,
+            portions: setup.portions,
             hub: Arc::clone(hub),
         }
     }
@@ -264,6 +266,7 @@ impl Side {
             registry: poll.registry().try_clone().expect("a descriptor"),
             drain: Arc::clone(&shared.drain),
             gate: Arc::clone(&shared.gate),
+            portions: shared.portions,
         });
         let service = Some(Rc::new(Service {
             worker: worker.clone(),

@@ -5,6 +5,7 @@
 mod centrifugo;
 mod coding;
 mod cut;
+mod deflate;
 mod mixed;
 mod mqtt;
 mod nats;
@@ -15,6 +16,7 @@ mod websocket;
 pub(crate) use centrifugo::Centrifugo;
 pub(crate) use coding::{Chunked, Coding};
 pub(crate) use cut::Cutter;
+pub(crate) use deflate::Deflate;
 pub(crate) use mixed::Mixed;
 pub(crate) use mqtt::Mqtt;
 pub(crate) use nats::Nats;
@@ -32,6 +34,8 @@ use crate::http::Answer;
 pub(crate) enum Name {
     /// A WebSocket, one frame per publication
     Plain,
+    /// The plain door with permessage-deflate; publishers do not deflate
+    Deflate,
     /// An event stream; publishers stay on the plain door
     Sse,
     /// The Centrifugo protocol in JSON, as Centrifugo itself speaks it
@@ -49,6 +53,7 @@ impl Name {
     pub(crate) fn note(self) -> &'static str {
         match self {
             Self::Plain => "",
+            Self::Deflate => ", deflate",
             Self::Sse => ", SSE",
             Self::Centrifugo => ", Centrifugo",
             Self::Mixed => ", mixed doors",
@@ -65,6 +70,10 @@ macro_rules! through {
         match $name {
             $crate::door::Name::Plain => {
                 let $door = $crate::door::Plain;
+                $call
+            }
+            $crate::door::Name::Deflate => {
+                let $door = $crate::door::Deflate::default();
                 $call
             }
             $crate::door::Name::Sse => {

@@ -34,7 +34,10 @@ impl Door for Mqtt {
             body.push(0);
             commands.push(message(SUBSCRIBE, &body));
         }
-        Opening { request: http::handshake(authority, "/mqtt", Some("mqtt")), commands }
+        Opening {
+            request: http::handshake(authority, "/mqtt", Some(("Sec-WebSocket-Protocol", "mqtt"))),
+            commands,
+        }
     }
 
     fn answer(&self, received: &[u8]) -> Answer {

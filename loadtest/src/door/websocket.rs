@@ -2,7 +2,7 @@
 
 use super::{Found, Next};
 use crate::frame::{
-    BINARY, CLOSE, CONTROL_LEN_MAX, PING, PONG, Scan, Sender, TEXT, push_head, scan,
+    BINARY, CLOSE, CONTROL_LEN_MAX, PING, PONG, Scan, Sender, TEXT, push_head, scan_allowing,
 };
 
 /// Reads the frame that `received` starts with, if it is whole, and passes the payload of a text
@@ -13,7 +13,18 @@ pub(super) fn frame<F: FnMut(Found<'_>)>(
     on: &mut F,
     data: impl FnOnce(&[u8], &mut F) -> Result<(), String>,
 ) -> Next {
-    let head = match scan(received, Sender::Server) {
+    frame_allowing(0, received, on, data)
+}
+
+/// As [`frame`], where messages may have these reserved bits.
+#[inline]
+pub(super) fn frame_allowing<F: FnMut(Found<'_>)>(
+    bits: u8,
+    received: &[u8],
+    on: &mut F,
+    data: impl FnOnce(&[u8], &mut F) -> Result<(), String>,
+) -> Next {
+    let head = match scan_allowing(bits, received, Sender::Server) {
         Scan::Head(head) => head,
         Scan::Short(needed) => return Next::Short(needed),
         Scan::Invalid(reason) => return Next::End(reason.to_owned()),

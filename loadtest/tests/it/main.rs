@@ -2,6 +2,7 @@
 
 mod bare;
 mod compare;
+mod deflate;
 mod doors;
 mod harness;
 mod proxy;

@@ -70,7 +70,8 @@ fn an_empty_list_allows_the_same_host_only() {
 
 #[test]
 fn a_list_is_exact_and_the_same_host_is_not_on_it() {
-    let allowed = ["https://good.com", "http://localhost:3000", "null"];
+    let allowed =
+        ["https://good.com", "http://localhost:3000", "null", "https://xn--bcher-kva.example"];
     for (origin, expected) in [
         ("https://good.com", true),
         ("http://localhost:3000", true),
@@ -80,6 +81,21 @@ fn a_list_is_exact_and_the_same_host_is_not_on_it() {
         ("https://good.com:8443", false),
         ("http://good.com", false),
         ("https://good.com.evil", false),
+        ("https://good.com.", false),
+        ("https://good.com/", false),
+        ("https://good.com@evil.com", false),
+        ("https://evil.com#https://good.com", false),
+        ("https://good.comm", false),
+        ("https://agood.com", false),
+        ("HTTPS://good.com", false),
+        ("https://xn--bcher-kva.example", true),
+        ("https://XN--BCHER-KVA.example", false),
+        ("https://b\u{fc}cher.example", false),
+        ("https://bucher.example", false),
+        ("https://g\u{43e}\u{43e}d.com", false),
+        ("http://localhost:3001", false),
+        ("http://localhost", false),
+        ("http://localhost:30000", false),
         ("http://here.example", false),
         ("NULL", false),
         ("", false),

@@ -19,6 +19,8 @@ const NO_HISTORY: &str = "no-history";
 const TWO_WORKERS: &str = "two-workers";
 /// Many workers with a descriptor table each.
 const TABLES: &str = "tables";
+/// Agrees to permessage-deflate.
+const DEFLATING: &str = "deflating";
 
 /// Where records have what.
 const PER_CPU_SECOND: &str = "/server/deliveries_per_cpu_second";
@@ -33,7 +35,7 @@ const MAX: &str = "/latency_ms/max";
 
 /// Cases beside the fixed shapes. Costs that should not grow are taken at the same number of
 /// deliveries, 200,000, whatever the number of topics and subscribers.
-const LINES: [(&str, &str); 15] = [
+const LINES: [(&str, &str); 23] = [
     ("mixed-w1", "fanout --door mixed --window 1"),
     ("mixed-w64", "fanout --door mixed --window 64"),
     ("1x10", "idle --connections 10 --topics 1 --messages 20000 --hold 1s"),
@@ -49,6 +51,15 @@ const LINES: [(&str, &str); 15] = [
     ("join-10", "churn --population 10 --rate 1000 --publish-rate 1 --duration 3s --rest 1s"),
     ("join-1000", "churn --population 1000 --rate 1000 --publish-rate 1 --duration 3s --rest 1s"),
     ("join-10000", "churn --population 10000 --rate 1000 --publish-rate 1 --duration 3s --rest 1s"),
+    ("deflated-w1", "fanout --door deflate --payload 1024 --window 1"),
+    ("deflated-w16", "fanout --door deflate --payload 1024 --window 16"),
+    ("kib-w1", "fanout --payload 1024 --window 1"),
+    ("kib-w16", "fanout --payload 1024 --window 16"),
+    // As long as those of 1 KiB are deflated.
+    ("wire-w1", "fanout --payload 633 --window 1"),
+    ("wire-w16", "fanout --payload 633 --window 16"),
+    ("deflated-idle", "idle --door deflate --connections 10000 --topics 1000 --hold 3s"),
+    ("plain-idle", "idle --connections 10000 --topics 1000 --hold 3s"),
 ];
 
 /// A figure of one server in one case.
@@ -153,6 +164,11 @@ const fn grown(about: &'static str, case: &'static str, base: &'static str) -> L
     line.to((base, FANWIRE), 1.0, "that of 1,000")
 }
 
+/// CPU per delivery where all that is sent is deflated.
+const fn deflated(about: &'static str, case: &'static str) -> Line {
+    line(about, at(case, DEFLATING, PER_DELIVERY), Unit::Microseconds)
+}
+
 /// A promise.
 #[derive(Debug)]
 struct Goal {
@@ -161,7 +177,7 @@ struct Goal {
     lines: &'static [Line],
 }
 
-const GOALS: [Goal; 13] = [
+const GOALS: [Goal; 14] = [
     Goal {
         name: "fanout",
         wants: "at least 0.9, 0.9, 0.8 of the bare loop",
@@ -268,6 +284,25 @@ const GOALS: [Goal; 13] = [
                 ("w64", FANWIRE),
                 1.0,
                 "plain",
+            ),
+        ],
+    },
+    Goal {
+        name: "compression",
+        wants: "at most 1.15 of the cost of as many bytes not deflated; idle memory unchanged",
+        lines: &[
+            deflated("1 KiB deflated, window 1", "deflated-w1").to(
+                ("wire-w1", FANWIRE),
+                1.0,
+                "as many bytes",
+            ),
+            deflated("window 16", "deflated-w16").to(("wire-w16", FANWIRE), 1.0, "as many bytes"),
+            deflated("window 1", "deflated-w1").to(("kib-w1", FANWIRE), 1.0, "not deflated"),
+            deflated("window 16", "deflated-w16").to(("kib-w16", FANWIRE), 1.0, "not deflated"),
+            line("10,000 idle", at("deflated-idle", DEFLATING, PER_CONNECTION), Unit::Bytes).to(
+                ("plain-idle", FANWIRE),
+                1.0,
+                "not deflated",
             ),
         ],
     },
