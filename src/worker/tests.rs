@@ -236,7 +236,7 @@ fn an_idle_connection_takes_few_bytes() {
 #[test]
 fn an_idle_session_of_commands_takes_few_bytes_more() {
     assert!(size_of::<Extra>() <= 48, "{}", size_of::<Extra>());
-    assert!(size_of::<centrifugo::Session>() <= 216, "{}", size_of::<centrifugo::Session>());
+    assert!(size_of::<centrifugo::Session>() <= 224, "{}", size_of::<centrifugo::Session>());
 }
 
 #[test]
