@@ -124,9 +124,7 @@ impl Access {
     pub async fn identify(&self, parts: &Parts, client: Client) -> Result<Identified, Refused> {
         let (identity, used_bearer) = match Credential::find(parts)? {
             Some(Credential::ApiKey(key)) if self.is_api_key(key) => (Identity::SERVER, None),
-            Some(Credential::ApiKey(_)) => {
-                return Err(Refusal::TokenInvalid.because("this API key is not configured"));
-            }
+            Some(Credential::ApiKey(_)) => return Err(key_unknown()),
             Some(Credential::Token(token)) => (self.by_token(&token).await?, None),
             Some(Credential::BearerProtocol(token)) => {
                 (self.by_token(token).await?, Some([BEARER_PROTOCOL, token].concat()))
@@ -134,6 +132,18 @@ impl Access {
             None => (Identity::anonymous(self.anonymous(&parts.headers, client)?), None),
         };
         Ok(Identified { identity, used_bearer })
+    }
+
+    /// Lets only the holder of an API key pass, wherever the request comes from.
+    ///
+    /// # Errors
+    /// 401 for a key that is missing or not configured.
+    pub fn require_api_key(&self, parts: &Parts) -> Result<(), Refused> {
+        match Credential::find_api_key(parts)? {
+            Some(key) if self.is_api_key(&key) => Ok(()),
+            Some(_) => Err(key_unknown()),
+            None => Err(Refusal::TokenRequired.because("this needs an API key (auth.api_keys)")),
+        }
     }
 
     /// What `identity` may do on a topic with that rule. Every right on every door is asked here.
@@ -252,6 +262,10 @@ enum Listing {
     NoList,
     Listed,
     NotListed,
+}
+
+fn key_unknown() -> Refused {
+    Refusal::TokenInvalid.because("this API key is not configured")
 }
 
 /// Says why, where only the operator sees it.

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::post::Post;
 use crate::auth::{Access, Identity, Rights};
@@ -19,17 +22,41 @@ pub struct Gate {
     hub: Arc<Hub>,
     access: Arc<Access>,
     pub(super) settings: Settings,
-    /// Commands refused, by the place of their error in [`ErrorCode::ALL`].
+    /// Commands and calls refused, by the place of their error in [`ErrorCode::ALL`].
     refused: [AtomicU64; ErrorCode::ALL.len()],
     /// The ways to the workers, in their order.
     posts: Vec<Post>,
+    started: Instant,
 }
 
 impl Gate {
     /// Asks `hub` for topics and `access` for rights.
     pub fn new(hub: Arc<Hub>, access: Arc<Access>, settings: Settings) -> Self {
         let posts = hub.inboxes().iter().map(|inbox| Post::new(Arc::clone(inbox))).collect();
-        Self { hub, access, settings, refused: Default::default(), posts }
+        let (refused, started) = (Default::default(), Instant::now());
+        Self { hub, access, settings, refused, posts, started }
+    }
+
+    /// What this node is called in clients' requests.
+    pub fn node(&self) -> &str {
+        &self.settings.node
+    }
+
+    /// How long it has been there: as long as the server.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How long a session goes on after its token's end.
+    pub(super) fn expiry_grace(&self) -> Duration {
+        self.access.verifier().expiry_grace()
+    }
+
+    /// Counts a command, or a call of the server API, that was refused.
+    pub fn count_refused(&self, error: ErrorCode) {
+        if let Some(at) = ErrorCode::ALL.iter().position(|one| *one == error) {
+            self.refused[at].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The way to a worker.
@@ -87,8 +114,6 @@ impl Host for Gate {
     }
 
     fn refused(&self, error: ErrorCode) {
-        if let Some(at) = ErrorCode::ALL.iter().position(|one| *one == error) {
-            self.refused[at].fetch_add(1, Ordering::Relaxed);
-        }
+        self.count_refused(error);
     }
 }
