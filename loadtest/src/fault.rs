@@ -125,6 +125,12 @@ impl Order {
         self.next += 1;
     }
 
+    /// Takes note of all before `seq`, which are not to be looked at.
+    #[inline]
+    pub(crate) fn advance_to(&mut self, seq: u32) {
+        self.next = seq;
+    }
+
     /// The first sequence that is still to come.
     #[inline]
     pub(crate) fn next(&self) -> u32 {

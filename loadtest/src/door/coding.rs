@@ -32,6 +32,12 @@ impl Default for Chunked {
 }
 
 impl Coding {
+    /// Whether bytes are as they are sent.
+    #[inline]
+    pub(crate) fn is_identity(&self) -> bool {
+        matches!(self, Self::Identity)
+    }
+
     /// Takes the next bytes of the stream itself from the front of `received`; `None` = no more.
     ///
     /// # Errors

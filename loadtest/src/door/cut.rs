@@ -17,6 +17,12 @@ impl Cutter {
         Self { partial: Vec::new(), coding }
     }
 
+    /// Whether what comes next is the first byte of a message.
+    #[inline]
+    pub(crate) fn is_between(&self) -> bool {
+        self.partial.is_empty() && self.coding.is_identity()
+    }
+
     /// Passes every message that is complete with `received` to `on`. Each byte is copied at most
     /// once, and only those of messages that arrive in pieces.
     ///

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
-use super::recent::Recent;
+use super::{echo::Reads, recent::Recent};
 use crate::{
     door::{Door, Topic as TopicName},
     fault::{Faults, Order},
@@ -23,6 +23,19 @@ struct Topic {
     credited: bool,
 }
 
+impl Topic {
+    /// One subscriber is done with `settled`; calls `credit` when that lets the topic publish again.
+    #[inline]
+    fn settle(&mut self, settled: Range<u32>, credit: impl FnOnce()) {
+        let Some(window) = &mut self.window else { return };
+        window.settle(settled);
+        if !self.credited && window.credit(self.published) > 0 {
+            self.credited = true;
+            credit();
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Subscriber {
     topic: u32,
@@ -35,6 +48,9 @@ pub(crate) struct Ledger {
     filler: Filler,
     topics: Vec<Topic>,
     subscribers: Vec<Subscriber>,
+    reads: Reads,
+    /// Whether all that was received since the last look at [`Ledger::recall`] was as expected.
+    is_clean: bool,
     /// Topics that may publish again.
     credited: Vec<u32>,
     /// Publications stamped within count for the latency.
@@ -60,6 +76,8 @@ impl Ledger {
             filler: Filler::new(payload_len),
             topics: (0..topics).map(topic).collect(),
             subscribers: (0..topics * subscribers).map(subscriber).collect(),
+            reads: Reads::default(),
+            is_clean: false,
             credited: Vec::new(),
             measured: 0..0,
             latency: Latency::histogram(),
@@ -123,9 +141,45 @@ impl Ledger {
         }
     }
 
+    /// Books what another subscriber received before `index` did, byte for byte. Returns how many of
+    /// the `bytes` that were, which begin with a message.
+    #[inline]
+    pub(crate) fn recall(&mut self, index: u32, now: u64, bytes: &[u8]) -> usize {
+        self.is_clean = true;
+        let Self { subscribers, reads, topics, latency, .. } = self;
+        let Subscriber { topic: number, order } = &mut subscribers[index as usize];
+        let Some(read) = reads.find(*number, order.next(), bytes) else { return 0 };
+        order.advance_to(read.seqs.end);
+        let count = u64::from(read.seqs.end - read.seqs.start);
+        self.received += count;
+        self.settled += count;
+        for (time, count) in &read.times {
+            if self.measured.contains(time) {
+                latency.saturating_record_n(now.saturating_sub(*time), u64::from(*count));
+            }
+        }
+        let (number, seqs, len) = (*number, read.seqs.clone(), read.len());
+        topics[number as usize].settle(seqs, || self.credited.push(number));
+        len
+    }
+
+    /// Notes that `bytes` were `count` publications for subscriber `index`, to recall them when others
+    /// get the same.
+    #[inline]
+    pub(crate) fn learn(&mut self, index: u32, bytes: &[u8], count: u32) {
+        let Subscriber { topic: number, order } = &self.subscribers[index as usize];
+        let recent = &self.topics[*number as usize].recent;
+        if !self.is_clean || !recent.is_whole() || self.subscribers.len() == self.topics.len() {
+            return;
+        }
+        let seqs = order.next() - count..order.next();
+        self.reads.remember((*number, seqs), bytes, |seq| recent.kept_time(seq));
+    }
+
     /// Books what subscriber `index` received at `now`, whatever it is.
     #[inline(never)]
     fn examine(&mut self, index: u32, now: u64, payload: &[u8]) {
+        self.is_clean = false;
         let subscriber = &mut self.subscribers[index as usize];
         let Some(stamp) = Stamp::read(payload) else {
             self.faults.corrupted += 1;
@@ -156,14 +210,7 @@ impl Ledger {
         if self.measured.contains(&time) {
             self.latency.saturating_record(now.saturating_sub(time));
         }
-        let topic = &mut self.topics[number as usize];
-        if let Some(window) = &mut topic.window {
-            window.settle(settled);
-            if !topic.credited && window.credit(topic.published) > 0 {
-                topic.credited = true;
-                self.credited.push(number);
-            }
-        }
+        self.topics[number as usize].settle(settled, || self.credited.push(number));
     }
 
     /// The run as it is at `time`, with `connections` opened.
@@ -230,14 +277,16 @@ mod tests {
 
     /// Publishes `count` on each of 2 topics with 2 subscribers; the payloads by topic.
     fn published(ledger: &mut Ledger, count: u32) -> [Vec<Vec<u8>>; 2] {
-        [0, 1].map(|topic| {
-            let payload = |seq| {
-                let mut out = Vec::new();
-                ledger.publish(&Plain, topic, u64::from(seq) * 1_000, &mut out);
-                out.split_off(out.len() - 64)
-            };
-            (0..count).map(payload).collect()
-        })
+        [0, 1].map(|topic| published_on(ledger, topic, count))
+    }
+
+    fn published_on(ledger: &mut Ledger, topic: u32, count: u32) -> Vec<Vec<u8>> {
+        let payload = |seq| {
+            let mut out = Vec::new();
+            ledger.publish(&Plain, topic, u64::from(seq) * 1_000, &mut out);
+            out.split_off(out.len() - 64)
+        };
+        (0..count).map(payload).collect()
     }
 
     #[test]
@@ -254,6 +303,48 @@ mod tests {
         ledger.finish();
         assert_eq!(ledger.faults, Faults::default());
         assert_eq!(ledger.latency.len(), 8, "two of the four stamps, for four subscribers");
+    }
+
+    #[test]
+    fn what_another_got_before_is_booked_as_if_it_were_looked_at() {
+        let mut ledger = Ledger::new(1, 3, 64);
+        ledger.close_loop(4);
+        ledger.measured = 0..u64::MAX;
+        let payloads = published_on(&mut ledger, 0, 4);
+        let bytes = payloads.concat();
+        assert_eq!(ledger.recall(0, 50, &bytes), 0, "nobody got it yet");
+        for payload in &payloads {
+            ledger.receive(0, 50, payload);
+        }
+        ledger.learn(0, &bytes, 4);
+        let more = [&bytes[..], b"more"].concat();
+        assert_eq!(ledger.recall(1, 60, &more), bytes.len());
+        let mut changed = bytes.clone();
+        changed[100] ^= 1;
+        assert_eq!(ledger.recall(2, 60, &changed), 0);
+        assert_eq!(ledger.recall(1, 60, &bytes), 0, "it waits for what comes next");
+        assert_eq!((ledger.received, ledger.outstanding(), ledger.latency.len()), (8, 4, 8));
+        assert_eq!(ledger.take_credit(), Some((0, 0)), "as the loop began");
+        assert_eq!(ledger.recall(2, 70, &bytes), bytes.len());
+        assert_eq!(ledger.take_credit(), Some((0, 4)), "all are done with the window");
+        ledger.finish();
+        assert_eq!((ledger.faults, ledger.outstanding()), (Faults::default(), 0));
+    }
+
+    #[test]
+    fn what_was_not_right_is_not_learned() {
+        for wrong in [vec![0, 0, 2], vec![1, 0], vec![0, 2, 3]] {
+            let mut ledger = Ledger::new(1, 2, 64);
+            ledger.measured = 0..u64::MAX;
+            let payloads = published_on(&mut ledger, 0, 4);
+            let bytes: Vec<u8> = wrong.iter().flat_map(|at| payloads[*at].clone()).collect();
+            assert_eq!(ledger.recall(0, 50, &bytes), 0);
+            for at in &wrong {
+                ledger.receive(0, 50, &payloads[*at]);
+            }
+            ledger.learn(0, &bytes, u32::try_from(wrong.len()).expect("a few"));
+            assert_eq!(ledger.recall(1, 50, &bytes), 0, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -42,6 +42,44 @@ pub(crate) enum Seen<'a> {
     Ended(String),
 }
 
+/// Who takes what a turn finds, by the connection's index.
+pub(crate) trait Sink {
+    fn see(&mut self, index: usize, now: u64, seen: Seen<'_>);
+
+    /// Takes what it knows by heart of `bytes`, which begin with a message. Returns how many bytes.
+    #[inline]
+    fn recall(&mut self, _index: usize, _now: u64, _bytes: &[u8]) -> usize {
+        0
+    }
+
+    /// The last `bytes` were whole messages with a publication each, `count` of them.
+    #[inline]
+    fn learn(&mut self, _index: usize, _bytes: &[u8], _count: u32) {}
+}
+
+/// A function that sees everything.
+struct Watch<F>(F);
+
+impl<F: FnMut(usize, u64, Seen<'_>)> Sink for Watch<F> {
+    #[inline]
+    fn see(&mut self, index: usize, now: u64, seen: Seen<'_>) {
+        self.0(index, now, seen);
+    }
+}
+
+/// Where what one connection receives goes.
+struct To<'a, S> {
+    index: usize,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> To<'_, S> {
+    #[inline]
+    fn see(&mut self, now: u64, seen: Seen<'_>) {
+        self.sink.see(self.index, now, seen);
+    }
+}
+
 /// Whether a turn may sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -251,8 +289,13 @@ impl<D: Door> Pool<D> {
     pub(crate) fn turn(
         &mut self,
         wait: Wait,
-        mut on: impl FnMut(usize, u64, Seen<'_>),
+        on: impl FnMut(usize, u64, Seen<'_>),
     ) -> io::Result<usize> {
+        self.turn_to(wait, &mut Watch(on))
+    }
+
+    /// As [`Pool::turn`], for a sink that remembers.
+    pub(crate) fn turn_to(&mut self, wait: Wait, sink: &mut impl Sink) -> io::Result<usize> {
         let timeout = match wait {
             Wait::Spin => Duration::ZERO,
             Wait::Sleep(timeout) => timeout,
@@ -266,16 +309,16 @@ impl<D: Door> Pool<D> {
             count += 1;
             let index = event.token().0;
             let connection = &mut self.connections[index];
-            let mut seen = |now, seen: Seen<'_>| on(index, now, seen);
+            let mut to = To { index, sink: &mut *sink };
             let with = With {
                 door: &self.door,
                 clock: self.clock,
                 buffers: &mut self.buffers,
                 tally: &mut self.tally,
             };
-            if let Err(reason) = connection.ready(event, with, &mut seen) {
+            if let Err(reason) = connection.ready(event, with, &mut to) {
                 connection.stage = Stage::Ended;
-                seen(self.clock.now(), Seen::Ended(reason));
+                to.see(self.clock.now(), Seen::Ended(reason));
             }
         }
         Ok(count)
@@ -331,11 +374,11 @@ struct With<'a, D> {
 
 impl Connection {
     #[inline]
-    fn ready<D: Door>(
+    fn ready<D: Door, S: Sink>(
         &mut self,
         event: &Event,
         with: With<'_, D>,
-        on: &mut impl FnMut(u64, Seen<'_>),
+        to: &mut To<'_, S>,
     ) -> Result<(), String> {
         if matches!(self.stage, Stage::Ended) {
             return Ok(());
@@ -358,7 +401,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.to_string()),
             };
-            *tally += self.received(door, bytes, clock.now(), on)?;
+            *tally += self.received(door, bytes, clock.now(), to)?;
             // A short read has emptied the socket; only an end that came with it would be missed.
             if !has_more && !event.is_read_closed() {
                 return Ok(());
@@ -368,27 +411,27 @@ impl Connection {
 
     /// Returns what there was to count in `bytes`.
     #[inline]
-    fn received<D: Door>(
+    fn received<D: Door, S: Sink>(
         &mut self,
         door: &D,
         bytes: &[u8],
         now: u64,
-        on: &mut impl FnMut(u64, Seen<'_>),
+        to: &mut To<'_, S>,
     ) -> Result<Tally, String> {
         if matches!(self.stage, Stage::Opening { .. }) {
-            return self.answered(door, bytes, now, on);
+            return self.answered(door, bytes, now, to);
         }
-        self.cut(door, bytes, now, on)
+        self.cut(door, bytes, now, to)
     }
 
     /// Reads more of the answer to the opening's request.
     #[cold]
-    fn answered<D: Door>(
+    fn answered<D: Door, S: Sink>(
         &mut self,
         door: &D,
         bytes: &[u8],
         now: u64,
-        on: &mut impl FnMut(u64, Seen<'_>),
+        to: &mut To<'_, S>,
     ) -> Result<Tally, String> {
         let Stage::Opening { answer, commands } = &mut self.stage else {
             return Ok(Tally::default());
@@ -402,30 +445,51 @@ impl Connection {
         self.cutter = Cutter::new(door.coding(answer));
         let (answer, commands) = (mem::take(answer), mem::take(commands));
         self.stage = Stage::Entering { answer, commands };
-        self.stage.enter(&mut self.unsent, &mut self.transport, |seen| on(now, seen));
-        self.cut(door, &rest, now, on)
+        self.stage.enter(&mut self.unsent, &mut self.transport, |seen| to.see(now, seen));
+        self.cut(door, &rest, now, to)
     }
 
     #[inline]
-    fn cut<D: Door>(
+    fn cut<D: Door, S: Sink>(
         &mut self,
         door: &D,
         bytes: &[u8],
         now: u64,
-        on: &mut impl FnMut(u64, Seen<'_>),
+        to: &mut To<'_, S>,
     ) -> Result<Tally, String> {
         let Self { transport, stage, cutter, unsent } = self;
         let mut tally = Tally::default();
-        cutter.feed(door, bytes, |found| match found {
-            Found::Publication(payload) => on(now, Seen::Publication(payload)),
-            Found::Accepted if matches!(stage, Stage::Open) => tally.acknowledged += 1,
-            Found::Accepted => stage.enter(unsent, transport, |seen| on(now, seen)),
+        let begins = cutter.is_between() && matches!(stage, Stage::Open);
+        let mut rest = bytes;
+        // Ends: what is recalled is taken off, and never nothing but the last time.
+        while begins && !rest.is_empty() {
+            let known = to.sink.recall(to.index, now, rest);
+            rest = &rest[known..];
+            if known == 0 {
+                break;
+            }
+        }
+        let (mut count, mut is_plain) = (0, begins && !rest.is_empty());
+        cutter.feed(door, rest, |found| match found {
+            Found::Publication(payload) => {
+                count += 1;
+                to.see(now, Seen::Publication(payload));
+            }
+            Found::Accepted if matches!(stage, Stage::Open) => {
+                is_plain = false;
+                tally.acknowledged += 1;
+            }
+            Found::Accepted => stage.enter(unsent, transport, |seen| to.see(now, seen)),
             // A failed reply shows again when the socket is read.
             Found::Reply(reply) => {
+                is_plain = false;
                 tally.replies += 1;
                 unsent.write(transport, &reply).unwrap_or_default();
             }
         })?;
+        if is_plain && cutter.is_between() {
+            to.sink.learn(to.index, rest, count);
+        }
         Ok(tally)
     }
 }

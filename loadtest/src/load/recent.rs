@@ -51,6 +51,12 @@ impl Recent {
         self.bytes[begin..begin + self.kept_len].copy_from_slice(&payload[..self.kept_len]);
     }
 
+    /// The time of publication `seq`, if it is still kept.
+    pub(crate) fn kept_time(&self, seq: u32) -> Option<u64> {
+        let (kept, time) = self.slots[(seq & self.mask) as usize];
+        (kept == seq).then_some(time)
+    }
+
     /// The time of publication `seq`, if `payload` is what it was published with, as far as that
     /// is compared here.
     #[inline]

@@ -13,7 +13,7 @@ use crate::{
     figure::{float, grouped, per},
     load::{
         ledger::Ledger,
-        pool::{Pool, Seen, Wait},
+        pool::{Pool, Seen, Sink, Wait},
     },
     pace::Schedule,
     process::Usage,
@@ -102,6 +102,53 @@ pub(super) struct Edge {
     idle: u64,
     pub(super) server: Option<Usage>,
     own: Usage,
+}
+
+/// What a turn writes into. Connections of publishers come first.
+struct Books<'a> {
+    ledger: &'a mut Ledger,
+    samples: &'a mut Samples,
+    topics: u32,
+}
+
+impl Books<'_> {
+    /// The subscriber's number; `None` = a publisher.
+    #[inline]
+    fn subscriber(&self, index: usize) -> Option<u32> {
+        let index = u32::try_from(index).expect("connections are counted in u32");
+        index.checked_sub(self.topics)
+    }
+}
+
+impl Sink for Books<'_> {
+    #[inline]
+    fn see(&mut self, index: usize, now: u64, seen: Seen<'_>) {
+        match seen {
+            Seen::Publication(payload) => match self.subscriber(index) {
+                Some(subscriber) => self.ledger.receive(subscriber, now, payload),
+                // A publisher that asked for no echo.
+                None => self.ledger.faults.misrouted += 1,
+            },
+            Seen::Ended(reason) => {
+                self.ledger.faults.closed += 1;
+                self.samples.add(reason);
+            }
+            Seen::Opened(_) => {}
+        }
+    }
+
+    #[inline]
+    fn recall(&mut self, index: usize, now: u64, bytes: &[u8]) -> usize {
+        let subscriber = self.subscriber(index);
+        subscriber.map_or(0, |subscriber| self.ledger.recall(subscriber, now, bytes))
+    }
+
+    #[inline]
+    fn learn(&mut self, index: usize, bytes: &[u8], count: u32) {
+        if let Some(subscriber) = self.subscriber(index) {
+            self.ledger.learn(subscriber, bytes, count);
+        }
+    }
 }
 
 impl<D: Door> Run<D> {
@@ -310,22 +357,7 @@ impl<D: Door> Run<D> {
 
     fn turn(&mut self) -> anyhow::Result<usize> {
         let Self { pool, ledger, samples, topics, .. } = self;
-        let count = pool.turn(Wait::Spin, |index, now, seen| match seen {
-            Seen::Publication(payload) => {
-                let index = u32::try_from(index).expect("connections are counted in u32");
-                match index.checked_sub(*topics) {
-                    Some(subscriber) => ledger.receive(subscriber, now, payload),
-                    // A publisher that asked for no echo.
-                    None => ledger.faults.misrouted += 1,
-                }
-            }
-            Seen::Ended(reason) => {
-                ledger.faults.closed += 1;
-                samples.add(reason);
-            }
-            Seen::Opened(_) => {}
-        })?;
-        Ok(count)
+        Ok(pool.turn_to(Wait::Spin, &mut Books { ledger, samples, topics: *topics })?)
     }
 
     /// Waits for what is still to come, and a little longer for what should not come.
