@@ -97,6 +97,18 @@ pub enum Audience {
     Server,
 }
 
+/// Which clients, of protocols that can tell, hear who comes and goes on a topic with presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JoinLeave {
+    /// All that may see presence.
+    #[default]
+    All,
+    /// Those of them that ask for it.
+    Asked,
+    /// None.
+    Off,
+}
+
 /// Options of a topic: one `[[topic]]` rule of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRule {
@@ -110,6 +122,8 @@ pub struct TopicRule {
     pub history_ttl: Duration,
     /// Whether it is known who is subscribed.
     pub presence: bool,
+    /// Who hears of members that come and go.
+    pub join_leave: JoinLeave,
     /// How long a member whose connection ended is waited for before others hear of it.
     pub presence_grace: Duration,
     /// What happens to subscribers that fall behind.
@@ -128,6 +142,7 @@ impl Default for TopicRule {
             history_bytes_max: 1_048_576,
             history_ttl: Duration::from_mins(5),
             presence: false,
+            join_leave: JoinLeave::All,
             presence_grace: Duration::ZERO,
             delivery: Delivery::Reliable,
             subscribe: Audience::Anyone,

@@ -32,7 +32,7 @@ pub(crate) fn name(text: &str) -> TopicName {
 /// A text publication of 128 bytes.
 pub(crate) fn draft() -> Draft {
     let payload = protocol::plain::payload(PayloadKind::Text, &[b'x'; 128]);
-    Draft { payload, session: None, publisher: None }
+    Draft::new(payload)
 }
 
 /// Publishes one `draft` as a WebSocket session does.
@@ -40,7 +40,6 @@ pub(crate) fn draft() -> Draft {
 /// # Panics
 /// Never: such a publication is always accepted.
 pub(crate) fn publish(hub: &Hub, topic: &TopicName, draft: &Draft) {
-    let options =
-        Publish { now: Stamp::now(), admission: Admission::Always, idempotency_key: None };
+    let options = Publish::new(Stamp::now(), Admission::Always);
     hub.publish(topic, draft, options).expect("accepted");
 }

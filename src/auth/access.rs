@@ -48,6 +48,9 @@ pub struct AuthConfig {
     pub expiry_grace: Duration,
     /// Whether a name like `chat#alice,bob` limits its topic to these users.
     pub user_limited_topics: bool,
+    /// Whether users have a topic of their own, to which those of protocols with subscriptions by the
+    /// server are subscribed.
+    pub personal_topics: bool,
 }
 
 impl Default for AuthConfig {
@@ -64,6 +67,7 @@ impl Default for AuthConfig {
             jwt_expiry_required: false,
             expiry_grace: Duration::from_secs(10),
             user_limited_topics: false,
+            personal_topics: false,
         }
     }
 }
@@ -83,6 +87,7 @@ pub struct Access {
     anonymous: Anonymous,
     api_keys: Vec<Secret>,
     user_limited_topics: bool,
+    personal_topics: bool,
     verifier: Verifier,
     /// Whether nobody but this machine reaches the listeners.
     listens_on_loopback: bool,
@@ -98,6 +103,7 @@ impl Access {
             anonymous: config.anonymous,
             api_keys: config.api_keys.clone(),
             user_limited_topics: config.user_limited_topics,
+            personal_topics: config.personal_topics,
             verifier: Verifier::new(config, keys),
             listens_on_loopback,
         }
@@ -106,6 +112,11 @@ impl Access {
     /// Whether clients of this machine may do everything without a credential.
     pub fn is_loopback_effective(&self) -> bool {
         self.anonymous == Anonymous::Loopback && self.listens_on_loopback
+    }
+
+    /// The name of the topic that is for `user` alone, if users have such topics.
+    pub fn personal_topic(&self, user: &str) -> Option<String> {
+        self.personal_topics.then(|| format!("{USERS_MARK}{user}"))
     }
 
     /// What checks tokens, for doors that get them after the handshake.
@@ -124,9 +135,7 @@ impl Access {
     pub async fn identify(&self, parts: &Parts, client: Client) -> Result<Identified, Refused> {
         let (identity, used_bearer) = match Credential::find(parts)? {
             Some(Credential::ApiKey(key)) if self.is_api_key(key) => (Identity::SERVER, None),
-            Some(Credential::ApiKey(_)) => {
-                return Err(Refusal::TokenInvalid.because("this API key is not configured"));
-            }
+            Some(Credential::ApiKey(_)) => return Err(key_unknown()),
             Some(Credential::Token(token)) => (self.by_token(&token).await?, None),
             Some(Credential::BearerProtocol(token)) => {
                 (self.by_token(token).await?, Some([BEARER_PROTOCOL, token].concat()))
@@ -134,6 +143,18 @@ impl Access {
             None => (Identity::anonymous(self.anonymous(&parts.headers, client)?), None),
         };
         Ok(Identified { identity, used_bearer })
+    }
+
+    /// Lets only the holder of an API key pass, wherever the request comes from.
+    ///
+    /// # Errors
+    /// 401 for a key that is missing or not configured.
+    pub fn require_api_key(&self, parts: &Parts) -> Result<(), Refused> {
+        match Credential::find_api_key(parts)? {
+            Some(key) if self.is_api_key(&key) => Ok(()),
+            Some(_) => Err(key_unknown()),
+            None => Err(Refusal::TokenRequired.because("this needs an API key (auth.api_keys)")),
+        }
     }
 
     /// What `identity` may do on a topic with that rule. Every right on every door is asked here.
@@ -185,10 +206,11 @@ impl Access {
     /// Whether the name of a topic has `user` on its list: `chat#alice,bob`, or `#alice`, a topic of
     /// her own.
     fn listing(&self, user: Option<&str>, topic: &str) -> Listing {
-        if !self.user_limited_topics {
+        let Some((name, users)) = topic.rsplit_once(USERS_MARK) else { return Listing::NoList };
+        let is_personal = self.personal_topics && name.is_empty();
+        if !self.user_limited_topics && !is_personal {
             return Listing::NoList;
         }
-        let Some((_, users)) = topic.rsplit_once(USERS_MARK) else { return Listing::NoList };
         match user {
             Some(user) if users.split(USERS_SEPARATOR).any(|one| one == user) => Listing::Listed,
             Some(_) | None => Listing::NotListed,
@@ -252,6 +274,10 @@ enum Listing {
     NoList,
     Listed,
     NotListed,
+}
+
+fn key_unknown() -> Refused {
+    Refusal::TokenInvalid.because("this API key is not configured")
 }
 
 /// Says why, where only the operator sees it.

@@ -45,13 +45,28 @@ impl<'a> Credential<'a> {
         if let Some(token) = protocols.find_map(|name| name.strip_prefix(BEARER_PROTOCOL)) {
             return Ok(Some(Self::BearerProtocol(token)));
         }
-        if let Some(value) = query_token(parts.uri.query()) {
+        if let Some(value) = query_value(parts.uri.query(), "token") {
             let token = decode_strict(value).ok_or_else(|| faulty("`token`"))?;
             return Ok(Some(Self::Token(Cow::Owned(token))));
         }
         let Some(value) = cookie_token(headers) else { return Ok(None) };
         let token = str::from_utf8(value).map_err(|_| faulty("the cookie fanwire_token"))?;
         Ok(Some(Self::Token(Cow::Borrowed(token))))
+    }
+
+    /// The API key of a request that must have one: unlike elsewhere, it may also come as
+    /// `?api_key=`, and other credentials are not looked at.
+    pub(super) fn find_api_key(parts: &'a Parts) -> Result<Option<Cow<'a, str>>, Refused> {
+        let headers = &parts.headers;
+        let has_key = headers.contains_key(AUTHORIZATION) || headers.contains_key("x-api-key");
+        if has_key {
+            return Ok(match Self::find(parts)? {
+                Some(Self::ApiKey(key)) => Some(Cow::Borrowed(key)),
+                Some(Self::Token(_) | Self::BearerProtocol(_)) | None => None,
+            });
+        }
+        let Some(value) = query_value(parts.uri.query(), "api_key") else { return Ok(None) };
+        decode_strict(value).map(|key| Some(Cow::Owned(key))).ok_or_else(|| faulty("`api_key`"))
     }
 
     fn authorization(text: &'a str) -> Result<Self, Refused> {
@@ -71,11 +86,11 @@ fn faulty(name: &'static str) -> Refused {
     Refusal::TokenInvalid.because(format!("{name} is sent once, as plain ASCII"))
 }
 
-fn query_token(query: Option<&str>) -> Option<&str> {
+fn query_value<'a>(query: Option<&'a str>, wanted: &str) -> Option<&'a str> {
     let mut parameters = query.unwrap_or_default().split('&');
     parameters.find_map(|parameter| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        (name == "token").then_some(value)
+        (name == wanted).then_some(value)
     })
 }
 

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::Config;
 use super::value::{
-    ANONYMOUS, AUDIENCE, DELIVERY, LOG_FORMAT, LOG_LEVEL, Refused, Show as _, address,
+    ANONYMOUS, AUDIENCE, DELIVERY, JOIN_LEAVE, LOG_FORMAT, LOG_LEVEL, Refused, Show as _, address,
     address_or_off, boolean, duration, duration_or_none, integer, key_file, keys_url, networks,
     origins, path, pattern, secret, secrets, string, word,
 };
@@ -287,6 +287,12 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "Whether `chat#alice,bob` is for these users only, and `#alice` for her alone."
     ),
     key!(
+        "auth.personal_topics",
+        auth.personal_topics,
+        boolean(),
+        "Whether Centrifugo clients of alice are subscribed to `#alice`, which is for her alone."
+    ),
+    key!(
         "history.meta_ttl",
         history_meta_ttl,
         duration(YEAR),
@@ -341,6 +347,12 @@ pub(super) const TOPIC_KEYS: &[Key<TopicRule>] = &[
         presence,
         boolean(),
         "Whether it is known who is subscribed (members, their number, join and leave)."
+    ),
+    key!(
+        "join_leave",
+        join_leave,
+        word(JOIN_LEAVE),
+        "Who hears of joins and leaves: \"all\" that may see presence, those that \"asked\", or \"off\"."
     ),
     key!(
         "presence_grace",

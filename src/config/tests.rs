@@ -5,7 +5,7 @@ use tempfile::NamedTempFile;
 
 use super::{Config, Flag, Loaded, Problems, Sources, default_file, load};
 use crate::auth::{Anonymous, Secret};
-use crate::limits::{Audience, Delivery, TopicRule};
+use crate::limits::{Audience, Delivery, JoinLeave, TopicRule};
 use crate::log::{LogFormat, LogLevel};
 
 /// Loads a file and variables; problems show the file as `FILE`.
@@ -84,6 +84,7 @@ fn every_key_of_the_contract_is_read() {
         history_size = 0
         presence = true
         presence_grace = "2s"
+        join_leave = "asked"
         delivery = "latest"
         [[topic]]
         presence_grace = "0s"
@@ -111,6 +112,7 @@ fn every_key_of_the_contract_is_read() {
         history_size: 0,
         presence: true,
         presence_grace: Duration::from_secs(2),
+        join_leave: JoinLeave::Asked,
         delivery: Delivery::Latest,
         ..TopicRule::default()
     };
@@ -132,6 +134,7 @@ fn every_key_about_clients_is_read() {
         jwt_expiry_required = true
         expiry_grace = "1s"
         user_limited_topics = true
+        personal_topics = true
         [[topic]]
         subscribe = "authenticated"
         publish = "server"
@@ -143,7 +146,7 @@ fn every_key_about_clients_is_read() {
     assert_eq!(auth.jwks_url, "https://a.example/keys");
     assert_eq!(auth.jwt_private_key_file, "private.pem");
     assert_eq!((auth.jwt_audience.as_str(), auth.jwt_issuer.as_str()), ("us", "they"));
-    assert!(auth.jwt_expiry_required && auth.user_limited_topics);
+    assert!(auth.jwt_expiry_required && auth.user_limited_topics && auth.personal_topics);
     assert_eq!(auth.expiry_grace, Duration::from_secs(1));
     let proxies: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "fd00::1/128"]);

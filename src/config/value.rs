@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use crate::auth::{Anonymous, KeyFile, KeySet, Secret};
-use crate::limits::{Audience, Delivery};
+use crate::limits::{Audience, Delivery, JoinLeave};
 use crate::log::{LogFormat, LogLevel};
 
 /// What `config print` shows instead of a secret.
@@ -30,6 +30,10 @@ pub(super) const AUDIENCE: &[(&str, Audience)] = &[
     ("token", Audience::Token),
     ("server", Audience::Server),
 ];
+
+/// Words of a topic's `join_leave`.
+pub(super) const JOIN_LEAVE: &[(&str, JoinLeave)] =
+    &[("all", JoinLeave::All), ("asked", JoinLeave::Asked), ("off", JoinLeave::Off)];
 
 /// Words of a topic's `delivery`.
 pub(super) const DELIVERY: &[(&str, Delivery)] =
@@ -290,6 +294,7 @@ show_word!(
     Anonymous: ANONYMOUS,
     Audience: AUDIENCE,
     Delivery: DELIVERY,
+    JoinLeave: JOIN_LEAVE,
     LogFormat: LOG_FORMAT,
     LogLevel: LOG_LEVEL
 );

@@ -12,7 +12,7 @@ use super::payload::Declared;
 use super::service::{Answer, Checked, Fault, Service};
 use crate::auth::Right;
 use crate::auth::header::Field;
-use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, PublishError, TopicName};
+use crate::hub::{Admission, Draft, IDEMPOTENCY_KEY_LEN_MAX, Publish, TopicName};
 use crate::id::Door;
 use crate::metrics::{Charge, MemoryKind};
 use crate::protocol;
@@ -44,19 +44,25 @@ impl Service {
         self.require(Right::Publish, topic, &checked)?;
         let Checked { parts, body, identified, .. } = checked;
         let declared = check_head(&parts.headers)?;
-        let data = self.read_body(&parts.headers, body).await?;
+        let limit = (self.limits.message_bytes_max, "limits.message_bytes_max");
+        let (data, _) = self.read_body(&parts.headers, body, limit).await?;
         let draft = Draft {
-            payload: protocol::plain::payload(declared.kind(&data)?, &data),
-            session: None,
             publisher: identified.identity.publisher(),
+            ..Draft::new(protocol::plain::payload(declared.kind(&data)?, &data))
         };
         self.accept(topic, &draft, &parts.headers)
     }
 
-    async fn read_body(&self, headers: &HeaderMap, body: Incoming) -> Result<Vec<u8>, Fault> {
-        let limit = self.limits.message_bytes_max;
+    /// Reads a body of at most so many bytes, which `what` limits. It is on the memory account for
+    /// as long as the charge is there.
+    pub(super) async fn read_body(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+        (limit, what): (usize, &str),
+    ) -> Result<(Vec<u8>, Charge), Fault> {
         let too_large = || {
-            let message = format!("a message has at most {limit} bytes (limits.message_bytes_max)");
+            let message = format!("a body has at most {limit} bytes ({what})");
             Refusal::MessageTooLarge.because(message)
         };
         let announced = Field::of(headers, http::header::CONTENT_LENGTH).one();
@@ -76,9 +82,9 @@ impl Service {
         }
     }
 
-    /// Collects a body, on the memory account until it is whole. When memory is used up it is read to
+    /// Collects a body, on the memory account. When memory is used up it is read to
     /// its end all the same, so that the connection can go on, but not kept.
-    async fn collect(&self, mut body: Limited<Incoming>) -> Result<Vec<u8>, Collecting> {
+    async fn collect(&self, mut body: Limited<Incoming>) -> Result<(Vec<u8>, Charge), Collecting> {
         let memory = self.worker.hub().memory();
         let mut charge = Charge::new(memory, MemoryKind::Reading, 0);
         let mut data = Some(Vec::new());
@@ -90,23 +96,18 @@ impl Service {
             }
             charge.set(data.as_ref().map_or(0, Vec::capacity));
         }
-        data.ok_or(Collecting::Refused(Refusal::MemoryLimit))
+        data.map(|data| (data, charge)).ok_or(Collecting::Refused(Refusal::MemoryLimit))
     }
 
     fn accept(&self, topic: &TopicName, draft: &Draft, headers: &HeaderMap) -> Answer {
         let len = draft.payload.data().len() as u64;
         let options = Publish {
-            now: Stamp::now(),
-            admission: Admission::IfRoom,
             idempotency_key: idempotency_key(headers)?,
+            ..Publish::new(Stamp::now(), Admission::IfRoom)
         };
         let published = self.worker.hub().publish(topic, draft, options);
-        let published = published.map_err(|error| match error {
-            PublishError::Overrun => Refusal::PublisherOverrun,
-            PublishError::Memory => Refusal::MemoryLimit,
-            // It began while the body came.
-            PublishError::Draining => Refusal::Draining,
-        })?;
+        // A drain may have begun while the body came.
+        let published = published.map_err(Refusal::from)?;
         let acceptance = if published.duplicate {
             Acceptance::Duplicate
         } else {
@@ -200,7 +201,7 @@ mod tests {
         let _subscribed = hub.subscribe(&topic, WorkerId(0), Start::Live, |_| 0);
         let post = |len| {
             let payload = protocol::plain::payload(PayloadKind::Binary, &vec![0; len]);
-            let draft = Draft { payload, session: None, publisher: None };
+            let draft = Draft::new(payload);
             match service.accept(&topic, &draft, &HeaderMap::new()) {
                 Ok(_) => None,
                 Err(Fault::Refused(refused)) => Some(refused.refusal),

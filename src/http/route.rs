@@ -1,5 +1,8 @@
 //! Paths of the listener.
 
+use http::Method;
+
+use super::api::Procedure;
 use crate::hub::TopicName;
 use crate::reason::{Refusal, Refused};
 
@@ -14,6 +17,8 @@ pub enum Route {
     Presence(TopicName),
     /// `/connection/websocket`: the Centrifugo protocol.
     Centrifugo,
+    /// `/api/{method}`: the server API.
+    Api(Procedure),
     /// `/`: the try-it page.
     Index,
 }
@@ -42,7 +47,10 @@ impl Route {
                 "several topics on one stream are not in this build; ask for /topics/{topic}",
             )),
             [Some("connection"), Some("websocket"), None, _] => Ok(Self::Centrifugo),
-            [Some("connection" | "api" | "app" | "apps" | "stomp"), ..] => Err(Refusal::NotFound
+            [Some("api"), Some(word), None, _] => Procedure::parse(word)
+                .map(Self::Api)
+                .ok_or_else(|| Refusal::NotFound.because(Procedure::listing())),
+            [Some("connection" | "app" | "apps" | "stomp"), ..] => Err(Refusal::NotFound
                 .because("this front door is not in this build; topics are at /topics/{topic}")),
             _ => Err(Refusal::NotFound.into()),
         }
@@ -52,8 +60,14 @@ impl Route {
     pub fn methods(&self) -> &'static str {
         match self {
             Self::Topic(_) => "GET, POST, OPTIONS",
+            Self::Api(_) => "POST, OPTIONS",
             Self::History(_) | Self::Presence(_) | Self::Centrifugo | Self::Index => "GET, OPTIONS",
         }
+    }
+
+    /// Whether the path takes `method`.
+    pub fn takes(&self, method: &Method) -> bool {
+        self.methods().split(", ").any(|its| its == method)
     }
 }
 
@@ -61,7 +75,7 @@ impl Route {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Route;
+    use super::{Procedure, Route};
     use crate::hub::TopicName;
     use crate::reason::Refusal;
 
@@ -104,7 +118,13 @@ mod tests {
             ("/connection/websocket", Ok(Route::Centrifugo)),
             ("/connection/websocket/", not_found()),
             ("/connection/other", not_found()),
-            ("/api/publish", not_found()),
+            ("/api/publish", Ok(Route::Api(Procedure::Publish))),
+            ("/api/presence_stats", Ok(Route::Api(Procedure::PresenceStats))),
+            ("/api", not_found()),
+            ("/api/", not_found()),
+            ("/api/Publish", not_found()),
+            ("/api/publish/", not_found()),
+            ("/api/map_publish", not_found()),
             ("/app/key", not_found()),
             ("/apps/1/events", not_found()),
             ("/stomp", not_found()),
@@ -138,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_this_build_lacks_says_so() {
-        for path in ["/topics", "/stomp", "/app/key", "/connection/sse", "/api/publish"] {
+        for path in ["/topics", "/stomp", "/app/key", "/connection/sse"] {
             let refused = Route::parse(path, 255).expect_err("not in this build");
             assert!(refused.message.contains("not in this build"), "{path}");
         }

@@ -153,8 +153,7 @@ impl Service {
         if handshake.is_none() && parts.method == Method::OPTIONS {
             return Ok(origin::preflight(None).map(Content::short));
         }
-        let is_post = parts.method == Method::POST && matches!(route, Route::Topic(_));
-        if !is_post && parts.method != Method::GET {
+        if !route.takes(&parts.method) {
             return Err(Refusal::MethodNotAllowed.into());
         }
         if matches!(route, Route::Index) && !self.access.is_loopback_effective() {
@@ -163,6 +162,11 @@ impl Service {
         if route == Route::Centrifugo {
             return self.connect(connection, (parts, upgrade), handshake).await;
         }
+        if let Route::Api(procedure) = route {
+            self.count_client(connection, &parts)?;
+            return self.call(procedure, &parts, body).await;
+        }
+        let is_post = parts.method == Method::POST;
         let query = Query::parse(parts.uri.query())?;
         let client = self.count_client(connection, &parts)?;
         if !is_post && matches!(route, Route::Topic(_)) {
@@ -185,7 +189,9 @@ impl Service {
             (Route::Topic(topic), None) => self.stream(connection, &topic, &checked),
             (Route::History(topic), None) => self.history(&topic, &checked),
             (Route::Presence(topic), None) => self.presence(&topic, &checked),
-            (Route::Index | Route::Centrifugo, None) => Ok(index()),
+            (Route::Index, None) => Ok(index()),
+            // All others have been answered.
+            (_, None) => Err(Refusal::NotFound.into()),
         }
     }
 

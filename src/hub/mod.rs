@@ -35,9 +35,9 @@ pub use name::{NameError, TOPIC_NAME_LEN_MAX, TopicName, decode_strict};
 pub use peer::Peer;
 pub use position::{Epoch, Position, Since, Start};
 pub use presence::{Movement, Notice, Parting, Presence};
-pub use publication::{Draft, Payload, PayloadKind, Publication};
+pub use publication::{Draft, Payload, PayloadKind, Publication, Tags};
 pub use topic::{
-    Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId,
+    Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId, Version,
 };
 pub use variant::{Derive, Variant, VariantId, Variants};
 
@@ -162,6 +162,18 @@ impl Hub {
             }
             Known::Nothing => None,
         }
+    }
+
+    /// Drops what is kept of a topic's publications; its position stays.
+    pub fn remove_history(&self, name: &TopicName) {
+        if let Known::Topic(topic) = self.directory.find(name) {
+            topic.remove_history();
+        }
+    }
+
+    /// All topics, at the price of a look at each.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.directory.topics()
     }
 
     /// Makes a subscriber known as a member of its topic, if that has presence.

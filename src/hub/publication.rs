@@ -1,5 +1,6 @@
 //! One payload accepted into a topic, and its encodings.
 
+use std::collections::BTreeMap;
 use std::iter;
 use std::sync::{Arc, OnceLock};
 
@@ -63,6 +64,9 @@ impl Payload {
     }
 }
 
+/// Words beside a payload, by name, for the doors that have a place for them.
+pub type Tags = BTreeMap<String, String>;
+
 /// What a publisher hands in, beside the topic.
 #[derive(Debug, Clone)]
 pub struct Draft {
@@ -72,6 +76,15 @@ pub struct Draft {
     pub session: Option<SessionId>,
     /// Who published it, where that is known.
     pub publisher: Option<Arc<Peer>>,
+    /// What it was tagged with; `None` = nothing.
+    pub tags: Option<Arc<Tags>>,
+}
+
+impl Draft {
+    /// A payload of which nothing else is known.
+    pub fn new(payload: Payload) -> Self {
+        Self { payload, session: None, publisher: None, tags: None }
+    }
 }
 
 /// One payload with its place in the topic's order, immutable and shared by all workers.
@@ -167,8 +180,16 @@ impl Publication {
     /// Bytes this publication holds for as long as it is kept, encodings left out.
     pub fn held_len(&self) -> usize {
         let publisher = self.draft.publisher.as_ref().map_or(0, |publisher| publisher.held_len());
-        size_of::<Self>() + self.payload().framed().len() + publisher + ALLOCATION_COST
+        let tags = self.draft.tags.as_ref().map_or(0, |tags| tags_len(tags));
+        size_of::<Self>() + self.payload().framed().len() + publisher + tags + ALLOCATION_COST
     }
+}
+
+/// Bytes that tags hold.
+fn tags_len(tags: &Tags) -> usize {
+    // A tree of strings: their places, and what each allocation costs.
+    const TAG_COST: usize = 2 * size_of::<String>() + 32;
+    tags.iter().map(|(name, value)| name.len() + value.len() + TAG_COST).sum()
 }
 
 impl Drop for Publication {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Admission, CatchUp, Derive, Draft, Epoch, Hub, HubParts, IDEMPOTENCY_TTL, INBOX_LEN_MAX, Inbox,
     Joined, Payload, PayloadKind, Publication, Publish, PublishError, Published, Since, Start,
-    TopicName, Variant, VariantId, Variants,
+    TopicName, Variant, VariantId, Variants, Version,
 };
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
@@ -44,7 +44,7 @@ fn name(name: &str) -> TopicName {
 
 fn draft(data: &[u8]) -> Draft {
     let payload = Payload::from_framed(Bytes::copy_from_slice(data), 0, PayloadKind::Binary);
-    Draft { payload, session: None, publisher: None }
+    Draft::new(payload)
 }
 
 fn publish_with(
@@ -53,7 +53,7 @@ fn publish_with(
     len: usize,
     idempotency_key: Option<&str>,
 ) -> Result<Published, PublishError> {
-    let options = Publish { now: Stamp::now(), admission: Admission::IfRoom, idempotency_key };
+    let options = Publish { idempotency_key, ..Publish::new(Stamp::now(), Admission::IfRoom) };
     hub.publish(&name(topic), &draft(&vec![0; len]), options)
 }
 
@@ -294,7 +294,7 @@ fn at_the_memory_limit_nothing_is_published_and_no_topic_is_made() {
     assert_eq!(publish_with(&hub, "b", 1, None), Err(PublishError::Memory));
     assert_eq!(hub.topic_count(), 1);
     let (now, admission) = (Stamp::now(), Admission::Always);
-    let options = Publish { now, admission, idempotency_key: None };
+    let options = Publish::new(now, admission);
     let refused = hub.publish_to(&topic, draft(b"x"), options);
     assert_eq!(refused, Err(PublishError::Memory), "however it was received");
 }
@@ -310,7 +310,7 @@ fn once_the_server_drains_requests_are_refused_under_the_topics_lock() {
     assert!(repeat.duplicate);
     assert_eq!(topic.top(), 1, "who left since then has everything");
     let (now, admission) = (Stamp::now(), Admission::Always);
-    let options = Publish { now, admission, idempotency_key: None };
+    let options = Publish::new(now, admission);
     hub.publish_to(&topic, draft(b"x"), options).expect("a session is served until it leaves");
 }
 
@@ -318,6 +318,53 @@ fn once_the_server_drains_requests_are_refused_under_the_topics_lock() {
 fn kept(hub: &Hub, topic: &str) -> Vec<u64> {
     let page = hub.page(&name(topic), None, 1000);
     page.map_or(Vec::new(), |page| page.publications.iter().map(|one| one.sequence).collect())
+}
+
+#[test]
+fn removed_history_is_given_back_and_the_order_goes_on() {
+    let hub = hub(TopicRule::default(), 1);
+    let held = || hub.memory().held(MemoryKind::History);
+    hub.remove_history(&name("a"));
+    assert_eq!(hub.topic_count(), 0, "nothing is made to be emptied");
+    for offset in 1..=3 {
+        assert_eq!(publish(&hub, "a", 100), offset);
+    }
+    let epoch = epoch_of(&hub, "a");
+    hub.remove_history(&name("a"));
+    assert_eq!((kept(&hub, "a"), held()), (vec![], 0));
+    assert_eq!((publish(&hub, "a", 1), kept(&hub, "a")), (4, vec![4]));
+    assert_eq!(epoch_of(&hub, "a"), epoch);
+}
+
+#[test]
+fn a_version_is_published_once_and_costs_nothing_when_its_topic_is_gone() {
+    let hub = hub(TopicRule { history_size: 0, ..TopicRule::default() }, 1);
+    let publish = |number, epoch| {
+        let version = Some(Version { number, epoch });
+        let options = Publish { version, ..Publish::new(Stamp::now(), Admission::IfRoom) };
+        let published = hub.publish(&name("a"), &draft(b"x"), options).expect("there is room");
+        !published.duplicate
+    };
+    for (number, epoch, is_new) in
+        [(2, "", true), (2, "", false), (1, "b", true), (1, "", false), (2, "", true)]
+    {
+        assert_eq!(publish(number, epoch), is_new, "{number} {epoch}");
+    }
+    assert!(hub.memory().held(MemoryKind::History) > 0);
+    hub.sweep(Instant::now() + Duration::from_mins(1));
+    assert_eq!((hub.topic_count(), hub.memory().held(MemoryKind::History)), (0, 0));
+    assert!(publish(1, "b"), "it is remembered as long as its topic is");
+}
+
+#[test]
+fn subscribers_of_all_workers_are_counted() {
+    let hub = hub(TopicRule::default(), 2);
+    let topics =
+        [0, 0, 1].map(|worker| hub.subscribe(&name("a"), WorkerId(worker), Start::Live, |_| 0).0);
+    assert_eq!(topics[0].subscriber_count(), 3);
+    topics[0].unsubscribe(WorkerId(1));
+    assert_eq!(topics[0].subscriber_count(), 2);
+    assert_eq!(hub.topics().len(), 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! that pushed after unlocking could reach two workers in different orders.
 
 mod members;
+mod version;
 
 use std::sync::Arc;
 
@@ -20,8 +21,12 @@ use crate::drain::Drain;
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
 use crate::metrics::{Memory, MemoryKind};
+use crate::reason::Refusal;
 use crate::sync::Mutex;
 use crate::time::Stamp;
+use version::Newest;
+
+pub use version::Version;
 
 /// Publications and keys that are dropped in one go when memory is short.
 const TRIM_COUNT_MAX: usize = 256;
@@ -52,6 +57,8 @@ struct State {
     history: History,
     interest: Vec<Interest>,
     keys: Option<Box<Keys>>,
+    /// The version of the newest publication that had one.
+    version: Option<Box<Newest>>,
     /// Subscribers that want to know what each publication changed.
     delta_count: u32,
     /// Who is there; `None` = nobody, or the topic has no presence.
@@ -59,9 +66,11 @@ struct State {
 }
 
 impl State {
-    /// Bytes that are kept for clients who come back.
+    /// Bytes that are kept for clients who come back, and for publishers.
     fn held_len(&self) -> usize {
-        self.history.held_len() + self.keys.as_ref().map_or(0, |keys| keys.held_len())
+        let keys = self.keys.as_ref().map_or(0, |keys| keys.held_len());
+        let version = self.version.as_ref().map_or(0, |newest| newest.held_len());
+        self.history.held_len() + keys + version
     }
 
     /// When the oldest of it came, `None` if there is nothing.
@@ -115,6 +124,15 @@ pub struct Publish<'a> {
     pub admission: Admission,
     /// A repeat of this key within five minutes is answered, not published again.
     pub idempotency_key: Option<&'a str>,
+    /// What is not newer than the topic's last version is answered, not published.
+    pub version: Option<Version<'a>>,
+}
+
+impl Publish<'_> {
+    /// Publishes whatever comes, once for each call.
+    pub fn new(now: Stamp, admission: Admission) -> Self {
+        Self { now, admission, idempotency_key: None, version: None }
+    }
 }
 
 /// An accepted publication.
@@ -122,7 +140,7 @@ pub struct Publish<'a> {
 pub struct Published {
     /// Its position; `None` = the topic keeps no history.
     pub position: Option<Position>,
-    /// The idempotency key was seen before: nothing was published now.
+    /// The idempotency key was seen before, or a newer version: nothing was published now.
     pub duplicate: bool,
     /// An inbox is over its budget: the publisher should pause.
     pub overrun: bool,
@@ -140,6 +158,16 @@ pub enum PublishError {
     /// The server is going away, and sessions that would miss it may have left.
     #[error("the server drains")]
     Draining,
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Overrun => Self::PublisherOverrun,
+            PublishError::Memory => Self::MemoryLimit,
+            PublishError::Draining => Self::Draining,
+        }
+    }
 }
 
 /// What stands around all topics when one of them publishes.
@@ -225,6 +253,7 @@ impl Topic {
             history: History::default(),
             interest: Vec::new(),
             keys: None,
+            version: None,
             delta_count: 0,
             roster: None,
         };
@@ -279,6 +308,12 @@ impl Topic {
                 return Ok(Ok(Published { position, duplicate: true, overrun: false }));
             }
         }
+        if let (Some(version), Some(newest)) = (options.version, &state.version)
+            && newest.is_at(version)
+        {
+            let position = self.shown(state.top);
+            return Ok(Ok(Published { position, duplicate: true, overrun: false }));
+        }
         // Under the lock: a session that has left looked at the top after the drain began, so what
         // it would miss finds the drain begun.
         if options.admission == Admission::IfRoom && drain.is_draining() {
@@ -293,12 +328,24 @@ impl Topic {
             return Ok(Err(PublishError::Memory));
         }
         let sequence = self.append(&mut state, inboxes, draft, options.now);
-        if let Some(key) = options.idempotency_key {
-            let before = state.held_len();
-            state.keys.get_or_insert_default().insert(key, sequence, options.now.instant);
-            self.account(before, state.held_len());
-        }
+        self.remember(&mut state, sequence, options);
         Ok(Ok(Published { position: self.shown(sequence), duplicate: false, overrun }))
+    }
+
+    /// Remembers what tells later publications from this one, if its publisher gave anything.
+    fn remember(&self, state: &mut State, sequence: u64, options: Publish<'_>) {
+        let Publish { now, idempotency_key, version, .. } = options;
+        if idempotency_key.is_none() && version.is_none() {
+            return;
+        }
+        let before = state.held_len();
+        if let Some(key) = idempotency_key {
+            state.keys.get_or_insert_default().insert(key, sequence, now.instant);
+        }
+        if let Some(version) = version {
+            state.version = Some(Box::new(Newest::after(state.version.as_deref(), version)));
+        }
+        self.account(before, state.held_len());
     }
 
     /// The one step that makes the order: sequence, history, every inbox.
@@ -452,6 +499,22 @@ impl Topic {
             state.keys = None;
         }
         self.account(before, state.held_len());
+    }
+
+    /// Drops the publications that are kept; the order goes on.
+    pub(super) fn remove_history(&self) {
+        let mut state = self.state.lock();
+        let before = state.held_len();
+        while state.history.count() > 0 {
+            state.history.drop_oldest();
+        }
+        state.history.give_room_back();
+        self.account(before, state.held_len());
+    }
+
+    /// Number of subscribers on all workers.
+    pub fn subscriber_count(&self) -> u64 {
+        self.state.lock().interest.iter().map(|entry| u64::from(entry.count)).sum()
     }
 
     /// When the oldest of what is kept came.

@@ -28,7 +28,7 @@ fn at(offset: u64) -> Option<Position> {
 }
 
 fn publication(epoch: Option<Epoch>, kind: PayloadKind, data: &[u8]) -> Publication {
-    let draft = Draft { payload: plain::payload(kind, data), session: None, publisher: None };
+    let draft = Draft::new(plain::payload(kind, data));
     let now = Stamp { wall: 1_700_000_000_123, ..Stamp::now() };
     Publication::new((7, epoch), now, draft, Arc::new(Memory::new(u64::MAX)))
 }

@@ -11,8 +11,8 @@ use crate::hub::{
 };
 use crate::id::Door;
 use crate::protocol::centrifugo::{
-    Action, ClientInfo, Codec, Commands, Context, Delta, ErrorCode, History, Opening, Order,
-    PAGE_COUNT_MAX, Page, Publish as Publication, Session, Subscribe, Subscribed, UnsubscribeCode,
+    Action, ClientInfo, Codec, Commands, Context, Delta, ErrorCode, Opening, PAGE_COUNT_MAX,
+    Publish as Publication, Session, Subscribe, Subscribed, UnsubscribeCode,
 };
 use crate::protocol::delta;
 use crate::reason::CloseReason;
@@ -61,12 +61,14 @@ impl Worker {
             host: &*gate,
             random: &mut random,
         };
+        let was_open = session.is_open();
         act(&mut session, &mut context);
         while let Some(action) = session.next_action(commands, &mut context) {
             self.perform(key, &mut session, action, &mut context);
         }
         let due = session.deadline(&context);
         self.random = random;
+        let is_let_in = !was_open && session.is_open();
         // It may have ended the connection, which then has no use for it.
         let Self { connections, output, .. } = self;
         if let Some(connection) = connections.get_mut(key.index as usize)
@@ -76,6 +78,9 @@ impl Worker {
             let extra = connection.extra();
             (extra.session, extra.session_due) = (Some(session), due);
             output.expect_by(key.index, connection, due);
+            if is_let_in {
+                self.add_user(key);
+            }
         }
     }
 
@@ -107,7 +112,7 @@ impl Worker {
                 session.on_published(command, outcome);
             }
             Action::History(history) => {
-                let page = self.page(&history);
+                let page = history.span.read(&self.hub, &history.topic);
                 session.on_history(&history, Ok(page), context);
             }
             Action::Presence(command, topic) => {
@@ -206,12 +211,11 @@ impl Worker {
         let Publication { topic, payload, info, .. } = publication;
         let len = payload.data().len() as u64;
         let draft = Draft {
-            payload,
             session: Some(key.session(self.output.worker)),
             publisher: Some(Arc::new(peer(info))),
+            ..Draft::new(payload)
         };
-        let options =
-            Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
+        let options = Publish::new(self.clock, Admission::Always);
         match self.hub.publish(&topic, &draft, options) {
             Ok(accepted) => {
                 self.metrics.count_publication(door_of(session), len);
@@ -223,28 +227,6 @@ impl Worker {
             Err(PublishError::Overrun) => Err(ErrorCode::TooManyRequests),
             Err(_) => Err(ErrorCode::Internal),
         }
-    }
-
-    fn page(&self, history: &History) -> Page {
-        let since = history.since.map(|since| Since { epoch: None, ..since });
-        let (since, limit) = match history.order {
-            Order::NewestFirst => (None, usize::MAX),
-            Order::OldestFirst => {
-                let from_the_oldest = Since { epoch: None, offset: 0 };
-                (Some(since.unwrap_or(from_the_oldest)), history.limit)
-            }
-        };
-        let Some(page) = self.hub.page(&history.topic, since, limit) else {
-            return Page { top: None, publications: Vec::new() };
-        };
-        let mut publications = page.publications;
-        if history.order == Order::NewestFirst {
-            let before = history.since.map_or(u64::MAX, |since| since.offset);
-            publications.retain(|publication| publication.sequence < before);
-            publications.reverse();
-            publications.truncate(history.limit);
-        }
-        Page { top: Some(page.top), publications }
     }
 
     /// Tells the sessions that lost publications of a topic, which then subscribe again.

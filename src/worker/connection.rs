@@ -187,6 +187,12 @@ impl Connection {
         size_of::<Self>() + self.grant.as_ref().map_or(0, |grant| grant.held_len()) + socket
     }
 
+    /// The user, where one is known: by the token of its request, or by that of its session.
+    pub(super) fn user(&self) -> Option<&Arc<str>> {
+        let session = || self.extra.as_ref()?.session.as_ref()?.user();
+        self.grant.as_ref().and_then(|grant| grant.user()).or_else(session)
+    }
+
     /// When its token's end ends it.
     pub(super) fn expiry(&self) -> Option<Expiry> {
         self.grant.as_ref()?.expiry

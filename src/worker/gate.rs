@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::post::Post;
 use crate::auth::{Access, Identity, Rights};
 use crate::hub::{Hub, TopicName};
 use crate::id::WorkerId;
 use crate::protocol::centrifugo::{
-    self, ConnectionToken, Delta, ErrorCode, Host, Presence, Recovery, Settings, SubscriptionToken,
-    TokenFault, TopicOptions,
+    self, ConnectionToken, Delta, ErrorCode, Host, Presence, Recovery, ServerSubscription,
+    Settings, SubscriptionToken, TokenFault, TopicOptions,
 };
 use crate::time::Stamp;
 
@@ -19,17 +22,41 @@ pub struct Gate {
     hub: Arc<Hub>,
     access: Arc<Access>,
     pub(super) settings: Settings,
-    /// Commands refused, by the place of their error in [`ErrorCode::ALL`].
+    /// Commands and calls refused, by the place of their error in [`ErrorCode::ALL`].
     refused: [AtomicU64; ErrorCode::ALL.len()],
     /// The ways to the workers, in their order.
     posts: Vec<Post>,
+    started: Instant,
 }
 
 impl Gate {
     /// Asks `hub` for topics and `access` for rights.
     pub fn new(hub: Arc<Hub>, access: Arc<Access>, settings: Settings) -> Self {
         let posts = hub.inboxes().iter().map(|inbox| Post::new(Arc::clone(inbox))).collect();
-        Self { hub, access, settings, refused: Default::default(), posts }
+        let (refused, started) = (Default::default(), Instant::now());
+        Self { hub, access, settings, refused, posts, started }
+    }
+
+    /// What this node is called in clients' requests.
+    pub fn node(&self) -> &str {
+        &self.settings.node
+    }
+
+    /// How long it has been there: as long as the server.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How long a session goes on after its token's end.
+    pub(super) fn expiry_grace(&self) -> Duration {
+        self.access.verifier().expiry_grace()
+    }
+
+    /// Counts a command, or a call of the server API, that was refused.
+    pub fn count_refused(&self, error: ErrorCode) {
+        if let Some(at) = ErrorCode::ALL.iter().position(|one| *one == error) {
+            self.refused[at].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The way to a worker.
@@ -48,6 +75,18 @@ impl Gate {
         ErrorCode::ALL.into_iter().map(ErrorCode::label).zip(counts).collect()
     }
 
+    /// Adds the user's own topic to those that come with the connection, if it has a name that a topic
+    /// can have.
+    fn with_personal_topic(&self, mut token: ConnectionToken) -> ConnectionToken {
+        let user = token.identity.user();
+        let name = user.and_then(|user| self.access.personal_topic(user));
+        let len_max = self.settings.topic_name_len_max;
+        if let Some(name) = name.filter(|name| TopicName::new(name, len_max).is_ok()) {
+            token.subscriptions.push(ServerSubscription::to(&name));
+        }
+        token
+    }
+
     /// Looks for a key that is not at hand, so that the client's next attempt finds it.
     fn fetch_key(&self, token: &str) {
         let (access, token) = (Arc::clone(&self.access), token.to_owned());
@@ -60,7 +99,7 @@ impl Host for Gate {
     fn topic(&self, topic: &TopicName) -> Option<TopicOptions> {
         let rule = self.hub.rule(topic);
         let recovery = if rule.history_size > 0 { Recovery::Stream } else { Recovery::Off };
-        let presence = if rule.presence { Presence::On } else { Presence::Off };
+        let presence = if rule.presence { Presence::On(rule.join_leave) } else { Presence::Off };
         let delta = if rule.history_size > 0 { Delta::Fossil } else { Delta::Off };
         Some(TopicOptions { recovery, presence, delta })
     }
@@ -75,7 +114,7 @@ impl Host for Gate {
         if matches!(checked, Err(TokenFault::KeyAway)) {
             self.fetch_key(token);
         }
-        checked
+        checked.map(|token| self.with_personal_topic(token))
     }
 
     fn subscription_token(&self, token: &str, now: Stamp) -> Result<SubscriptionToken, TokenFault> {
@@ -87,8 +126,6 @@ impl Host for Gate {
     }
 
     fn refused(&self, error: ErrorCode) {
-        if let Some(at) = ErrorCode::ALL.iter().position(|one| *one == error) {
-            self.refused[at].fetch_add(1, Ordering::Relaxed);
-        }
+        self.count_refused(error);
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::connection::{ConnectionKey, Transport};
-use super::{Opening, Subscription, Worker, WorkerParts};
+use super::{Gate, Opening, Subscription, Worker, WorkerParts};
 use crate::admission::Permit;
 use crate::hub::{Hub, Joined};
 use crate::id::Door;
@@ -66,6 +66,11 @@ impl WorkerHandle {
     /// All topics.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.0.hub
+    }
+
+    /// Who reaches the sessions of all workers.
+    pub fn gate(&self) -> Arc<Gate> {
+        self.with(|worker| Arc::clone(&worker.gate))
     }
 
     /// The worker's counters.

@@ -32,7 +32,7 @@ impl Worker {
                 Phase::Open | Phase::Closing if !self.is_served(&mut ending) => {
                     waiting.push(ending);
                 }
-                Phase::Open | Phase::Closing | Phase::Cut => self.leave(key, reason),
+                Phase::Open | Phase::Closing | Phase::Cut => self.leave(&ending),
                 // Its close is counted already; now the socket is gone too.
                 Phase::Leaving | Phase::Lingering
                     if matches!(reason, CloseReason::Abnormal | CloseReason::WriteTimeout) =>
@@ -66,10 +66,11 @@ impl Worker {
         })
     }
 
-    fn leave(&mut self, key: ConnectionKey, reason: CloseReason) {
+    fn leave(&mut self, ending: &Ending) {
+        let key = ending.key;
         let index = key.index;
         let connection = &mut self.connections[index as usize];
-        let reason = connection.in_its_words(reason);
+        let reason = connection.in_its_words(ending.reason);
         self.metrics.closes[reason.index()].add(1);
         let (door, label) = (connection.door.word(), reason.labels().1);
         tracing::debug!(door, reason = label, "session ended");
@@ -85,7 +86,7 @@ impl Worker {
             output::wake(connection);
             return;
         }
-        let frame = ws::close_frame(reason.code(), reason.word());
+        let frame = ws::close_frame(reason.code(), ending.words(reason));
         output.send_own(index, connection, frame.into());
         self.finish(key);
     }

@@ -6,6 +6,7 @@
 mod catch_up;
 mod centrifugo;
 mod connection;
+mod errand;
 mod gate;
 mod handle;
 mod leave;
@@ -21,6 +22,7 @@ mod shed;
 mod timer;
 mod topic;
 mod unacknowledged;
+mod users;
 mod wheel;
 
 #[cfg(test)]
@@ -40,9 +42,11 @@ use member::{Member, Members, Place, Replay, Seat};
 use output::Output;
 use timer::Deadlines;
 use topic::LocalTopic;
+use users::Users;
 use wheel::{Tick, Wheel};
 
 pub use connection::ConnectionKey;
+pub use errand::{Errand, Headcount, Whom};
 pub use gate::Gate;
 pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
 pub use member::Pick;
@@ -143,6 +147,8 @@ pub struct Worker {
     registry: Registry,
     connections: Slab<Connection>,
     topics: Slab<LocalTopic>,
+    /// Whose connections these are, as far as that is known.
+    users: Users,
     output: Output,
     decoder: Decoder,
     deadlines: Deadlines,
@@ -202,6 +208,7 @@ impl Worker {
             registry,
             connections: Slab::new(),
             topics: Slab::new(),
+            users: Users::default(),
             output,
             deadlines,
             clock,
@@ -270,8 +277,9 @@ impl Worker {
         let held_len = connection.held_len();
         self.count_opened(door, held_len);
         let key = ConnectionKey::new(index, self.generation);
-        if let Some(session) = session {
-            self.begin_session(key, session);
+        match session {
+            Some(session) => self.begin_session(key, session),
+            None => self.add_user(key),
         }
         key
     }
@@ -409,6 +417,7 @@ impl Worker {
     /// The session of a connection is over: nothing more is for it.
     fn unsubscribe_all(&mut self, index: u32) {
         self.present -= 1;
+        self.remove_user(index);
         while let Some(slot) = self.connections[index as usize].members.last() {
             self.unsubscribe(Seat { index, slot }, Parting::Disconnected);
         }

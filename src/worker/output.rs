@@ -41,6 +41,19 @@ pub(super) struct Ending {
     pub(super) reason: CloseReason,
     /// Sequences up to which its members are served first; `None` = not looked up yet.
     pub(super) until: Option<Box<[u64]>>,
+    /// What the client is told instead of the reason's own word; `None` = that.
+    pub(super) words: Option<Box<str>>,
+}
+
+impl Ending {
+    fn new(key: ConnectionKey, reason: CloseReason) -> Self {
+        Self { key, reason, until: None, words: None }
+    }
+
+    /// What the client is told, beside the code of `reason`.
+    pub(super) fn words(&self, reason: CloseReason) -> &str {
+        self.words.as_deref().unwrap_or(reason.word())
+    }
 }
 
 /// Part of a batch for one member.
@@ -314,7 +327,7 @@ impl Output {
         let is_open = matches!(connection.phase, Phase::Open | Phase::Closing);
         if is_open {
             connection.phase = Phase::Cut;
-            self.ending.push(Ending { key: connection.key(index), reason, until: None });
+            self.ending.push(Ending::new(connection.key(index), reason));
         }
         is_open
     }
@@ -322,6 +335,16 @@ impl Output {
     /// Notes that the connection ends when this turn's fan-out is done. The first reason counts,
     /// unless a later one means that nothing more can be delivered.
     pub(super) fn end(&mut self, index: u32, connection: &mut Connection, reason: CloseReason) {
+        self.end_saying(index, connection, (reason, None));
+    }
+
+    /// As [`Output::end`]; where there are words, they are told instead of the reason's own.
+    pub(super) fn end_saying(
+        &mut self,
+        index: u32,
+        connection: &mut Connection,
+        (reason, words): (CloseReason, Option<Box<str>>),
+    ) {
         let is_cut = matches!(
             reason,
             CloseReason::Abnormal | CloseReason::WriteTimeout | CloseReason::OutboxOverflow
@@ -340,7 +363,7 @@ impl Output {
         if connection.is_present() {
             connection.phase = if is_cut { Phase::Cut } else { Phase::Closing };
         }
-        self.ending.push(Ending { key: connection.key(index), reason, until: None });
+        self.ending.push(Ending { words, ..Ending::new(connection.key(index), reason) });
     }
 }
 

@@ -35,21 +35,24 @@ impl Post {
         Self { orders: SegQueue::new(), inbox }
     }
 
-    /// Has the worker carry out `order`; gives what came of it, `None` if the worker has ended.
+    /// Has the worker carry out `order`, also if nobody waits for it; gives what came of it, `None`
+    /// if the worker has ended.
     ///
     /// # Cancel safety
     /// The order is carried out all the same.
-    pub(super) async fn ask<T: Send + 'static>(
-        &self,
-        order: impl FnOnce(&mut Worker) -> T + Send + 'static,
-    ) -> Option<T> {
+    pub(super) fn ask<T, F>(&self, order: F) -> impl Future<Output = Option<T>> + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Worker) -> T + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         self.orders.push(Box::new(move |worker| {
             // Whoever asked may be gone.
             let _ = answer.send(order(worker));
         }));
         self.inbox.wake();
-        timeout(ANSWER_TIMEOUT, answered).await.ok()?.ok()
+        let answered = timeout(ANSWER_TIMEOUT, answered);
+        async move { answered.await.ok()?.ok() }
     }
 
     /// Whether nothing is to be done.

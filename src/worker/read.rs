@@ -222,12 +222,11 @@ impl Worker {
             MessageKind::Binary => PayloadKind::Binary,
         };
         let draft = Draft {
-            payload: protocol::plain::payload(kind, data),
             session: Some(key.session(self.output.worker)),
             publisher: connection.grant.as_ref().and_then(|grant| grant.publisher.clone()),
+            ..Draft::new(protocol::plain::payload(kind, data))
         };
-        let options =
-            Publish { now: self.clock, admission: Admission::Always, idempotency_key: None };
+        let options = Publish::new(self.clock, Admission::Always);
         match self.hub.publish_to(topic, draft, options) {
             Ok(published) => {
                 self.metrics.count_publication(Door::Plain, data.len() as u64);

@@ -66,7 +66,7 @@ fn topic() -> LocalTopic {
 
 fn publication(sequence: u64) -> Arc<Publication> {
     let payload = Payload::from_framed(Bytes::from_static(b"x"), 0, PayloadKind::Text);
-    let draft = Draft { payload, session: None, publisher: None };
+    let draft = Draft::new(payload);
     let memory = Arc::new(Memory::new(u64::MAX));
     Arc::new(Publication::new((sequence, None), Stamp::now(), draft, memory))
 }
@@ -320,10 +320,9 @@ fn a_newcomer_gets_nothing_that_was_on_its_way_to_those_before_it() {
     let name = TopicName::new("a", 255).expect("a topic name");
     let publish = |data: &[u8]| {
         let payload = crate::protocol::plain::payload(PayloadKind::Text, data);
-        let draft = Draft { payload, session: None, publisher: None };
+        let draft = Draft::new(payload);
         let (now, admission) = (Stamp::now(), Admission::IfRoom);
-        let published =
-            hub.publish(&name, &draft, Publish { now, admission, idempotency_key: None });
+        let published = hub.publish(&name, &draft, Publish::new(now, admission));
         published.expect("there is room").position.expect("history is on").offset
     };
     // What waits for the only connection.
@@ -356,9 +355,8 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let _subscribed = hub.subscribe(&name("other"), elsewhere, Start::Live, |_| 0);
     let payload =
         crate::protocol::plain::payload(PayloadKind::Binary, &vec![0; crate::hub::INBOX_LEN_MAX]);
-    let draft = Draft { payload, session: None, publisher: None };
-    let options =
-        Publish { now: Stamp::now(), admission: Admission::Always, idempotency_key: None };
+    let draft = Draft::new(payload);
+    let options = Publish::new(Stamp::now(), Admission::Always);
     hub.publish(&name("other"), &draft, options).expect("there was room when it came");
     let (pending, _) = subscribe(&handle, &name("a"));
     let (socket, mut peer) = sockets();

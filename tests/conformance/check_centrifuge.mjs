@@ -1,8 +1,7 @@
 // The Centrifugo door as the npm package `centrifuge` sees it, in JSON and in protobuf.
 
-import { createHmac } from "node:crypto";
 import { once } from "node:events";
-import { load, run, same, start, within } from "./server.mjs";
+import { load, run, same, soon, start, token as sign, within } from "./server.mjs";
 
 const { Centrifuge } = load("centrifuge");
 const { Centrifuge: Protobuf } = load("centrifuge/build/protobuf");
@@ -23,6 +22,9 @@ history_size = 0
 [[topic]]
 match = "short*"
 history_size = 3
+[[topic]]
+match = "there*"
+presence = true
 `);
 const url = () => `${server.url.replace("http", "ws")}/connection/websocket`;
 
@@ -55,13 +57,7 @@ async function subscribe(client, channel, options = {}) {
   return subscription;
 }
 
-function token(claims) {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
-  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
-}
-
-const soon = (seconds) => Math.floor(Date.now() / 1000) + seconds;
+const token = (claims) => sign(SECRET, claims);
 const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
 const value = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
 
@@ -155,6 +151,39 @@ for (const [name, kind, wrap] of [["JSON", Centrifuge, (data) => data], ["protob
     const topic = await subscribe(client, `forgetful-${name}`);
     const refused = (call) => call.then(() => null, (error) => error.code);
     same([await refused(topic.history({ limit: 1 })), await refused(topic.presence())], [108, 108]);
+    client.disconnect();
+  });
+
+  add("members are listed, counted, and heard to come and go", async () => {
+    const one = await connect(kind, { token: token({ sub: "ann", info: { name: "Ann" } }) });
+    const topic = one.newSubscription(`there-${name}`, { joinLeave: true });
+    const own = next(topic, "join");
+    topic.subscribe();
+    same((await own).info.client, one.connectedWith.client);
+    const joined = next(topic, "join");
+    const other = await connect(kind, { token: token({ sub: "bob" }) });
+    await subscribe(other, `there-${name}`);
+    same((await joined).info.user, "bob");
+    const { clients } = await topic.presence();
+    same(Object.values(clients).map(({ user }) => user).sort(), ["ann", "bob"]);
+    same(value(clients[one.connectedWith.client].connInfo), { name: "Ann" });
+    same(await topic.presenceStats(), { numUsers: 2, numClients: 2 });
+    const left = next(topic, "leave");
+    other.disconnect();
+    same((await left).info.client, other.connectedWith.client);
+    same(await topic.presenceStats(), { numUsers: 1, numClients: 1 });
+    one.disconnect();
+  });
+
+  add("deltas make what was published", async () => {
+    const client = await connect(kind);
+    const topic = await subscribe(client, `delta-${name}`, { delta: "fossil" });
+    const texts = Array.from({ length: 20 }, (_, number) => ({ number, rest: "the same in all of them ".repeat(20) }));
+    const arrived = several(topic, "publication", texts.length);
+    for (const text of texts) await server.publish(`delta-${name}`, JSON.stringify(text));
+    same((await arrived).map(({ data }) => value(data)), texts);
+    const metrics = await (await fetch(`${server.admin}/metrics`)).text();
+    same(/fanwire_encodings_total\{variant="\w*delta\w*"\} [1-9]/.test(metrics), true);
     client.disconnect();
   });
 

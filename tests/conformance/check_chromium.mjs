@@ -2,10 +2,11 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer, connect } from "node:net";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { browser, withPage } from "./browser.mjs";
+import { Certificate } from "./certificate.mjs";
+import { relay } from "./relay.mjs";
 import { binary, environment, examples, logs, run, same, start, within } from "./server.mjs";
 
 const DRAIN = `
@@ -29,28 +30,6 @@ async function withServer(config, body) {
   } finally {
     await server.stop();
   }
-}
-
-/** A relay on a port of its own, so that a test can cut what goes through it. */
-async function relay(target) {
-  const live = new Set();
-  const listener = createServer((near) => {
-    const { port } = new URL(target.url);
-    const far = connect(Number(port), "127.0.0.1");
-    for (const [one, other] of [[near, far], [far, near]]) {
-      live.add(one);
-      one.pipe(other);
-      one.on("error", () => other.destroy());
-      one.on("close", () => { live.delete(one); other.destroy(); });
-    }
-  }).listen(0, "127.0.0.1");
-  await once(listener, "listening");
-  return {
-    url: `http://127.0.0.1:${listener.address().port}`,
-    cut() { for (const socket of live) socket.destroy(); },
-    close() { this.cut(); listener.close(); },
-    retarget(server) { target = server; },
-  };
 }
 
 const live = (page) => page.waitForSelector("#state[data-state=live]");
@@ -123,6 +102,34 @@ await run({
       const metrics = await (await fetch(`${server.admin}/metrics`)).text();
       same(metrics.includes('fanwire_encodings_total{variant="plain_deflate_15"} 2\n'), true);
     })),
+
+  "over TLS pages chat, and stay while the certificate changes": async () => {
+    const certificate = new Certificate();
+    const trusting = { ignoreHTTPSErrors: true };
+    const enter = async (page, url) => {
+      const { protocol, subjectName } = await (await page.goto(url)).securityDetails();
+      await live(page);
+      return [protocol, subjectName];
+    };
+    await withServer(DRAIN + certificate.config, (server) => withPage(trusting, async (one) => {
+      same(await enter(one, server.url), ["TLS 1.3", "check 1"]);
+      await listen(one, "chat");
+      certificate.renew();
+      process.kill(server.pid, "SIGHUP");
+      await certificate.isShown(server.url);
+      await withPage(trusting, async (other) => {
+        same(await enter(other, server.url), ["TLS 1.3", "check 2"]);
+        await say(other, "new here");
+        await bubble(one, "new here");
+        await say(one, "old friend");
+        await bubble(other, "old friend");
+      });
+      const said = await one.evaluate(() => [window.opened, ...window.got.map((data) => JSON.parse(data).text)]);
+      same(said, [1, "new here", "old friend"]);
+      same(await one.$$eval(".note", (all) => all.length), 0);
+    }));
+    certificate.remove();
+  },
 
   "markup in a message stays text": () => withServer(DRAIN, (server) =>
     withPage({}, async (page) => {

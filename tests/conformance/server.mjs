@@ -1,6 +1,7 @@
 // Starts the server for the Node checks, and runs their cases: the twin of server.py.
 
 import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { createWriteStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -18,6 +19,7 @@ const SECONDS_MAX = 30;
 
 /** Packages of package.json, from where `tests/run` put them. */
 export const load = createRequire(join(tools, "npm/"));
+export const packages = join(tools, "npm/node_modules");
 
 /** Ours without the server's own variables: a developer's must not leak into the checks. */
 export const environment = Object.fromEntries(
@@ -38,6 +40,16 @@ export function same(got, wanted) {
   if (left !== right) throw new Error(`got ${left}, wanted ${right}`);
 }
 
+/** A JWT (HS256) that says `claims`. */
+export function token(secret, claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+}
+
+/** So many seconds from now, as tokens count time. */
+export const soon = (seconds) => Math.floor(Date.now() / 1000) + seconds;
+
 /** A server with `config` (TOML tables); `listen` is a free port unless one is to be taken again. */
 export async function start(config = "", listen = "127.0.0.1:0") {
   mkdirSync(logs, { recursive: true });
@@ -45,10 +57,12 @@ export async function start(config = "", listen = "127.0.0.1:0") {
   const file = join(folder, "fanwire.toml");
   writeFileSync(file, `listen = "${listen}"\nadmin_listen = "127.0.0.1:0"\n${config}`);
   const child = spawn(binary, ["serve", "--config", file], { env: environment, stdio: ["ignore", "pipe", "pipe"] });
-  child.stderr.pipe(createWriteStream(join(logs, `${basename(process.argv[1], ".mjs")}.server.log`), { flags: "a" }));
+  const log = join(logs, `${basename(process.argv[1], ".mjs")}.server.log`);
+  child.stderr.pipe(createWriteStream(log, { flags: "a" }));
   const ended = once(child, "exit").finally(() => rmSync(folder, { recursive: true }));
   const server = {
     pid: child.pid,
+    log,
     topic: (name, query = "") => `${server.url}/topics/${name}${query}`,
     ws: (name, query = "") => server.topic(name, query).replace("http", "ws"),
     publish: async (name, body) => (await fetch(server.topic(name), { method: "POST", body })).json(),

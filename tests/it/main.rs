@@ -8,6 +8,7 @@ mod harness;
 #[path = "../invariant/mod.rs"]
 mod invariant;
 
+mod api;
 mod attack;
 mod auth;
 mod auth_keys;

@@ -14,8 +14,11 @@ const SECRET: &str = "the secret of a test, 32 characters";
 fn start(grace: &str) -> Server {
     Server::start_with(
         &format!(
-            "[auth]\nanonymous = \"all\"\njwt_hmac_secret = \"{SECRET}\"\n\
+            "[auth]\nanonymous = \"all\"\njwt_hmac_secret = \"{SECRET}\"\npersonal_topics = true\n\
              [[topic]]\nmatch = \"off:*\"\n\
+             [[topic]]\nmatch = \"#*\"\n\
+             [[topic]]\nmatch = \"quiet:*\"\npresence = true\njoin_leave = \"off\"\n\
+             [[topic]]\nmatch = \"asked:*\"\npresence = true\njoin_leave = \"asked\"\n\
              [[topic]]\npresence = true\npresence_grace = \"{grace}\"\n"
         ),
         &["--workers", "2"],
@@ -163,15 +166,48 @@ fn members_hear_who_comes_and_goes() {
 }
 
 #[test]
-fn who_does_not_ask_does_not_hear() {
+fn who_hears_is_for_the_topic_to_say() {
     let server = start("0s");
-    let mut client = Client::connect(&server, "ann");
-    let reply = client.ask("subscribe", &json!({ "channel": "a" }));
-    assert!(reply["subscribe"].is_object());
-    let _socket = server.websocket("/topics/a");
-    server.publish("a", "1");
-    let push = client.next();
-    assert_eq!(push["push"]["pub"]["data"], 1, "no join before it: {push}");
+    for (topic, asks, hears) in [
+        ("a", false, true),
+        ("asked:a", true, true),
+        ("asked:a", false, false),
+        ("quiet:a", true, false),
+    ] {
+        let mut client = Client::connect(&server, "ann");
+        let reply = client.ask("subscribe", &json!({ "channel": topic, "join_leave": asks }));
+        assert!(reply["subscribe"].is_object());
+        if hears {
+            let own = client.name.clone();
+            client.assert_hears("join", &own);
+            continue;
+        }
+        let _socket = server.websocket(&format!("/topics/{topic}"));
+        server.publish(topic, "1");
+        let push = client.next();
+        assert_eq!(push["push"]["pub"]["data"], 1, "no join before it: {push}");
+    }
+}
+
+#[test]
+fn users_have_a_topic_of_their_own() {
+    let server = start("0s");
+    let mut ann = Client::connect(&server, "ann");
+    assert_eq!(server.post("/topics/%23ann", "1").status, 403, "nobody else has");
+    let mut bob = Client::connect(&server, "bob");
+    let reply = bob.ask("publish", &json!({ "channel": "#ann", "data": 1 }));
+    assert_eq!(reply["error"]["code"], 103);
+    let reply = bob.ask("subscribe", &json!({ "channel": "#ann" }));
+    assert_eq!(reply["error"]["code"], 103);
+    ann.id += 1;
+    ann.socket
+        .text(&json!({ "id": ann.id, "publish": { "channel": "#ann", "data": 2 } }).to_string());
+    let got = [ann.next(), ann.next()];
+    let push = got.iter().find(|one| one["push"].is_object()).expect("she is subscribed");
+    assert_eq!(
+        (&push["push"]["channel"], &push["push"]["pub"]["data"]),
+        (&json!("#ann"), &json!(2))
+    );
 }
 
 #[test]

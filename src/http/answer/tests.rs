@@ -23,7 +23,7 @@ fn at(offset: u64) -> Option<Position> {
 }
 
 fn publication(sequence: u64, kind: PayloadKind, data: &[u8]) -> Arc<Publication> {
-    let draft = Draft { payload: plain::payload(kind, data), session: None, publisher: None };
+    let draft = Draft::new(plain::payload(kind, data));
     let memory = Arc::new(Memory::new(u64::MAX));
     let stamp = Stamp { wall: 1_000, ..Stamp::now() };
     Arc::new(Publication::new((sequence, Epoch::parse("e1")), stamp, draft, memory))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::code::ErrorCode;
 use crate::auth::{Identity, Rights};
 use crate::hub::TopicName;
-use crate::limits::Limits;
+use crate::limits::{JoinLeave, Limits};
 use crate::time::Stamp;
 
 /// What is asked of those who know topics and keys.
@@ -64,8 +64,8 @@ pub enum Presence {
     /// It does not.
     #[default]
     Off,
-    /// It does, and tells who comes and goes to those who ask for it.
-    On,
+    /// It does, and these are told who comes and goes.
+    On(JoinLeave),
 }
 
 /// What subscribers get of a publication.

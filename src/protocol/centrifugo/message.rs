@@ -29,6 +29,18 @@ macro_rules! messages {
             $( $(#[$number])* pub $field: $kind, )*
         }
 
+        impl $message {
+            /// The message in JSON.
+            ///
+            /// # Panics
+            /// Never: writing to memory cannot fail.
+            pub fn to_json(&self) -> Vec<u8> {
+                let mut out = Vec::new();
+                self.write(&mut out).expect("a vector takes what it is given");
+                out
+            }
+        }
+
         impl Json for $message {
             fn is_zero(&self) -> bool {
                 false

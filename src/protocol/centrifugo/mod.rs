@@ -24,9 +24,9 @@ pub use message::{ClientInfo, EmulationRequest};
 pub use publication::{delta, join, leave, publication};
 pub use session::{
     Action, CommandId, Headcount, History, Opening, Order, PAGE_COUNT_MAX, Page, Pings, Publish,
-    Session, Subscribe, Subscribed,
+    Session, Span, Subscribe, Subscribed,
 };
-pub use token::{connection_token, subscription_token};
+pub use token::{connection_token, json_of, subscription_token};
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::frame::{Codec, Wire};
 use super::message::{ClientInfo, Join, Leave, Publication, Push, Reply};
 use super::{fossil, json};
-use crate::hub::{self, Payload, PayloadKind, TopicName};
+use crate::hub::{self, Payload, PayloadKind, Tags, TopicName};
 
 /// The tag of a publication whose data are base64, and its value.
 const ENCODING_TAG: (&str, &str) = ("encoding", "base64");
@@ -34,6 +34,7 @@ impl Publication {
     /// A publication as the clients of `codec` see it.
     pub fn of(codec: Codec, publication: &hub::Publication) -> Self {
         let (data, tags) = content(codec, publication.payload());
+        let tags = with_own(tags, publication.draft.tags.as_deref());
         let offset = publication.epoch.map_or(0, |_| publication.sequence);
         // Where a stream begins, the client learns which one it is.
         let epoch = publication.epoch.filter(|_| offset == 1);
@@ -58,6 +59,14 @@ impl Publication {
         }
         one
     }
+}
+
+/// The publisher's tags, and those that say how the payload is written.
+fn with_own(mut tags: BTreeMap<String, String>, own: Option<&Tags>) -> BTreeMap<String, String> {
+    for (name, value) in own.into_iter().flatten() {
+        tags.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    tags
 }
 
 fn content(codec: Codec, payload: &Payload) -> (Bytes, BTreeMap<String, String>) {

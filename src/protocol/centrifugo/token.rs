@@ -82,8 +82,8 @@ fn hears(options: &SubscriptionOptions) -> Hears {
     }
 }
 
-/// An attachment as JSON on one line, which bytes are as a string.
-fn json_of(attachment: Option<&Attachment>) -> Bytes {
+/// An attachment as JSON on one line, which bytes are as a string; empty where there is none.
+pub fn json_of(attachment: Option<&Attachment>) -> Bytes {
     match attachment {
         None => Bytes::new(),
         Some(Attachment::Json(raw)) => json::value(&Bytes::copy_from_slice(raw.get().as_bytes())),

@@ -81,9 +81,13 @@ impl World {
 
     fn try_publish(&self, data: Bytes, key: Option<&str>) -> Result<Published, PublishError> {
         let payload = Payload::from_framed(data, 0, PayloadKind::Binary);
-        let draft = Draft { payload, session: None, publisher: None };
+        let draft = Draft::new(payload);
         let (now, admission) = (Stamp::now(), Admission::Always);
-        self.hub.publish(&name(), &draft, Publish { now, admission, idempotency_key: key })
+        self.hub.publish(
+            &name(),
+            &draft,
+            Publish { idempotency_key: key, ..Publish::new(now, admission) },
+        )
     }
 
     fn subscribe(&self, worker: WorkerId, start: Start) -> Subscriber {

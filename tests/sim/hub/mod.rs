@@ -161,8 +161,9 @@ impl World {
         let key = (self.random.u8(..4) == 0).then(|| self.random.u8(..3));
         let text = key.map(|key| key.to_string());
         let admission = if self.random.bool() { Admission::IfRoom } else { Admission::Always };
-        let draft = Draft { payload, session: None, publisher: None };
-        let options = Publish { now: Stamp::now(), admission, idempotency_key: text.as_deref() };
+        let draft = Draft::new(payload);
+        let options =
+            Publish { idempotency_key: text.as_deref(), ..Publish::new(Stamp::now(), admission) };
         let (name, model) = &mut self.models[index];
         let result = self.hub.publish(name, &draft, options);
         self.story

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::subscription::{SubscriptionKey, Terms};
-use crate::hub::{Payload, Position, Publication, Since, Start, TopicName};
+use crate::hub::{Hub, Payload, Position, Publication, Since, Start, TopicName};
 use crate::protocol::centrifugo::{ClientInfo, Delta, Disconnect, Hears};
 
 /// What the host is to do next.
@@ -118,12 +118,50 @@ pub struct History {
     pub command: CommandId,
     /// The topic.
     pub topic: TopicName,
+    /// Which part of it.
+    pub span: Span,
+}
+
+/// A part of a topic's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
     /// After it, or before it where the newest come first; `None` = from the end of the topic.
     pub since: Option<Since>,
     /// At most so many publications; 0 = only the position.
     pub limit: usize,
     /// Their order.
     pub order: Order,
+}
+
+impl Span {
+    /// Reads it. Linear in the page, or, where the newest come first, in the topic's history.
+    pub fn read(self, hub: &Hub, topic: &TopicName) -> Page {
+        let since = self.since.map(|since| Since { epoch: None, ..since });
+        let (since, limit) = match self.order {
+            Order::NewestFirst => (None, usize::MAX),
+            Order::OldestFirst => {
+                let from_the_oldest = Since { epoch: None, offset: 0 };
+                (Some(since.unwrap_or(from_the_oldest)), self.limit)
+            }
+        };
+        let Some(page) = hub.page(topic, since, limit) else {
+            return Page { top: None, publications: Vec::new() };
+        };
+        let mut publications = page.publications;
+        if self.order == Order::NewestFirst {
+            let before = self.since.map_or(u64::MAX, |since| since.offset);
+            publications.retain(|publication| publication.sequence < before);
+            publications.reverse();
+            publications.truncate(self.limit);
+        }
+        Page { top: Some(page.top), publications }
+    }
+
+    /// Whether `page` is of the epoch that was asked for, if one was.
+    pub fn is_of(self, page: &Page) -> bool {
+        let asked = self.since.and_then(|since| since.epoch);
+        asked.is_none() || asked == page.top.map(|top| top.epoch)
+    }
 }
 
 /// The order of a page of history.

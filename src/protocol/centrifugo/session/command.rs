@@ -9,7 +9,7 @@ use super::super::message::{
     ClientInfo, HistoryRequest, HistoryResult, PresenceResult, PresenceStatsResult, Publication,
     PublishRequest, PublishResult, Reply,
 };
-use super::action::{Action, CommandId, Headcount, History, Order, Page, Publish};
+use super::action::{Action, CommandId, Headcount, History, Order, Page, Publish, Span};
 use super::subscribe::{named, page, since, topic};
 use super::{Failure, PAGE_COUNT_MAX, Session};
 use crate::auth::Right;
@@ -81,7 +81,7 @@ impl Session {
         };
         // A negative limit asks for all there is.
         let limit = usize::try_from(request.limit).unwrap_or(PAGE_COUNT_MAX).min(PAGE_COUNT_MAX);
-        let history = History { command, topic, since, limit, order };
+        let history = History { command, topic, span: Span { since, limit, order } };
         self.actions.push_back(Action::History(Box::new(history)));
         Ok(())
     }
@@ -94,11 +94,11 @@ impl Session {
         context: &Context<'_>,
     ) {
         let codec = self.wire().codec();
-        let outcome = outcome.and_then(|Page { top, publications }| {
-            let asked = history.since.and_then(|since| since.epoch);
-            if asked.is_some() && asked != top.map(|top| top.epoch) {
+        let outcome = outcome.and_then(|page_read| {
+            if !history.span.is_of(&page_read) {
                 return Err(ErrorCode::UnrecoverablePosition);
             }
+            let Page { top, publications } = page_read;
             let encoded = publications.iter().map(|one| Publication::of(codec, one));
             let publications = page(encoded, context);
             let epoch = top.map(|top| top.epoch.to_string()).unwrap_or_default();

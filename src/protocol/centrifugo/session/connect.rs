@@ -1,9 +1,12 @@
 //! `connect` and `refresh`: who the client is, and what it gets without asking.
 
+use bytes::Bytes;
+
 use super::super::code::{Disconnect, ErrorCode};
 use super::super::host::{ConnectionToken, Context, ServerSubscription, TokenFault};
 use super::super::message::{
-    ConnectRequest, ConnectResult, RefreshRequest, RefreshResult, Reply, SubscribeResult,
+    self, ConnectRequest, ConnectResult, Push, RefreshRequest, RefreshResult, Reply,
+    SubscribeResult,
 };
 use super::action::{Action, Cause, Wish};
 use super::subscription::Origin;
@@ -211,6 +214,32 @@ impl Session {
         let refresh = Some(RefreshResult { expires, ttl, ..RefreshResult::default() });
         self.out.push(&Reply { id, refresh, ..Reply::default() });
         Ok(())
+    }
+
+    /// Sets the end of the connection for the application, and what others see of the client if
+    /// `info` is not empty; the client is told by a push. An end that has come ends it at once.
+    pub fn refresh_for_server(
+        &mut self,
+        expires_at: Option<u64>,
+        info: Bytes,
+        context: &Context<'_>,
+    ) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let Ok(expiry) = check_expiry(expires_at, context) else {
+            return self.close(Disconnect::Expired);
+        };
+        let account = self
+            .account
+            .get_or_insert_with(|| Box::new(Account { info: Bytes::new(), expiry: None }));
+        account.expiry = expiry;
+        if !info.is_empty() {
+            account.info = info;
+        }
+        let (expires, ttl) = seconds_left(expires_at, context);
+        let refresh = Some(message::Refresh { expires, ttl });
+        self.push(Push { refresh, ..Push::default() });
     }
 
     /// Whether a token names other topics than the one before did.

@@ -47,7 +47,7 @@ use subscription::{Stage, Subscriptions};
 use timer::Timers;
 
 pub use action::{
-    Action, CommandId, Headcount, History, Order, Page, Publish, Subscribe, Subscribed,
+    Action, CommandId, Headcount, History, Order, Page, Publish, Span, Subscribe, Subscribed,
 };
 
 /// Most publications in one reply, be it history or recovery.
@@ -179,6 +179,11 @@ impl Session {
     /// What carries its messages.
     pub fn wire(&self) -> Wire {
         self.out.wire()
+    }
+
+    /// Whether the client is connected, as far as the protocol goes.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
     }
 
     /// Who looks whether the client is still there.

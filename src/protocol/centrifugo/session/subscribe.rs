@@ -20,6 +20,7 @@ use super::subscription::{Origin, Stage, Subscription, Terms};
 use super::{CommandId, Failure, PAGE_COUNT_MAX, Session};
 use crate::auth::Right;
 use crate::hub::{self, Epoch, Position, Since, Start, TopicName};
+use crate::limits::JoinLeave;
 
 /// Bit of a subscription's `flag`: rather no subscription than one that is not recovered.
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
@@ -77,15 +78,15 @@ impl Session {
     ) -> Result<(), Failure> {
         let (topic, options) = self.check_subscribe(request, context)?;
         // Others are told, each of them.
-        if options.presence == Presence::On {
+        if options.presence != Presence::Off {
             self.take_allowance(context)?;
         }
         let granted = self.admit(&topic, &request.token, context)?;
         if request.tf.is_some() {
             return Err(ErrorCode::BadRequest.into());
         }
-        let may_hear = request.join_leave && self.may(Right::Presence, &topic, context);
-        let hears = if may_hear { Hears::Members } else { granted.hears };
+        let asked = if request.join_leave { Hears::Members } else { Hears::Publications };
+        let hears = self.hears((&topic, options.presence), (asked, granted.hears), context);
         // What changed can only be told where it is known what the client has.
         let wants_delta = !request.delta.is_empty() && options.recovery != Recovery::Off;
         let wish = Wish::of(request);
@@ -93,7 +94,7 @@ impl Session {
             key: self.subscriptions.add(topic.clone(), Origin::Client),
             topic,
             start: wish.start(options.recovery),
-            hears: if options.presence == Presence::On { hears } else { Hears::Publications },
+            hears,
             delta: if wants_delta { options.delta } else { Delta::Off },
             cause: Cause::Command(command),
             wish,
@@ -169,6 +170,22 @@ impl Session {
         Ok(Granted { expires_at, terms, data, hears })
     }
 
+    /// What the client hears of a topic, by what it asked for and by what its token says.
+    fn hears(
+        &self,
+        (topic, presence): (&TopicName, Presence),
+        (asked, granted): (Hears, Hears),
+        context: &Context<'_>,
+    ) -> Hears {
+        let is_told = match presence {
+            Presence::Off | Presence::On(JoinLeave::Off) => return Hears::Publications,
+            Presence::On(JoinLeave::All) => true,
+            Presence::On(JoinLeave::Asked) => asked == Hears::Members,
+        };
+        let may_hear = is_told && self.may(Right::Presence, topic, context);
+        if may_hear { Hears::Members } else { granted }
+    }
+
     pub(super) fn may(&self, right: Right, topic: &TopicName, context: &Context<'_>) -> bool {
         let identity = self.identity.as_ref();
         identity.is_some_and(|identity| context.host.rights(identity, topic).has(right))
@@ -183,7 +200,9 @@ impl Session {
     ) {
         let Given { topic, origin, subscription } = given;
         let ServerSubscription { info, data, hears, .. } = subscription;
-        let recovery = context.host.topic(&topic).unwrap_or_default().recovery;
+        let TopicOptions { recovery, presence, .. } =
+            context.host.topic(&topic).unwrap_or_default();
+        let hears = self.hears((&topic, presence), (Hears::Publications, hears), context);
         self.actions.push_back(Action::Subscribe(Box::new(Subscribe {
             key: self.subscriptions.add(topic.clone(), origin),
             topic,

@@ -19,7 +19,7 @@ fn topic() -> TopicName {
 }
 
 fn publication(sequence: u64, kind: PayloadKind, data: &[u8]) -> Publication {
-    let draft = Draft { payload: plain::payload(kind, data), session: None, publisher: None };
+    let draft = Draft::new(plain::payload(kind, data));
     let place = (sequence, Epoch::parse("e1"));
     Publication::new(place, Stamp::now(), draft, Arc::new(Memory::new(u64::MAX)))
 }

@@ -294,6 +294,9 @@ fn members_are_heard_by_those_who_ask_and_may() {
         (&Right::ALL[..], "members:a", true, Hears::Members),
         (&Right::ALL, "members:a", false, Hears::Publications),
         (&[Right::Subscribe], "members:a", true, Hears::Publications),
+        (&Right::ALL, "told:a", false, Hears::Members),
+        (&[Right::Subscribe], "told:a", false, Hears::Publications),
+        (&Right::ALL, "quiet:a", true, Hears::Publications),
         (&Right::ALL, "a", true, Hears::Publications),
     ] {
         let client = world.connected_with(rights);

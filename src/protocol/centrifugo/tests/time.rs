@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::world::World;
+use bytes::Bytes;
+
+use super::world::{START, World};
 use crate::auth::Identity;
 use crate::protocol::centrifugo::{Disconnect, Wire};
 
@@ -125,6 +127,32 @@ fn a_connection_lasts_as_long_as_its_token_and_a_grace() {
     assert_eq!(world.client(client).closed, None);
     world.answer_pings(client, SECOND * 2);
     assert_eq!(world.client(client).closed, Some(Disconnect::Expired));
+}
+
+#[test]
+fn the_application_moves_the_end_of_a_connection() {
+    let mut world = World::new();
+    let client = world.connected_by("ann/60");
+    let refresh = |world: &mut World, expires_at, info: &'static str| {
+        world.act(client, |session, context| {
+            session.refresh_for_server(expires_at, Bytes::from_static(info.as_bytes()), context);
+        });
+        world.got(client)
+    };
+    let told = r#"{"push":{"refresh":{"expires":true,"ttl":600}}}"#;
+    assert_eq!(refresh(&mut world, Some(START + 600), ""), [told]);
+    world.answer_pings(client, SECOND * 300);
+    assert_eq!(world.client(client).closed, None);
+    assert_eq!(refresh(&mut world, None, "[1]"), [r#"{"push":{"refresh":{}}}"#]);
+    world.answer_pings(client, SECOND * 2000);
+    assert_eq!(world.client(client).closed, None);
+    assert_eq!(refresh(&mut world, Some(START), ""), [""; 0]);
+    assert_eq!(world.client(client).closed, Some(Disconnect::Expired));
+    let early = world.enter(Wire::JsonFrames, None);
+    world.act(early, |session, context| {
+        session.refresh_for_server(Some(START), Bytes::new(), context);
+    });
+    assert_eq!(world.client(early).closed, None, "it is nobody's yet");
 }
 
 #[test]

@@ -13,13 +13,12 @@ use crate::hub::{
     TopicName,
 };
 use crate::id::WorkerId;
-use crate::limits::{Limits, TopicRule};
+use crate::limits::{JoinLeave, Limits, TopicRule};
 use crate::metrics::Memory;
 use crate::protocol::centrifugo::{
     self, Action, ClientInfo, Commands, ConnectionToken, Context, Delta, Disconnect, ErrorCode,
-    Headcount, Hears, History, Host, Opening, Order, Page, Pings, Presence, Recovery,
-    ServerSubscription, Session, Settings, Subscribe, Subscribed, SubscriptionToken, TokenFault,
-    TopicOptions, Wire,
+    Headcount, Hears, Host, Opening, Pings, Presence, Recovery, ServerSubscription, Session,
+    Settings, Subscribe, Subscribed, SubscriptionToken, TokenFault, TopicOptions, Wire,
 };
 use crate::protocol::{plain, variants};
 use crate::time::Stamp;
@@ -45,7 +44,9 @@ impl Host for Town {
             Some("nowhere") => return None,
             Some("off") => (Recovery::Off, Presence::Off),
             Some("newest") => (Recovery::Newest, Presence::Off),
-            Some("members") => (Recovery::Stream, Presence::On),
+            Some("members") => (Recovery::Stream, Presence::On(JoinLeave::Asked)),
+            Some("told") => (Recovery::Stream, Presence::On(JoinLeave::All)),
+            Some("quiet") => (Recovery::Stream, Presence::On(JoinLeave::Off)),
             _ => (Recovery::Stream, Presence::Off),
         };
         Some(TopicOptions { recovery, presence, delta })
@@ -298,12 +299,12 @@ impl World {
             Action::Publish(publish) => {
                 let user = self.clients[client].session.user().cloned().unwrap_or_default();
                 let publisher = Some(Peer::user(user));
-                let draft = Draft { payload: publish.payload, session: None, publisher };
+                let draft = Draft { publisher, ..Draft::new(publish.payload) };
                 self.publish_draft(publish.topic.as_str(), &draft);
                 self.clients[client].session.on_published(publish.command, Ok(()));
             }
             Action::History(history) => {
-                let page = self.page(&history);
+                let page = history.span.read(&self.hub, &history.topic);
                 let session = &mut self.clients[client].session;
                 let context = context!(self);
                 session.on_history(&history, Ok(page), context);
@@ -365,30 +366,6 @@ impl World {
         topic.unsubscribe(WORKER);
     }
 
-    fn page(&self, history: &History) -> Page {
-        let limit = match history.order {
-            Order::OldestFirst => history.limit,
-            Order::NewestFirst => usize::MAX,
-        };
-        let since = history.since.map(|since| Since { epoch: None, ..since });
-        let since = match (history.order, since) {
-            (Order::NewestFirst, _) => None,
-            (Order::OldestFirst, None) => Some(Since { epoch: None, offset: 0 }),
-            (Order::OldestFirst, since) => since,
-        };
-        let Some(page) = self.hub.page(&history.topic, since, limit) else {
-            return Page { top: None, publications: Vec::new() };
-        };
-        let mut publications = page.publications;
-        if history.order == Order::NewestFirst {
-            let before = history.since.map_or(u64::MAX, |since| since.offset);
-            publications.retain(|publication| publication.sequence < before);
-            publications.reverse();
-            publications.truncate(history.limit);
-        }
-        Page { top: Some(page.top), publications }
-    }
-
     fn members(&self, topic: &TopicName) -> Vec<ClientInfo> {
         let there = self
             .clients
@@ -400,13 +377,12 @@ impl World {
     /// Publishes as a plain client does.
     pub(super) fn publish(&mut self, topic: &str, data: &str) {
         let payload = plain::payload(PayloadKind::Text, data.as_bytes());
-        self.publish_draft(topic, &Draft { payload, session: None, publisher: None });
+        self.publish_draft(topic, &Draft::new(payload));
         self.deliver();
     }
 
     fn publish_draft(&self, topic: &str, draft: &Draft) {
-        let options =
-            Publish { now: self.now, admission: Admission::Always, idempotency_key: None };
+        let options = Publish::new(self.now, Admission::Always);
         let topic = TopicName::new(topic, 255).unwrap();
         self.hub.publish(&topic, draft, options).unwrap();
     }
