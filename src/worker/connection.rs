@@ -93,8 +93,8 @@ pub(super) enum Phase {
 pub(super) struct Extra {
     /// Members that read history, in the order they are served.
     pub(super) replays: Vec<Replay>,
-    /// Publications left in this second (`publish_rate_max`).
-    pub(super) bucket: Bucket,
+    /// Publications left in this second (`publish_rate_max`); `None` = it never published.
+    pub(super) bucket: Option<Box<Bucket>>,
     /// The session of a door whose messages are commands; `None` also while it is driven.
     pub(super) session: Option<Box<centrifugo::Session>>,
     /// When that session is to be told the time.
@@ -238,7 +238,7 @@ impl Connection {
             return;
         }
         self.extra =
-            self.extra.take().filter(|extra| extra.bucket.is_used() || !extra.replays.is_empty());
+            self.extra.take().filter(|extra| extra.bucket.is_some() || !extra.replays.is_empty());
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

@@ -247,7 +247,7 @@ impl Worker {
         let rate = self.limits.publish_rate_max;
         rate == 0 || {
             let extra = self.connections[key.index as usize].extra();
-            extra.bucket.take(rate, self.clock.instant)
+            extra.bucket.get_or_insert_default().take(rate, self.clock.instant)
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use slab::Slab;
 
-use super::connection::{Connection, Inflow, Phase, Transport};
+use super::connection::{Connection, Extra, Inflow, Phase, Transport};
 use super::member::{Member, Members, Pick, Place, Seat};
 use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
@@ -23,7 +23,7 @@ use crate::hub::{
 use crate::id::{Door, WorkerId};
 use crate::limits::Limits;
 use crate::metrics::{Memory, MemoryKind};
-use crate::protocol::centrifugo::Settings;
+use crate::protocol::centrifugo::{self, Settings};
 use crate::reason::CloseReason;
 use crate::session::Session;
 use crate::time::Stamp;
@@ -231,6 +231,12 @@ proptest! {
 fn an_idle_connection_takes_few_bytes() {
     assert!(size_of::<Connection>() <= 128, "{}", size_of::<Connection>());
     assert!(size_of::<LocalTopic>() <= 136, "{}", size_of::<LocalTopic>());
+}
+
+#[test]
+fn an_idle_session_of_commands_takes_few_bytes_more() {
+    assert!(size_of::<Extra>() <= 48, "{}", size_of::<Extra>());
+    assert!(size_of::<centrifugo::Session>() <= 224, "{}", size_of::<centrifugo::Session>());
 }
 
 #[test]

@@ -5,14 +5,19 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
-import { environment, load, run, same, start, tester, within } from "./server.mjs";
+import { environment, load, run, same, start, tester, token, within } from "./server.mjs";
 
 const { Centrifuge } = load("centrifuge");
 const { Centrifuge: Protobuf } = load("centrifuge/build/protobuf");
 const WebSocket = load("ws");
 
 const BUILDS = { JSON: Centrifuge, protobuf: Protobuf };
+const KEY = "a-key-of-these-checks";
+const SECRET = "a secret of these checks";
 const CONFIG = `
+[auth]
+jwt_hmac_secret = "${SECRET}"
+api_keys = ["${KEY}"]
 [drain]
 window = "100ms"
 [limits]
@@ -45,13 +50,14 @@ async function withProxy(server, faults, body) {
 
 /** A subscriber that looks at every offset and payload it gets, and counts what it is told. */
 class Witness {
-  constructor(build, url, topic) {
+  constructor(build, url, topic, user = "") {
     this.client = new build(`${url.replace("http", "ws")}/connection/websocket`, {
       websocket: WebSocket,
       minReconnectDelay: 10,
       maxReconnectDelay: 50,
       maxServerPingDelay: 500,
       timeout: 2000,
+      token: user && token(SECRET, { sub: user }),
     });
     this.topic = this.client.newSubscription(topic, { recoverable: true });
     this.counts = { breaks: 0, recovered: 0, unrecovered: 0, got: 0 };
@@ -181,6 +187,42 @@ for (const [name, build] of Object.entries(BUILDS)) {
       const { unrecovered, got } = witness.leave();
       same([unrecovered, witness.epoch === epoch, got], [1, false, 100]);
       await second.stop();
+    });
+  };
+}
+
+/** Sends a user's clients away. */
+async function disconnect(user, disconnect) {
+  const answer = await fetch(`${server.url}/api/disconnect`, {
+    method: "POST", headers: { "X-API-Key": KEY }, body: JSON.stringify({ user, disconnect }),
+  });
+  same(await answer.json(), { result: {} });
+}
+
+for (const [name, build] of Object.entries(BUILDS)) {
+  cases[`who is sent away by the server API comes back for all of it, or stays away (${name})`] = async () => {
+    const [topic, user] = [`api-${name}`, `ann-${name}`];
+    await withProxy(server, ["--delay", "5ms"], async (url) => {
+      const witness = new Witness(build, url, topic, user);
+      const codes = [];
+      witness.client.on("connecting", ({ code }) => codes.push(code));
+      await witness.subscribed();
+      const last = await publish(server, topic, async (number) => {
+        if (number % 60 === 0) {
+          await witness.subscribed();
+          await disconnect(user, { code: 3011, reason: "force reconnect" });
+        }
+        await mendable(witness, number);
+        return !witness.fault && number < 60 * BREAKS_MIN + 30;
+      });
+      await within(witness.reach(last), `publication ${last}, got ${witness.offset}`);
+      const { breaks, recovered, unrecovered } = witness.counts;
+      same([breaks, recovered, unrecovered], [BREAKS_MIN, BREAKS_MIN, 0]);
+      same(codes, Array(BREAKS_MIN).fill(3011));
+      const gone = once(witness.client, "disconnected");
+      await disconnect(user);
+      same((await within(gone, "end"))[0].code, 3503);
+      witness.leave();
     });
   };
 }

@@ -26,6 +26,10 @@ export const environment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith("FANWIRE_")),
 );
 
+/** Servers that run; a check that fails on its way may not leave them behind. */
+const running = new Set();
+process.on("exit", () => { for (const child of running) child.kill("SIGKILL"); });
+
 /** Rejects with `what` unless `promise` settles in time. */
 export function within(promise, what, seconds = SECONDS_MAX) {
   let timer;
@@ -59,7 +63,11 @@ export async function start(config = "", listen = "127.0.0.1:0") {
   const child = spawn(binary, ["serve", "--config", file], { env: environment, stdio: ["ignore", "pipe", "pipe"] });
   const log = join(logs, `${basename(process.argv[1], ".mjs")}.server.log`);
   child.stderr.pipe(createWriteStream(log, { flags: "a" }));
-  const ended = once(child, "exit").finally(() => rmSync(folder, { recursive: true }));
+  running.add(child);
+  const ended = once(child, "exit").finally(() => {
+    running.delete(child);
+    rmSync(folder, { recursive: true });
+  });
   const server = {
     pid: child.pid,
     log,

@@ -358,6 +358,12 @@ fn name(index: usize, topics: u32) -> String {
     topic_name(u32::try_from(index % topics as usize).expect("less than a u32"))
 }
 
+/// How much of the tester's CPU went into work. Idle turns are timed by the wall: others that run
+/// on its core take of them as of all turns, so only the share of idle turns says something.
+fn working(own_seconds: f64, idle: f64) -> f64 {
+    own_seconds * (1.0 - idle).max(0.0)
+}
+
 fn report<D>(
     run: &Run<D>,
     options: &cli::Fanout,
@@ -380,10 +386,11 @@ fn report<D>(
     });
     let idle_seconds = float(ended.idle - begun.idle) / 1e9;
     let own_seconds = (ended.own - begun.own).cpu.as_secs_f64();
+    let idle = per(idle_seconds, seconds);
     let tester = Tester {
-        idle: per(idle_seconds, seconds),
+        idle,
         cpu: per(own_seconds, seconds),
-        cpu_us_per_delivery: per((own_seconds - idle_seconds).max(0.0) * 1e6, float(deliveries)),
+        cpu_us_per_delivery: per(working(own_seconds, idle) * 1e6, float(deliveries)),
     };
     let mut report = report::Fanout {
         origin,
@@ -457,4 +464,18 @@ fn notes(report: &report::Fanout, options: &cli::Fanout) -> Vec<String> {
         }
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::working;
+
+    #[test]
+    fn what_others_take_of_the_core_counts_for_idle_and_busy_turns_alike() {
+        for (own_seconds, idle, expected) in [(4.0, 0.0, 4.0), (4.0, 0.25, 3.0), (2.0, 0.5, 1.0)] {
+            let worked = working(own_seconds, idle);
+            assert!((worked - expected).abs() < 1e-9, "{own_seconds} {idle}: {worked}");
+        }
+        assert!(working(1.0, 1.1).abs() < 1e-9, "clocks differ, but nobody works less than not");
+    }
 }

@@ -150,8 +150,8 @@ pub struct Session {
     subscriptions: Subscriptions,
     connecting: Option<Box<Connecting>>,
     timers: Timers,
-    /// Costly commands that are left in this second.
-    allowance: Bucket,
+    /// Costly commands that are left in this second; `None` = none was ever given.
+    allowance: Option<Box<Bucket>>,
     actions: VecDeque<Action>,
     out: Frame,
 }
@@ -170,7 +170,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             connecting: None,
             timers: Timers::new(context),
-            allowance: Bucket::default(),
+            allowance: None,
             actions: VecDeque::new(),
             out: Frame::new(wire),
         }
@@ -324,7 +324,8 @@ impl Session {
     /// Takes one from the costly commands that are left in this second.
     fn take_allowance(&mut self, context: &Context<'_>) -> Result<(), ErrorCode> {
         let rate = context.settings.costly_per_second_max;
-        let has_one = self.allowance.take(rate, context.now.instant);
+        let allowance = self.allowance.get_or_insert_default();
+        let has_one = allowance.take(rate, context.now.instant);
         if has_one { Ok(()) } else { Err(ErrorCode::TooManyRequests) }
     }
 

@@ -1,6 +1,7 @@
-//! The subscriptions of one session: few, nearly always one, so a list without spare places.
+//! The subscriptions of one session: few, nearly always one, which has its place in the session.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::auth::Expiry;
 use crate::hub::TopicName;
@@ -60,7 +61,7 @@ pub(super) struct Subscription {
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    list: Vec<Subscription>,
+    list: SmallVec<[Subscription; 1]>,
     next_key: u32,
 }
 
@@ -85,10 +86,6 @@ impl Subscriptions {
     pub(super) fn add(&mut self, topic: TopicName, origin: Origin) -> SubscriptionKey {
         let key = SubscriptionKey(self.next_key);
         self.next_key = self.next_key.wrapping_add(1);
-        // Most sessions have one for all their life: no places to spare at first.
-        if self.list.len() == self.list.capacity() {
-            self.list.reserve_exact(self.list.len().max(1));
-        }
         self.list.push(Subscription { topic, key, origin, stage: Stage::Opening, terms: None });
         key
     }
@@ -107,8 +104,8 @@ impl Subscriptions {
     pub(super) fn remove(&mut self, topic: &str) -> Option<Subscription> {
         let at = self.list.iter().position(|known| known.topic.as_str() == topic)?;
         let removed = self.list.swap_remove(at);
-        if self.list.is_empty() {
-            self.list = Vec::new();
+        if self.list.len() <= 1 {
+            self.list.shrink_to_fit();
         }
         Some(removed)
     }
