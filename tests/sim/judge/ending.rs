@@ -94,7 +94,11 @@ impl Judge<'_> {
         let owed = owed.map_or(0, |(offset, _)| *offset);
         let reached = self.reached(session, Tick::MAX);
         let begins_later = position.is_none() && reached == 0;
-        if reached < owed && !begins_later {
+        // What history let go before it was read is skipped, where that is no reason to close.
+        let delivery = self.record.setup.topics[session.opening.topic].rule.delivery;
+        let ended = session.end().map_or(Tick::MAX, |(tick, _)| tick);
+        let may_skip = delivery != Delivery::Reliable && self.may_be_trimmed(session, ended);
+        if reached < owed && !begins_later && !may_skip {
             self.find(format!(
                 "session {index} is closed with {code} {reason} at {reached}, is owed {owed}"
             ));
@@ -172,12 +176,20 @@ impl Judge<'_> {
             lens.map(|len| len + WEIGHT_MAX).sum::<usize>()
                 >= self.record.setup.limits.outbox_bytes_max
         });
+        is_behind || self.may_be_trimmed(session, tick)
+    }
+
+    /// Whether a subscriber that reads history may at `tick` no longer find there what comes next.
+    fn may_be_trimmed(&self, session: &Session, tick: Tick) -> bool {
+        let topic = session.opening.topic;
+        let Some((_, _, position, _)) = session.head() else { return false };
+        let epoch = position.map_or("", |position| position.epoch.as_str());
         let top = self.top(topic, epoch, (tick, tick)).possible;
         let now = self.record.clock[tick.min(self.record.clock.len() - 1)];
+        let order = self.orders.get(topic, epoch);
         let oldest = order.oldest(self.record, (topic, top), now, |entry| entry.sent);
         let reached = self.reached(session, tick);
-        let is_trimmed = session.asked != crate::record::Asked::Nothing
-            && oldest.is_none_or(|oldest| oldest > reached + 1);
-        is_behind || is_trimmed
+        session.asked != crate::record::Asked::Nothing
+            && oldest.is_none_or(|oldest| oldest > reached + 1)
     }
 }

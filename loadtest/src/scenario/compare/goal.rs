@@ -56,8 +56,8 @@ const LINES: [(&str, &str); 23] = [
     ("kib-w1", "fanout --payload 1024 --window 1"),
     ("kib-w16", "fanout --payload 1024 --window 16"),
     // As long as those of 1 KiB are deflated.
-    ("wire-w1", "fanout --payload 633 --window 1"),
-    ("wire-w16", "fanout --payload 633 --window 16"),
+    ("wire-w1", "fanout --payload 624 --window 1"),
+    ("wire-w16", "fanout --payload 624 --window 16"),
     ("deflated-idle", "idle --door deflate --connections 10000 --topics 1000 --hold 3s"),
     ("plain-idle", "idle --connections 10000 --topics 1000 --hold 3s"),
 ];
