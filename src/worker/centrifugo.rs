@@ -78,7 +78,7 @@ impl Worker {
             let extra = connection.extra();
             (extra.session, extra.session_due) = (Some(session), due);
             output.expect_by(key.index, connection, due);
-            if is_let_in {
+            if is_let_in && connection.is_present() {
                 self.add_user(key);
             }
         }
