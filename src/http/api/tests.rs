@@ -31,6 +31,8 @@ fn every_word_is_of_one_procedure() {
 #[test]
 fn every_procedure_is_documented() {
     let documented = include_str!("../../../openapi.json");
+    let version = concat!("\"version\": \"", env!("CARGO_PKG_VERSION"), '"');
+    assert!(documented.contains(version), "it is of another version");
     for procedure in Procedure::ALL {
         assert!(
             documented.contains(&format!("\"/api/{}\": {{", procedure.word())),

@@ -60,13 +60,7 @@ impl Service {
     }
 
     pub(super) fn who_is_there(&self, request: &TopicRequest<'_>) -> Outcome {
-        let Presence { clients, members, .. } = self.presence_of(request, ITEMS_MAX)?;
-        if clients > members.len() {
-            let detail = format!("more than {ITEMS_MAX} are there; ask for presence_stats");
-            return Err(CallError::new(ErrorCode::LimitExceeded, detail));
-        }
-        let members = members.iter().map(|peer| (peer.client.to_string(), ClientInfo::of(peer)));
-        Ok(PresenceResult { presence: members.collect() }.to_json())
+        members(&self.presence_of(request, ITEMS_MAX)?)
     }
 
     pub(super) fn how_many_are_there(&self, request: &TopicRequest<'_>) -> Outcome {
@@ -112,5 +106,34 @@ impl Service {
             }
         }
         found
+    }
+}
+
+/// Members by their clients' names, unless there are more than fit into one answer.
+fn members(presence: &Presence) -> Outcome {
+    if presence.clients > presence.members.len() {
+        let detail = format!("more than {ITEMS_MAX} are there; ask for presence_stats");
+        return Err(CallError::new(ErrorCode::LimitExceeded, detail));
+    }
+    let members = presence.members.iter();
+    let members = members.map(|peer| (peer.client.to_string(), ClientInfo::of(peer)));
+    Ok(PresenceResult { presence: members.collect() }.to_json())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{ErrorCode, Presence, members};
+    use crate::hub::Peer;
+
+    #[test]
+    fn members_are_all_of_them_or_an_error() {
+        let peer = Peer { user: "ann".into(), client: "c".into(), ..Peer::default() };
+        let presence = Presence { clients: 1, users: 1, members: vec![Arc::new(peer)] };
+        let listed = members(&presence).expect("all are there");
+        assert_eq!(listed, br#"{"presence":{"c":{"user":"ann","client":"c"}}}"#);
+        let error = members(&Presence { clients: 2, ..presence }).expect_err("one is not");
+        assert_eq!(error.code, ErrorCode::LimitExceeded);
     }
 }
