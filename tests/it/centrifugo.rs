@@ -57,3 +57,29 @@ fn a_ping_without_an_answer_closes() {
     assert_eq!(socket.next_text(), "{}");
     socket.assert_closed(3012, "no pong");
 }
+
+#[test]
+fn a_session_is_charged_to_the_memory_account_and_given_back() {
+    let server = Server::start("");
+    let (name, kind) = ("fanwire_memory_bytes", [("kind", "connections")]);
+    let account = || {
+        server.await_metric("fanwire_connections", &[("door", "http")], 0);
+        server.metric(name, &kind)
+    };
+    // So that the topic's own cost stays the same.
+    let _stays = server.websocket("/topics/a");
+    let before = account();
+    let plain = server.websocket("/topics/a");
+    let slot = account() - before;
+    drop(plain);
+    server.await_metric(name, &kind, before);
+    let mut socket = server.websocket("/connection/websocket");
+    socket.text(&json!({ "id": 1, "connect": {} }).to_string());
+    socket.next_text();
+    socket.text(&json!({ "id": 2, "subscribe": { "channel": "a" } }).to_string());
+    socket.next_text();
+    let session = account() - before - slot;
+    assert!((200..400).contains(&session), "{session} bytes beside the slot's {slot}");
+    drop(socket);
+    server.await_metric(name, &kind, before);
+}
