@@ -10,10 +10,10 @@ use super::connection::{Connection, Upgrade};
 use super::handshake::Handshake;
 use super::service::{Answer, Service};
 use super::subscribe::switching_protocols;
-use crate::auth::Rights;
+use crate::auth::{Identity, Rights};
 use crate::id::Door;
 use crate::protocol::centrifugo::{Codec, Opening as SessionOpening, Pings, Wire};
-use crate::reason::Refusal;
+use crate::reason::{Refusal, Refused};
 use crate::worker::Opening;
 use crate::ws::Agreement;
 
@@ -39,16 +39,7 @@ impl Service {
             let message = "this path takes WebSocket handshakes only";
             return Err(Refusal::HandshakeInvalid.because(message).into());
         };
-        let client = self.count_client(connection, &parts)?;
-        self.take_handshake(client)?;
-        let identity = match self.access.identify(&parts, client).await {
-            Ok(identified) => Some(identified.identity),
-            Err(refused) if refused.refusal == Refusal::TokenRequired => None,
-            Err(refused) => return Err(refused.into()),
-        };
-        if self.worker.hub().memory().is_scarce() {
-            return Err(Refusal::MemoryLimit.into());
-        }
+        let identity = self.caller(connection, &parts).await?;
         let offers = |name| handshake.protocols().any(|offer| offer == name);
         let asks = |parameter| {
             let query = parts.uri.query().unwrap_or_default();
@@ -79,5 +70,24 @@ impl Service {
         let address = connection.address.take();
         *connection.upgrade.borrow_mut() = Some(Upgrade { pending, socket: upgrade, address });
         Ok(switching_protocols(&handshake, protocol, agreement))
+    }
+
+    /// Who the client is, if the request says it, and whether it may come in.
+    pub(super) async fn caller(
+        &self,
+        connection: &Connection,
+        parts: &Parts,
+    ) -> Result<Option<Identity>, Refused> {
+        let client = self.count_client(connection, parts)?;
+        self.take_handshake(client)?;
+        let identity = match self.access.identify(parts, client).await {
+            Ok(identified) => Some(identified.identity),
+            Err(refused) if refused.refusal == Refusal::TokenRequired => None,
+            Err(refused) => return Err(refused),
+        };
+        if self.worker.hub().memory().is_scarce() {
+            return Err(Refusal::MemoryLimit.into());
+        }
+        Ok(identity)
     }
 }

@@ -7,6 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::route::Route;
 use crate::auth::header::{Field, host};
 use crate::reason::{Refusal, Refused};
 
@@ -94,15 +95,18 @@ pub fn cors_headers(headers: &mut HeaderMap, allow_origin: Option<HeaderValue>) 
 }
 
 /// The answer to OPTIONS: what a page may send.
-pub fn preflight(allow_origin: Option<HeaderValue>) -> Response<Bytes> {
+pub fn preflight(route: &Route) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    cors_headers(headers, allow_origin);
+    let (methods, max_age) = match route {
+        Route::Emulation => (route.methods(), "300"),
+        _ => ("GET, POST, OPTIONS", "600"),
+    };
     for (name, value) in [
-        (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+        (ACCESS_CONTROL_ALLOW_METHODS, methods),
         (ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS),
-        (ACCESS_CONTROL_MAX_AGE, "600"),
+        (ACCESS_CONTROL_MAX_AGE, max_age),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }

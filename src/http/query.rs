@@ -3,7 +3,11 @@
 //! Values are percent-decoded once; `+` stays a plus. Unknown parameters are ignored, because
 //! proxies add some. `token` is read by `auth`; here it is only checked that it comes once.
 
+mod topics;
+
 use http::HeaderMap;
+
+pub use topics::TopicsQuery;
 
 use crate::auth::header::Field;
 use crate::hub::{Since, Start, decode_strict};

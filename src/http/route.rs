@@ -15,8 +15,16 @@ pub enum Route {
     History(TopicName),
     /// `/topics/{topic}/presence`.
     Presence(TopicName),
+    /// `/topics`: a stream or handshake of several.
+    Topics,
     /// `/connection/websocket`: the Centrifugo protocol.
     Centrifugo,
+    /// `/connection/http_stream`: the same in the body of an answer.
+    CentrifugoStream,
+    /// `/connection/sse`: the same as server-sent events.
+    CentrifugoEvents,
+    /// `/emulation`: what clients of those two send later.
+    Emulation,
     /// `/api/{method}`: the server API.
     Api(Procedure),
     /// `/`: the try-it page.
@@ -43,10 +51,11 @@ impl Route {
             [Some("topics"), Some(topic), Some("presence"), None] => {
                 name(topic).map(Self::Presence)
             }
-            [Some("topics"), None, ..] => Err(Refusal::NotFound.because(
-                "several topics on one stream are not in this build; ask for /topics/{topic}",
-            )),
+            [Some("topics"), None, ..] => Ok(Self::Topics),
             [Some("connection"), Some("websocket"), None, _] => Ok(Self::Centrifugo),
+            [Some("connection"), Some("http_stream"), None, _] => Ok(Self::CentrifugoStream),
+            [Some("connection"), Some("sse"), None, _] => Ok(Self::CentrifugoEvents),
+            [Some("emulation"), None, ..] => Ok(Self::Emulation),
             [Some("api"), Some(word), None, _] => Procedure::parse(word)
                 .map(Self::Api)
                 .ok_or_else(|| Refusal::NotFound.because(Procedure::listing())),
@@ -59,9 +68,13 @@ impl Route {
     /// Methods that the path takes, as `Allow` lists them.
     pub fn methods(&self) -> &'static str {
         match self {
-            Self::Topic(_) => "GET, POST, OPTIONS",
-            Self::Api(_) => "POST, OPTIONS",
-            Self::History(_) | Self::Presence(_) | Self::Centrifugo | Self::Index => "GET, OPTIONS",
+            Self::Topic(_) | Self::CentrifugoEvents => "GET, POST, OPTIONS",
+            Self::CentrifugoStream | Self::Emulation | Self::Api(_) => "POST, OPTIONS",
+            Self::Topics
+            | Self::History(_)
+            | Self::Presence(_)
+            | Self::Centrifugo
+            | Self::Index => "GET, OPTIONS",
         }
     }
 
@@ -99,7 +112,7 @@ mod tests {
             ("/topics/a%2F/history", Ok(Route::History(topic("a/")))),
             ("/topics/a/presence", Ok(Route::Presence(topic("a")))),
             ("/topics/history/history", Ok(Route::History(topic("history")))),
-            ("/topics", not_found()),
+            ("/topics", Ok(Route::Topics)),
             ("/topics/", not_found()),
             ("/topics//", not_found()),
             ("/topics//history", not_found()),
@@ -117,6 +130,11 @@ mod tests {
             ("/health", not_found()),
             ("/connection/websocket", Ok(Route::Centrifugo)),
             ("/connection/websocket/", not_found()),
+            ("/connection/http_stream", Ok(Route::CentrifugoStream)),
+            ("/connection/sse", Ok(Route::CentrifugoEvents)),
+            ("/emulation", Ok(Route::Emulation)),
+            ("/emulation/", not_found()),
+            ("/connection/sse/a", not_found()),
             ("/connection/other", not_found()),
             ("/api/publish", Ok(Route::Api(Procedure::Publish))),
             ("/api/presence_stats", Ok(Route::Api(Procedure::PresenceStats))),
@@ -158,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_this_build_lacks_says_so() {
-        for path in ["/topics", "/stomp", "/app/key", "/connection/sse"] {
+        for path in ["/stomp", "/app/key", "/connection/uni_sse"] {
             let refused = Route::parse(path, 255).expect_err("not in this build");
             assert!(refused.message.contains("not in this build"), "{path}");
         }

@@ -151,7 +151,7 @@ impl Service {
         let (parts, body) = request.into_parts();
         let handshake = Handshake::check(&parts)?;
         if handshake.is_none() && parts.method == Method::OPTIONS {
-            return Ok(origin::preflight(None).map(Content::short));
+            return Ok(origin::preflight(&route).map(Content::short));
         }
         if !route.takes(&parts.method) {
             return Err(Refusal::MethodNotAllowed.into());
@@ -159,8 +159,17 @@ impl Service {
         if matches!(route, Route::Index) && !self.access.is_loopback_effective() {
             return Err(Refusal::NotFound.into());
         }
-        if route == Route::Centrifugo {
-            return self.connect(connection, (parts, upgrade), handshake).await;
+        match route {
+            Route::Centrifugo => {
+                return self.connect(connection, (parts, upgrade), handshake).await;
+            }
+            Route::Topics => return self.several(connection, (parts, upgrade), handshake).await,
+            Route::CentrifugoStream | Route::CentrifugoEvents | Route::Emulation
+                if handshake.is_none() =>
+            {
+                return self.emulated(connection, &route, (parts, body)).await;
+            }
+            _ => {}
         }
         if let Route::Api(procedure) = route {
             self.count_client(connection, &parts)?;

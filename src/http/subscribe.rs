@@ -22,7 +22,7 @@ use crate::hub::{Joined, TopicName, VariantId};
 use crate::id::Door;
 use crate::protocol;
 use crate::reason::{Refusal, Refused};
-use crate::worker::{Opening, Pick, Subscription};
+use crate::worker::{Opening, Pick, StreamBody, Subscription};
 use crate::ws::Agreement;
 
 /// Range of the reconnection time that SSE clients are given, in milliseconds.
@@ -79,13 +79,8 @@ impl Service {
         let (opening, subscription) = self.opening(topic, checked, (variant, door))?;
         let greet = |joined: &Joined| Some(greeting(stream, topic, joined));
         let (pending, joined) = self.worker.open(opening, subscription, greet);
-        let body = pending.into_body(connection.carrier());
-        let mut response = Response::new(Content::Stream(body));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        self.finish_joined(headers, &joined);
+        let mut response = streaming(pending.into_body(connection.carrier()), content_type);
+        self.finish_joined(response.headers_mut(), &joined);
         Ok(response)
     }
 
@@ -113,12 +108,31 @@ impl Service {
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {
         answer::position_headers(headers, joined.position, joined.recovered);
+        self.count_recovery(joined);
+    }
+
+    pub(super) fn count_recovery(&self, joined: &Joined) {
         match joined.recovered {
             Some(true) => self.worker.metrics().recovered.add(1),
             Some(false) => self.worker.metrics().not_recovered.add(1),
             None => {}
         }
     }
+}
+
+/// An answer that goes on for as long as its client stays.
+pub(super) fn streaming(body: StreamBody, content_type: &'static str) -> Response<Content> {
+    let mut response = Response::new(Content::Stream(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// What SSE clients are told to wait before they come back: not all at the same time.
+pub(super) fn retry() -> Duration {
+    Duration::from_millis(fastrand::u64(SSE_RETRY))
 }
 
 /// The answer to a handshake (RFC 6455 section 4.2.2).
@@ -148,12 +162,11 @@ fn greeting(stream: Stream, topic: &TopicName, joined: &Joined) -> Bytes {
     match stream {
         Stream::Ndjson => protocol::ndjson::subscribed(topic, joined.position, joined.recovered),
         Stream::Sse => {
-            let retry = Duration::from_millis(fastrand::u64(SSE_RETRY));
-            let opening = protocol::sse::opening(retry, joined.position);
+            let opening = protocol::sse::opening(retry(), &[joined.position]);
             if joined.recovered != Some(false) {
                 return opening;
             }
-            let reset = protocol::sse::reset(topic, joined.position);
+            let reset = protocol::sse::reset(topic, joined.position, &[joined.position]);
             Bytes::from([opening, reset].concat())
         }
     }

@@ -16,6 +16,9 @@ use crate::metrics::{Charge, Memory, MemoryKind};
 pub struct Batch {
     /// The topic, as its worker numbers it: what is dropped for one topic is of that topic.
     topic: u32,
+    /// Sequence of the first publication; the others follow one by one, unless some were left out
+    /// for a session of its own.
+    first: u64,
     run: Run,
     ends: Vec<usize>,
     /// For as long as somebody queues it.
@@ -34,7 +37,7 @@ impl Batch {
     /// One publication, not copied.
     pub fn single(topic: u32, bytes: Bytes) -> Self {
         let ends = vec![bytes.len()];
-        Self { topic, run: Run::Shared(bytes), ends, charge: OnceCell::new() }
+        Self { topic, first: 0, run: Run::Shared(bytes), ends, charge: OnceCell::new() }
     }
 
     /// Several publications, copied into `buf` (whose content is dropped).
@@ -49,7 +52,13 @@ impl Batch {
             buf.extend_from_slice(bytes);
             ends.push(buf.len());
         }
-        Self { topic, run: Run::Joined(buf), ends, charge: OnceCell::new() }
+        Self { topic, first: 0, run: Run::Joined(buf), ends, charge: OnceCell::new() }
+    }
+
+    /// Says where in the topic's order it begins.
+    #[must_use]
+    pub fn numbered(self, first: u64) -> Self {
+        Self { first, ..self }
     }
 
     /// The topic, as its worker numbers it.
@@ -137,8 +146,18 @@ impl Slice {
     }
 
     /// The topic, as its worker numbers it.
-    pub(super) fn topic(&self) -> u32 {
+    pub fn topic(&self) -> u32 {
         self.batch.topic
+    }
+
+    /// Its publications with their sequences. It must not be begun.
+    pub fn publications(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        debug_assert!(!self.is_begun(), "whole publications");
+        let indices = self.batch.index_at(self.at)..self.batch.index_at(self.end);
+        let sequences = self.batch.first + indices.start as u64..;
+        sequences.zip(indices).map(|(sequence, index)| {
+            (sequence, &self.batch.bytes()[self.batch.range(index..index + 1)])
+        })
     }
 
     /// The bytes that are left.
@@ -201,6 +220,20 @@ impl Slice {
         let dropped = self.count().saturating_sub(1);
         self.at = self.batch.start(self.batch.index_at(self.at) + dropped);
         dropped
+    }
+
+    /// Splits publications off the front, `len_max` bytes of them, at least one. It must not be
+    /// begun.
+    pub(super) fn split_front(&mut self, len_max: usize) -> Self {
+        debug_assert!(!self.is_begun(), "whole publications");
+        let mut to = self.batch.index_at(self.at) + 1;
+        while self.batch.start(to) < self.end && self.batch.start(to + 1) - self.at <= len_max {
+            to += 1;
+        }
+        let end = self.batch.start(to);
+        let front = Self { batch: Rc::clone(&self.batch), at: self.at, end };
+        self.at = end;
+        front
     }
 
     /// Splits the begun publication off the front.

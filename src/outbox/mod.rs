@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use bytes::{Buf, Bytes};
+
 pub use batch::{Batch, Slice};
 
 use crate::limits::Delivery;
@@ -287,7 +289,28 @@ impl Outbox {
     pub fn pop(&mut self) -> Option<Piece> {
         let item = self.items.pop_front()?;
         self.len -= item.len();
-        Some(Piece(item))
+        Some(Piece(Content::Item(item)))
+    }
+
+    /// As [`Outbox::pop`], but of publications `len_max` bytes, or one that is longer: each is
+    /// given to `rewrite` with its topic and sequence, and what that writes is what comes out.
+    pub fn pop_rewritten(
+        &mut self,
+        len_max: usize,
+        memory: &Arc<Memory>,
+        mut rewrite: impl FnMut(&mut Vec<u8>, u32, (u64, &[u8])),
+    ) -> Option<Piece> {
+        let Item::Shared(slice) = self.items.front_mut()? else { return self.pop() };
+        let front = slice.split_front(len_max);
+        if slice.bytes().is_empty() {
+            self.items.pop_front();
+        }
+        self.len -= front.bytes().len();
+        let mut bytes = Vec::new();
+        front.publications().for_each(|one| rewrite(&mut bytes, front.topic(), one));
+        let charge = Charge::new(memory, MemoryKind::Outbox, bytes.capacity());
+        let count = front.count();
+        Some(Piece(Content::Rewritten { bytes: bytes.into(), count, _charge: charge }))
     }
 }
 
@@ -323,28 +346,45 @@ impl Item {
 
 /// A piece taken out of an outbox.
 #[derive(Debug)]
-pub struct Piece(Item);
+pub struct Piece(Content);
+
+#[derive(Debug)]
+enum Content {
+    /// An item as it waited.
+    Item(Item),
+    /// So many publications in other words.
+    Rewritten { bytes: Bytes, count: usize, _charge: Charge },
+}
 
 impl Piece {
     /// Publications that end in it.
     pub fn count(&self) -> usize {
         match &self.0 {
-            Item::Shared(slice) => slice.count(),
-            Item::Own { .. } => 0,
+            Content::Item(Item::Shared(slice)) => slice.count(),
+            Content::Item(Item::Own { .. }) => 0,
+            Content::Rewritten { count, .. } => *count,
         }
     }
 }
 
-impl bytes::Buf for Piece {
+impl Buf for Piece {
     fn remaining(&self) -> usize {
-        self.0.len()
+        self.chunk().len()
     }
 
     fn chunk(&self) -> &[u8] {
-        self.0.bytes()
+        match &self.0 {
+            Content::Item(item) => item.bytes(),
+            Content::Rewritten { bytes, .. } => bytes,
+        }
     }
 
     fn advance(&mut self, len: usize) {
-        self.0.advance(len);
+        match &mut self.0 {
+            Content::Item(item) => {
+                item.advance(len);
+            }
+            Content::Rewritten { bytes, .. } => bytes.advance(len),
+        }
     }
 }

@@ -218,3 +218,31 @@ fn what_one_topic_drops_is_of_that_topic() {
         assert_eq!(parse(&out), [1, 5], "{delivery:?}");
     }
 }
+
+#[test]
+fn publications_come_out_in_other_words_a_few_at_a_time() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let policy = Policy { len_max: usize::MAX, delivery: Delivery::Reliable };
+    let mut outbox = Outbox::default();
+    let frames: Vec<_> = (1..=5).map(|number| frame(number, 8)).collect();
+    let batch = Rc::new(Batch::join(7, Vec::new(), frames.iter()).numbered(11));
+    // A latecomer's part of the batch, then bytes of its own, then a long one.
+    assert_eq!(outbox.push(Slice::new(batch, 8..40), policy, &memory), Push::Queued);
+    outbox.push_own(b"own".as_slice().into());
+    let long = Rc::new(Batch::single(9, frame(6, 30)).numbered(3));
+    assert_eq!(outbox.push(Slice::new(long, 0..30), policy, &memory), Push::Queued);
+    let mut pieces = Vec::new();
+    while let Some(piece) = outbox.pop_rewritten(20, &memory, |out, topic, (sequence, bytes)| {
+        out.extend_from_slice(format!("{topic}:{sequence}={} ", bytes[1]).as_bytes());
+    }) {
+        let text = String::from_utf8(bytes::Buf::chunk(&piece).to_vec()).expect("ASCII");
+        pieces.push((text, piece.count(), outbox.len()));
+        assert!(memory.held(MemoryKind::Outbox) >= bytes::Buf::remaining(&piece) as u64);
+    }
+    let expected =
+        [("7:12=2 7:13=3 ", 2, 49), ("7:14=4 7:15=5 ", 2, 33), ("own", 0, 30), ("9:3=6 ", 1, 0)];
+    let pieces: Vec<_> = pieces.iter().map(|(text, count, len)| (&**text, *count, *len)).collect();
+    assert_eq!(pieces, expected);
+    drop(outbox);
+    assert_eq!(memory.held(MemoryKind::Outbox), 0);
+}

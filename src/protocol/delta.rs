@@ -10,7 +10,7 @@ use super::deflate;
 use crate::hub::{Publication, TopicName, Variant, VariantId};
 
 /// Place of the first of them in the table.
-pub(super) const FIRST: usize = super::CENTRIFUGO_EVENTS.index() + 1;
+pub(super) const FIRST: usize = super::SSE_JSON_SEVERAL.index() + 1;
 
 /// How many there are.
 pub(super) const COUNT: usize = 2 * Wire::ALL.len();

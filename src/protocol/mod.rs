@@ -39,6 +39,11 @@ pub const CENTRIFUGO_PROTOBUF_BODY: VariantId = VariantId::new(8);
 /// The Centrifugo door over server-sent events, a push each.
 pub const CENTRIFUGO_EVENTS: VariantId = VariantId::new(9);
 
+/// As [`SSE`], for readers of several topics, whose ids are their own.
+pub const SSE_SEVERAL: VariantId = VariantId::new(10);
+/// As [`SSE_JSON`], for readers of several topics, whose ids are their own.
+pub const SSE_JSON_SEVERAL: VariantId = VariantId::new(11);
+
 /// The encodings of all front doors, in the order of the constants above; those with deltas; then, with compression,
 /// the deflated ones, which leave payloads under `deflate_len_min` bytes as they are (0: none).
 pub fn variants(deflate_len_min: Option<usize>) -> Variants {
@@ -53,6 +58,8 @@ pub fn variants(deflate_len_min: Option<usize>) -> Variants {
         Variant::new("centrifugo_json_body", |it, at| publication(Wire::JsonBody, it, at)),
         Variant::new("centrifugo_protobuf_body", |it, at| publication(Wire::ProtobufBody, it, at)),
         Variant::new("centrifugo_events", |it, at| publication(Wire::Events, it, at)),
+        Variant::new("sse_several", sse::publication_of_several),
+        Variant::new("sse_json_several", sse::publication_object_of_several),
     ];
     let twins = deflate_len_min.map(deflate::twins);
     let own = whole.into_iter().chain(delta::variants());
@@ -64,7 +71,7 @@ pub fn variants(deflate_len_min: Option<usize>) -> Variants {
 pub fn skipped(variant: VariantId, count: u64) -> Option<Box<[u8]>> {
     let notice = match deflate::base(variant) {
         JSON => json::skipped(count),
-        SSE | SSE_JSON => sse::skipped(count),
+        SSE | SSE_JSON | SSE_SEVERAL | SSE_JSON_SEVERAL => sse::skipped(count),
         NDJSON => ndjson::skipped(count),
         _ => return None,
     };

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::centrifugo::Wire;
 use super::{
-    JSON, NATIVE, NDJSON, SSE, SSE_JSON, delta, json, ndjson, object, plain, sse, variants,
+    JSON, NATIVE, NDJSON, SSE, SSE_JSON, SSE_JSON_SEVERAL, SSE_SEVERAL, delta, json, ndjson,
+    object, plain, sse, variants,
 };
 use crate::hub::{Draft, Epoch, PayloadKind, Peer, Position, Publication, TopicName};
 use crate::metrics::Memory;
@@ -66,10 +67,12 @@ fn the_constants_name_the_table() {
         (Wire::JsonBody.variant(), "centrifugo_json_body"),
         (Wire::ProtobufBody.variant(), "centrifugo_protobuf_body"),
         (Wire::Events.variant(), "centrifugo_events"),
+        (SSE_SEVERAL, "sse_several"),
+        (SSE_JSON_SEVERAL, "sse_json_several"),
     ] {
         assert_eq!(names[variant.index()], name);
     }
-    assert_eq!(names.len(), 10 + delta::COUNT);
+    assert_eq!(names.len(), 12 + delta::COUNT);
 }
 
 #[test]
@@ -81,6 +84,10 @@ fn every_variant_is_encoded_by_its_own_encoder() {
     assert_eq!(encoded(SSE), sse::publication(&publication, &topic));
     assert_eq!(encoded(SSE_JSON), sse::publication_object(&publication, &topic));
     assert_eq!(encoded(NDJSON), ndjson::publication(&publication, &topic));
+    for (variant, of_one) in [(SSE_SEVERAL, SSE), (SSE_JSON_SEVERAL, SSE_JSON)] {
+        let of_one = encoded(of_one);
+        assert_eq!(of_one.strip_prefix(b"id: e1:7\n"), Some(&*encoded(variant)), "all but the id");
+    }
 }
 
 #[test]
@@ -191,14 +198,20 @@ fn sse_blocks_are_these_bytes() {
         (text("id: x\n\nevent: y"), "id: e1:7\ndata: id: x\ndata: \ndata: event: y\n\n"),
         (sse::publication(&no_history, &topic), "data: hi\n\n"),
         (sse::publication(&binary, &topic), "id: e1:7\nevent: binary\ndata: /wA=\n\n"),
-        (sse::opening(retry, at(3)), "retry: 1500\n\nid: e1:3\n\n"),
-        (sse::opening(retry, None), "retry: 1500\n\n"),
+        (sse::opening(retry, &[at(3)]), "retry: 1500\n\nid: e1:3\n\n"),
+        (sse::opening(retry, &[None]), "retry: 1500\n\n"),
+        (sse::opening(retry, &[at(3), None, at(4)]), "retry: 1500\n\nid: e1:3,,e1:4\n\n"),
+        (sse::opening(retry, &[None, None]), "retry: 1500\n\n"),
         (
-            sse::reset(&topic, at(3)),
+            sse::reset(&topic, at(3), &[None, at(3)]),
+            "id: ,e1:3\nevent: reset\ndata: {\"subscribed\":{\"topic\":\"a\",\"offset\":3,\"epoch\":\"e1\",\"recovered\":false}}\n\n",
+        ),
+        (
+            sse::reset(&topic, at(3), &[at(3)]),
             "id: e1:3\nevent: reset\ndata: {\"subscribed\":{\"topic\":\"a\",\"offset\":3,\"epoch\":\"e1\",\"recovered\":false}}\n\n",
         ),
         (
-            sse::reset(&topic, None),
+            sse::reset(&topic, None, &[None]),
             "event: reset\ndata: {\"subscribed\":{\"topic\":\"a\",\"recovered\":false}}\n\n",
         ),
         (sse::skipped(2), "event: skipped\ndata: {\"skipped\":{\"count\":2}}\n\n"),

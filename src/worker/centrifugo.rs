@@ -20,6 +20,7 @@ use crate::reason::CloseReason;
 impl Worker {
     /// Begins the session of a connection.
     pub(super) fn begin_session(&mut self, key: ConnectionKey, opening: Opening) {
+        let opening = self.name_session(key, opening);
         let gate = Arc::clone(&self.gate);
         let mut context = Context {
             now: self.clock,

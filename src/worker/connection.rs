@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use super::bookmark::Bookmark;
+use super::emulation::Emulation;
 use super::handle::Carrier;
 use super::member::{Members, Replay};
 use super::unacknowledged::unacknowledged_len;
@@ -12,7 +14,8 @@ use super::wheel::Tick;
 use crate::admission::Permit;
 use crate::auth::{Expiry, Grant};
 use crate::id::{Door, SessionId, WorkerId};
-use crate::outbox::Outbox;
+use crate::metrics::Memory;
+use crate::outbox::{Outbox, Piece};
 use crate::protocol::centrifugo;
 use crate::rate::Bucket;
 use crate::reason::{CloseReason, Disconnect};
@@ -69,6 +72,8 @@ pub(super) enum Transport {
 pub(super) struct Stream {
     /// Who waits for the next piece.
     pub(super) waker: Option<Waker>,
+    /// What gives its events their ids, where these name several topics.
+    pub(super) bookmark: Option<Bookmark>,
     /// The task that sends what is pulled.
     pub(super) carrier: Carrier,
 }
@@ -99,6 +104,8 @@ pub(super) struct Extra {
     pub(super) session: Option<Box<centrifugo::Session>>,
     /// When that session is to be told the time.
     pub(super) session_due: Tick,
+    /// What that session needs if its client sends by requests of their own.
+    pub(super) emulation: Option<Box<Emulation>>,
 }
 
 /// How it stands with reading from a socket.
@@ -216,6 +223,24 @@ impl Connection {
     pub(super) fn in_its_words(&self, reason: CloseReason) -> CloseReason {
         let told = Disconnect::of(reason).filter(|_| self.has_session());
         told.map_or(reason, CloseReason::Centrifugo)
+    }
+
+    /// What tells the client why its stream ends, if its protocol has words for that.
+    pub(super) fn farewell(&self, reason: CloseReason, words: &str) -> Option<Box<[u8]>> {
+        let CloseReason::Centrifugo(disconnect) = reason else { return None };
+        self.extra.as_ref()?.session.as_ref()?.wire().farewell(disconnect, words)
+    }
+
+    /// Takes the next piece out of the outbox, for a stream.
+    pub(super) fn pop(&mut self, memory: &Arc<Memory>) -> Option<Piece> {
+        let outbox = self.outbox.as_mut()?;
+        match &mut self.transport {
+            Transport::Stream(stream) => match &mut stream.bookmark {
+                Some(bookmark) => bookmark.pop(outbox, memory),
+                None => outbox.pop(),
+            },
+            Transport::Pending | Transport::Socket(_) => None,
+        }
     }
 
     /// Whether its session looks after it, and not the transport.

@@ -24,13 +24,13 @@ pub struct Whom {
     pub user: Box<str>,
     /// The one client with this id; `None` = all.
     pub client: Option<Box<str>>,
-    /// The one session with this name; `None` = all.
+    /// The one session with this name, which those over a WebSocket do not have; `None` = all.
     pub session: Option<Box<str>>,
     /// Clients with these ids are spared.
     pub spared: HashSet<Box<str>>,
 }
 
-/// What is to be done to a session. Sessions of other doors have one topic for all their life: they
+/// What is to be done to a session. Sessions of other doors keep their topics for all their life: they
 /// are neither subscribed nor unsubscribed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Errand {
@@ -130,14 +130,13 @@ impl Worker {
     }
 
     fn is_meant(&mut self, key: ConnectionKey, whom: &Whom) -> bool {
+        let is_named = whom.session.as_ref().is_none_or(|name| self.is_named(key, name));
         let Some(connection) = self.get(key) else { return false };
         let session = connection.extra.as_ref().and_then(|extra| extra.session.as_ref());
         let client = session.map(|session| session.client().to_string());
         let is_asked_for = whom.client.is_none() || client.as_deref() == whom.client.as_deref();
         let is_spared = client.as_ref().is_some_and(|client| whom.spared.contains(&**client));
-        // Sessions over a WebSocket have no name.
-        let is_asked_for = is_asked_for && whom.session.is_none();
-        connection.phase == Phase::Open && is_asked_for && !is_spared
+        connection.phase == Phase::Open && is_asked_for && is_named && !is_spared
     }
 
     fn serve(&mut self, key: ConnectionKey, errand: &Errand) -> Result<(), ErrorCode> {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
+use super::bookmark::Bookmark;
 use super::connection::{ConnectionKey, Transport};
 use super::{Gate, Opening, Subscription, Worker, WorkerParts};
 use crate::admission::Permit;
@@ -137,6 +138,23 @@ impl WorkerHandle {
         Pending { worker: self.clone(), key, is_armed: true }
     }
 
+    /// Begins a session whose first commands came with its request; `greeting` goes before all that
+    /// they bring.
+    pub fn open_emulated(&self, opening: Opening, greeting: &[u8], commands: &[u8]) -> Pending {
+        let codec = opening.session.as_ref().map(|session| session.wire.codec());
+        let key = self.stir(|worker| {
+            let key = worker.open(opening);
+            if !greeting.is_empty() {
+                worker.greet(key, greeting.into());
+            }
+            if let Some(codec) = codec {
+                worker.on_commands(key, codec, commands);
+            }
+            key
+        });
+        Pending { worker: self.clone(), key, is_armed: true }
+    }
+
     /// Subscribes. From here on nothing published is missed; `greet` says what comes first.
     pub fn open(
         &self,
@@ -150,6 +168,23 @@ impl WorkerHandle {
             if let Some(bytes) = greet(&joined) {
                 worker.greet(key, bytes.as_ref().into());
             }
+            (key, joined)
+        });
+        (Pending { worker: self.clone(), key, is_armed: true }, joined)
+    }
+
+    /// As [`WorkerHandle::open`], with any number of subscriptions.
+    pub fn open_several(
+        &self,
+        opening: Opening,
+        subscriptions: Vec<Subscription>,
+        greet: impl FnOnce(&[Joined]) -> Bytes,
+    ) -> (Pending, Vec<Joined>) {
+        let (key, joined) = self.stir(|worker| {
+            let key = worker.open(opening);
+            let subscriptions = subscriptions.into_iter();
+            let joined: Vec<_> = subscriptions.map(|one| worker.subscribe(key, one)).collect();
+            worker.greet(key, greet(&joined).as_ref().into());
             (key, joined)
         });
         (Pending { worker: self.clone(), key, is_armed: true }, joined)
@@ -209,9 +244,18 @@ impl Pending {
     }
 
     /// Goes on as a response body that `carrier`'s task sends.
-    pub fn into_body(mut self, carrier: Carrier) -> StreamBody {
+    pub fn into_body(self, carrier: Carrier) -> StreamBody {
+        self.into_stream(carrier, None)
+    }
+
+    /// As [`Pending::into_body`]; each event gets an id by `bookmark`.
+    pub fn into_body_with(self, carrier: Carrier, bookmark: Bookmark) -> StreamBody {
+        self.into_stream(carrier, Some(bookmark))
+    }
+
+    fn into_stream(mut self, carrier: Carrier, bookmark: Option<Bookmark>) -> StreamBody {
         self.is_armed = false;
-        self.worker.stir(|worker| worker.attach(self.key, carrier));
+        self.worker.stir(|worker| worker.attach(self.key, carrier, bookmark));
         StreamBody { worker: self.worker.clone(), key: self.key }
     }
 }

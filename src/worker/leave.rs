@@ -83,6 +83,9 @@ impl Worker {
         let connection = &mut connections[index as usize];
         connection.phase = Phase::Leaving;
         if let Transport::Stream(_) = connection.transport {
+            if let Some(words) = connection.farewell(reason, ending.words(reason)) {
+                output.send_own(index, connection, words);
+            }
             output::wake(connection);
             return;
         }

@@ -3,9 +3,11 @@
 //! Nothing on the delivery path is shared between workers but the immutable publication. A worker
 //! is never borrowed across an await; other threads reach it through its inbox only.
 
+mod bookmark;
 mod catch_up;
 mod centrifugo;
 mod connection;
+mod emulation;
 mod errand;
 mod gate;
 mod handle;
@@ -45,7 +47,9 @@ use topic::LocalTopic;
 use users::Users;
 use wheel::{Tick, Wheel};
 
+pub use bookmark::Bookmark;
 pub use connection::ConnectionKey;
+pub use emulation::Undelivered;
 pub use errand::{Errand, Headcount, Whom};
 pub use gate::Gate;
 pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
@@ -291,9 +295,12 @@ impl Worker {
         if joined.next > joined.top {
             self.join(key, slot, joined.next);
         } else {
-            let connection = &mut self.connections[key.index as usize];
-            connection.extra().replays.push(Replay { slot, next: joined.next });
-            self.catching.push_back(key);
+            let replays = &mut self.connections[key.index as usize].extra().replays;
+            replays.push(Replay { slot, next: joined.next });
+            // One place in the queue serves them all.
+            if replays.len() == 1 {
+                self.catching.push_back(key);
+            }
         }
         joined
     }
@@ -363,9 +370,10 @@ impl Worker {
     }
 
     /// Makes a response body the connection's way out.
-    fn attach(&mut self, key: ConnectionKey, carrier: Carrier) {
+    fn attach(&mut self, key: ConnectionKey, carrier: Carrier, bookmark: Option<Bookmark>) {
         if let Some(connection) = self.get(key) {
-            connection.transport = Transport::Stream(Box::new(Stream { waker: None, carrier }));
+            let stream = Stream { waker: None, bookmark, carrier };
+            connection.transport = Transport::Stream(Box::new(stream));
             self.write_waiting(key);
         }
     }
@@ -373,8 +381,12 @@ impl Worker {
     /// The next piece for a response body; `None` ends it.
     fn poll_piece(&mut self, key: ConnectionKey, context: &Context<'_>) -> Poll<Option<Piece>> {
         let now = self.output.now;
-        let Some(connection) = self.get(key) else { return Poll::Ready(None) };
-        let Some(piece) = connection.outbox.as_mut().and_then(|outbox| outbox.pop()) else {
+        let Self { connections, output, .. } = self;
+        let connection = connections.get_mut(key.index as usize);
+        let connection = connection.filter(|connection| connection.key(key.index) == key);
+        let Some(connection) = connection else { return Poll::Ready(None) };
+        let waiting_len = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
+        let Some(piece) = connection.pop(&output.memory) else {
             if !connection.is_present() {
                 return Poll::Ready(None);
             }
@@ -386,11 +398,12 @@ impl Worker {
         connection.seen = now;
         connection.progress = now;
         let (door, len) = (connection.door, bytes::Buf::remaining(&piece));
+        let left_len = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
         if connection.outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
             connection.outbox = None;
             self.on_drained(key);
         }
-        self.metrics.outbox_bytes.sub(len as u64);
+        self.metrics.outbox_bytes.sub((waiting_len - left_len) as u64);
         self.metrics.writes.add(1);
         self.output.count_deliveries(door, piece.count(), len);
         Poll::Ready(Some(piece))

@@ -128,9 +128,10 @@ pub(super) struct Encoding<'a> {
 impl Encoding<'_> {
     /// Publications, one after the other, in `variant`.
     pub(super) fn batch(&mut self, publications: &[Arc<Publication>], variant: VariantId) -> Batch {
+        let first = publications.first().map_or(0, |publication| publication.sequence);
         if let [one] = publications {
             let encoded = one.encoded(variant, self.topic, self.variants);
-            return Batch::single(self.local, encoded.clone());
+            return Batch::single(self.local, encoded.clone()).numbered(first);
         }
         let encoded =
             || publications.iter().map(|one| one.encoded(variant, self.topic, self.variants));
@@ -141,7 +142,7 @@ impl Encoding<'_> {
         } else {
             Vec::with_capacity(len)
         };
-        Batch::join(self.local, buf, encoded())
+        Batch::join(self.local, buf, encoded()).numbered(first)
     }
 }
 

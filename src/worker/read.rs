@@ -276,6 +276,7 @@ impl Worker {
                 connection.awaits_pong = false;
                 if connection.has_session() {
                     self.drive(key, &mut Commands::none(), |session, it| session.on_resume(it));
+                    self.carry_out_held(key);
                 }
                 self.mark_ready(key);
             }

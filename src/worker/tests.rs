@@ -235,7 +235,8 @@ fn an_idle_connection_takes_few_bytes() {
 
 #[test]
 fn an_idle_session_of_commands_takes_few_bytes_more() {
-    assert!(size_of::<Extra>() <= 48, "{}", size_of::<Extra>());
+    // An allocation of 48 bytes takes as much.
+    assert!(size_of::<Extra>() <= 56, "{}", size_of::<Extra>());
     assert!(size_of::<centrifugo::Session>() <= 224, "{}", size_of::<centrifugo::Session>());
 }
 
@@ -279,7 +280,7 @@ fn idle_worker() -> (WorkerHandle, Arc<Hub>) {
     idle_worker_of(1)
 }
 
-fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
+pub(super) fn idle_worker_of(workers: usize) -> (WorkerHandle, Arc<Hub>) {
     let memory = Arc::new(Memory::new(u64::MAX));
     let hub = Arc::new(Hub::new(HubParts {
         rules: Vec::new(),

@@ -1,4 +1,5 @@
-// The Centrifugo door as the npm package `centrifuge` sees it, in JSON and in protobuf.
+// The Centrifugo door as the npm package `centrifuge` sees it, in JSON and in protobuf: over a
+// WebSocket, and over the transports for those who cannot have one.
 
 import { once } from "node:events";
 import { load, run, same, soon, start, token as sign, within } from "./server.mjs";
@@ -6,6 +7,7 @@ import { load, run, same, soon, start, token as sign, within } from "./server.mj
 const { Centrifuge } = load("centrifuge");
 const { Centrifuge: Protobuf } = load("centrifuge/build/protobuf");
 const WebSocket = load("ws");
+const { EventSource } = load("eventsource");
 
 const SECRET = "a secret of these checks";
 const server = await start(`
@@ -31,6 +33,18 @@ const url = () => `${server.url.replace("http", "ws")}/connection/websocket`;
 /** A connected client with a `next(emitter, event)` for things to come. */
 async function connect(kind, options = {}) {
   const client = new kind(url(), { websocket: WebSocket, minReconnectDelay: 50, ...options });
+  const connected = next(client, "connected");
+  client.connect();
+  client.connectedWith = await connected;
+  return client;
+}
+
+/** As `connect`, without a WebSocket. */
+async function connectOver(transport, kind, options = {}) {
+  const endpoint = `${server.url}/connection/${transport}`;
+  const client = new kind([{ transport, endpoint }], {
+    emulationEndpoint: `${server.url}/emulation`, eventsource: EventSource, minReconnectDelay: 50, ...options,
+  });
   const connected = next(client, "connected");
   client.connect();
   client.connectedWith = await connected;
@@ -226,6 +240,78 @@ for (const [name, kind, wrap] of [["JSON", Centrifuge, (data) => data], ["protob
 
 }
 
+const emulated = [
+  ["http_stream", "JSON", Centrifuge, (data) => data],
+  ["http_stream", "protobuf", Protobuf, bytes],
+  ["sse", "JSON", Centrifuge, (data) => data],
+];
+for (const [transport, name, kind, wrap] of emulated) {
+  const add = (what, one) => { cases[`${what} (${transport}, ${name})`] = one; };
+  const topicName = (what) => `${what}-${transport}-${name}`;
+
+  add("commands and publications go both ways", async () => {
+    const client = await connectOver(transport, kind);
+    same(client.connectedWith.transport, transport);
+    const topic = await subscribe(client, topicName("both"));
+    const arrived = several(topic, "publication", 3);
+    for (let number = 1; number <= 2; number++) await topic.publish(wrap(number));
+    await server.publish(topicName("both"), "3");
+    const got = (await arrived).map((one) => [value(one.data), one.offset]);
+    same(got, [[1, 1], [2, 2], [3, 3]]);
+    const { publications } = await topic.history({ limit: 10 });
+    same(publications.map((one) => value(one.data)), [1, 2, 3]);
+    const refused = await topic.presence().then(() => null, (error) => error.code);
+    same(refused, 108);
+    const disconnected = next(client, "disconnected");
+    client.disconnect();
+    await disconnected;
+  });
+
+  add("what was missed comes after a reconnect, in order", async () => {
+    const client = await connectOver(transport, kind);
+    const topic = await subscribe(client, topicName("missed"));
+    const own = next(topic, "publication");
+    await topic.publish(wrap(0));
+    await own;
+    const disconnected = next(client, "disconnected");
+    client.disconnect();
+    await disconnected;
+    for (let number = 1; number <= 50; number++) await server.publish(topicName("missed"), String(number));
+    const arrived = several(topic, "publication", 50);
+    const subscribed = next(topic, "subscribed");
+    client.connect();
+    same([(await subscribed).recovered, (await arrived).map((one) => value(one.data))],
+      [true, Array.from({ length: 50 }, (_, index) => index + 1)]);
+    client.disconnect();
+  });
+
+  add("pings are answered for as long as it takes", async () => {
+    const client = await connectOver(transport, kind);
+    let ended = 0;
+    client.on("connecting", () => { ended += 1; });
+    const topic = await subscribe(client, topicName("pings"));
+    // One that answers none is closed meanwhile.
+    const silent = new WebSocket(url());
+    silent.on("open", () => silent.send('{"id":1,"connect":{}}'));
+    same((await within(once(silent, "close"), "close"))[0], 3012);
+    const arrived = next(topic, "publication");
+    await topic.publish(wrap(1));
+    same([value((await arrived).data), ended], [1, 0]);
+    client.disconnect();
+  });
+
+  add("a forged token is refused for good", async () => {
+    const forged = `${token({ sub: "ann" }).slice(0, -4)}AAAA`;
+    const endpoint = `${server.url}/connection/${transport}`;
+    const client = new kind([{ transport, endpoint }], {
+      emulationEndpoint: `${server.url}/emulation`, eventsource: EventSource, token: forged,
+    });
+    const disconnected = next(client, "disconnected");
+    client.connect();
+    same((await disconnected).code, 3500);
+  });
+}
+
 cases["a client that does not answer a ping is closed with 3012"] = async () => {
   const socket = new WebSocket(url());
   const messages = [];
@@ -236,13 +322,16 @@ cases["a client that does not answer a ping is closed with 3012"] = async () => 
 };
 
 cases["a draining server tells its clients to come back"] = async () => {
-  const client = await connect(Centrifuge);
-  const topic = await subscribe(client, "drain");
-  const left = next(client, "connecting");
+  const clients = [await connect(Centrifuge)];
+  for (const [transport, , kind] of emulated) clients.push(await connectOver(transport, kind));
+  const topics = await Promise.all(clients.map((client) => subscribe(client, "drain")));
+  const left = clients.map((client) => next(client, "connecting"));
   await server.stop();
-  const { code } = await left;
-  same([code, topic.state], [3001, "subscribing"]);
-  client.disconnect();
+  for (const [index, client] of clients.entries()) {
+    const { code } = await left[index];
+    same([code, topics[index].state], [3001, "subscribing"]);
+    client.disconnect();
+  }
 };
 
 await run(cases);

@@ -5,8 +5,9 @@
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::code::Disconnect;
 use super::json::Json;
-use super::message::{Command, EmulationRequest, Reply};
+use super::message::{self, Command, EmulationRequest, Push, Reply};
 use crate::hub::VariantId;
 use crate::protocol;
 use crate::ws::{self, MessageKind};
@@ -65,6 +66,21 @@ impl Wire {
             Self::ProtobufBody => protocol::CENTRIFUGO_PROTOBUF_BODY,
             Self::Events => protocol::CENTRIFUGO_EVENTS,
         }
+    }
+
+    /// The last message of a session, where the transport does not tell why it ends; `reason` is in
+    /// words.
+    pub fn farewell(self, disconnect: Disconnect, reason: &str) -> Option<Box<[u8]>> {
+        if !self.is_emulated() {
+            return None;
+        }
+        let code = disconnect.code().into();
+        let reason = reason.to_owned();
+        let disconnect = Some(message::Disconnect { code, reason });
+        let push = Some(Push { disconnect, ..Push::default() });
+        let mut frame = Frame::new(self);
+        frame.push(&Reply { push, ..Reply::default() });
+        Some(frame.take())
     }
 
     /// A frame with one message, exactly sized.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::token;
 use super::{Client, assert_error, publish, result, start};
-use crate::harness::{Request, Server, Stream, WebSocket, eventually_equal};
+use crate::harness::{Emulated, Request, Server, Stream, WebSocket, eventually_equal};
 
 /// A client of each worker and more: connections are spread over the two.
 const COUNT: usize = 8;
@@ -91,6 +91,23 @@ fn a_user_is_unsubscribed_wherever_it_is() {
     for ann in &mut anns {
         ann.assert_untouched();
     }
+}
+
+#[test]
+fn a_session_without_a_websocket_is_disconnected_by_its_name() {
+    let server = start("");
+    let connect = || {
+        let command = json!({ "id": 1, "connect": { "token": token("ann") } });
+        let request = Request::post("/connection/http_stream", command.to_string());
+        Emulated::after_connect(Stream::open(server.wire(), &request))
+    };
+    let (mut one, mut other) = (connect(), connect());
+    let disconnect = json!({ "code": 4000, "reason": "enough" });
+    let body = json!({ "user": "ann", "session": one.session, "disconnect": disconnect });
+    assert_eq!(result(&server, "disconnect", &body), json!({}));
+    one.assert_ended(4000, "enough");
+    assert_eq!(result(&server, "disconnect", &json!({ "user": "ann" })), json!({}));
+    other.assert_ended(3503, "force disconnect");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Nothing here uses the library: a fault of the server's codecs must not be repeated by what tests them.
 
+mod emulated;
 mod figure;
 mod http;
 mod metrics;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use emulated::Emulated;
 pub(crate) use figure::{figure, percentile};
 pub(crate) use http::{Request, Response};
 pub(crate) use process::{Process, fanwire, raise_descriptor_limit, with_files};

@@ -46,11 +46,35 @@ impl Stream {
                 line.pop();
                 return Some(String::from_utf8(line).expect("a stream is text"));
             }
-            let Some(chunk) = self.wire.chunk() else {
+            if !self.fill() {
                 assert!(self.body.is_empty(), "a line is cut: {:?}", self.body);
                 return None;
-            };
-            self.body.extend_from_slice(&chunk);
+            }
+        }
+    }
+
+    /// Reads the next chunk; false at the end of the body.
+    fn fill(&mut self) -> bool {
+        let chunk = self.wire.chunk();
+        self.body.extend(chunk.iter().flatten());
+        chunk.is_some()
+    }
+
+    /// The next message behind its length, as protobuf writes it; `None` when the body has ended.
+    pub(crate) fn delimited(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let mut rest = self.body.as_slice();
+            let len = prost::decode_length_delimiter(&mut rest).ok();
+            if let Some(len) = len.filter(|len| *len <= rest.len()) {
+                let head_len = self.body.len() - rest.len();
+                let rest = self.body.split_off(head_len + len);
+                let message = std::mem::replace(&mut self.body, rest);
+                return Some(message[head_len..].to_vec());
+            }
+            if !self.fill() {
+                assert!(self.body.is_empty(), "a message is cut: {:?}", self.body);
+                return None;
+            }
         }
     }
 

@@ -47,9 +47,13 @@ impl Session {
         context: &mut Context<'_>,
     ) -> Result<(), Failure> {
         let token = if request.token.is_empty() {
-            if self.identity.is_none() {
+            let Some(identity) = &self.identity else {
                 return Err(Disconnect::BadRequest.into());
-            }
+            };
+            // A token that came with the request ends with its time, too.
+            let expiry = identity.grant().and_then(|grant| grant.expiry);
+            let info = Bytes::new();
+            self.account = expiry.map(|end| Box::new(Account { info, expiry: Some(end) }));
             Accepted::default()
         } else {
             self.log_in(&request.token, context)?

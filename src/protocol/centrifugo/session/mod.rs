@@ -37,7 +37,7 @@ use bytes::Bytes;
 use super::code::{Disconnect, ErrorCode};
 use super::frame::{Commands, Frame, Wire};
 use super::host::Context;
-use super::message::{self, ClientInfo, Command, Push, Reply};
+use super::message::{ClientInfo, Command, Push, Reply};
 use crate::auth::{Expiry, Identity};
 use crate::hub::TopicName;
 use crate::id::ClientId;
@@ -269,12 +269,6 @@ impl Session {
     pub fn close(&mut self, disconnect: Disconnect) {
         if self.is_ending() {
             return;
-        }
-        if self.wire().is_emulated() {
-            let code = disconnect.code().into();
-            let reason = disconnect.reason().to_owned();
-            let disconnect = Some(message::Disconnect { code, reason });
-            self.push(Push { disconnect, ..Push::default() });
         }
         self.actions.clear();
         self.phase = Phase::Closing(disconnect);

@@ -6,11 +6,11 @@ use prost::Message as _;
 
 use crate::protocol::centrifugo::json::Json;
 use crate::protocol::centrifugo::message::{
-    Command, ConnectRequest, HistoryRequest, HistoryResult, PublishRequest, Reply, StreamPosition,
-    SubscribeRequest, SubscribeResult,
+    Command, ConnectRequest, HistoryRequest, HistoryResult, PublishRequest, Push, Reply,
+    StreamPosition, SubscribeRequest, SubscribeResult,
 };
 use crate::protocol::centrifugo::{
-    ClientInfo, Codec, Commands, DEPTH_MAX, EmulationRequest, Malformed, message,
+    ClientInfo, Codec, Commands, DEPTH_MAX, Disconnect, EmulationRequest, Malformed, Wire, message,
 };
 
 fn commands(codec: Codec, frame: &[u8]) -> Vec<Result<Command, Malformed>> {
@@ -186,7 +186,7 @@ fn names_and_numbers_are_those_of_the_protocol() {
     check_numbers::<HistoryResult>("publications [{}] 1, epoch \"a\" 2, offset 1 3");
     check_numbers::<message::RefreshResult>("client \"a\" 1, version \"a\" 2, expires true 3");
     check_numbers::<message::SubRefreshResult>("expires true 1, ttl 1 2");
-    check_numbers::<message::Push>(
+    check_numbers::<Push>(
         "channel \"a\" 2, pub {} 4, join {} 5, leave {} 6, unsubscribe {} 7, subscribe {} 9, \
          disconnect {} 11, refresh {} 12",
     );
@@ -247,6 +247,19 @@ fn a_request_to_emulation_brings_a_frame_of_commands() {
     for body in ["", "{}", "[]", r#"{"session":"s","node":"n","data":{"id":1}}"#, "{\"data\":\"x"] {
         assert_eq!(EmulationRequest::parse(Codec::Json, body.as_bytes()), Err(Malformed), "{body}");
     }
+}
+
+#[test]
+fn the_last_message_of_an_emulated_session_tells_why_it_ends() {
+    let said = |wire: Wire| wire.farewell(Disconnect::Shutdown, "shutdown").map(Vec::from);
+    let json = r#"{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}"#;
+    assert_eq!(said(Wire::JsonBody), Some(format!("{json}\n").into_bytes()));
+    assert_eq!(said(Wire::Events), Some(format!("data: {json}\n\n").into_bytes()));
+    let disconnect = message::Disconnect { code: 3001, reason: "shutdown".to_owned() };
+    let push = Some(Push { disconnect: Some(disconnect), ..Push::default() });
+    let reply = Reply { push, ..Reply::default() };
+    assert_eq!(said(Wire::ProtobufBody), Some(reply.encode_length_delimited_to_vec()));
+    assert_eq!((said(Wire::JsonFrames), said(Wire::ProtobufFrames)), (None, None));
 }
 
 /// Any JSON text that is one value on one line.

@@ -1,8 +1,13 @@
 //! `connect` and `refresh`, and what may come before them.
 
-use super::world::World;
-use crate::auth::{Identity, Right};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::world::{START, World};
+use crate::auth::{Expiry, Grant, Identity, Right};
 use crate::protocol::centrifugo::{Opening, Pings, Wire};
+use crate::time::Stamp;
 
 /// What ended the session, as code and reason.
 fn end(world: &mut World, client: usize) -> Option<(u16, String)> {
@@ -225,10 +230,27 @@ fn an_emulated_client_learns_how_to_send_more() {
     let got = world.say(client, "{\"id\":2,\"rpc\":{}}\nx");
     assert_eq!(
         got,
-        ["data: {\"id\":2,\"error\":{\"code\":108,\"message\":\"not available\"}}\n\n\
-          data: {\"push\":{\"disconnect\":{\"code\":3501,\"reason\":\"bad request\"}}}\n\n"]
+        ["data: {\"id\":2,\"error\":{\"code\":108,\"message\":\"not available\"}}\n\n"]
     );
     assert_eq!(end(&mut world, client).map(|(code, _)| code), Some(3501));
+}
+
+#[test]
+fn a_connection_ends_with_the_token_that_its_request_came_with() {
+    let mut world = World::new();
+    let now = Stamp { wall: START * 1_000, instant: Instant::now() };
+    let expiry = Expiry::new(START + 60, Duration::ZERO, now);
+    let client = world.enter_by(Opening {
+        wire: Wire::JsonFrames,
+        identity: Some(Identity::token(Grant { publisher: None, caps: None, expiry })),
+        pings: Pings::Transport,
+        emulation_key: None,
+    });
+    world.say(client, r#"{"id":1,"connect":{}}"#);
+    world.pass(Duration::from_secs(58));
+    assert_eq!(end(&mut world, client), None);
+    world.pass(Duration::from_secs(4));
+    assert_eq!(end(&mut world, client), Some((3005, "connection expired".to_owned())));
 }
 
 #[test]
@@ -242,7 +264,7 @@ fn a_transport_that_pings_leaves_no_word_of_it() {
     });
     let got = world.say(client, r#"{"id":1,"connect":{}}"#);
     assert_eq!(got, [r#"{"id":1,"connect":{"client":"CLIENT","version":"Fanwire"}}"#]);
-    world.pass(std::time::Duration::from_hours(1));
+    world.pass(Duration::from_hours(1));
     assert_eq!((world.got(client), end(&mut world, client)), (Vec::new(), None));
 }
 
