@@ -24,15 +24,41 @@ const UNSENT_LEN_MAX: u32 = 128 * 1024;
 /// Pause of the accept loop when the process has no descriptor or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Finds the address to listen on: its port is taken for good, or an error says that it is taken.
+/// An address to listen on.
+#[derive(Debug)]
+pub struct Place {
+    /// With the real port.
+    pub address: SocketAddr,
+    /// Keeps a port that the kernel chose from everybody else, until all listen.
+    _held: Option<Socket>,
+}
+
+/// Finds the address to listen on, or an error says that its port is taken.
 ///
 /// Several sockets share a port only with `SO_REUSEPORT`, with which a second server would
-/// silently get half of our clients. So the port is first bound without it.
+/// silently get half of our clients. So the port is first bound without it. A port that the kernel
+/// is to choose is nobody's; it is held, or somebody else could be given it before we listen.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
-    std::net::TcpListener::bind(address)?.local_addr()
+pub fn probe(address: SocketAddr) -> io::Result<Place> {
+    if address.port() != 0 {
+        let address = std::net::TcpListener::bind(address)?.local_addr()?;
+        return Ok(Place { address, _held: None });
+    }
+    let held = shared_socket(address)?;
+    let bound = held.local_addr()?.as_socket();
+    let address = bound.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok(Place { address, _held: Some(held) })
+}
+
+/// A bound socket that shares its port.
+fn shared_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// A listening socket that shares its port with the other workers'. Accepted sockets inherit its
@@ -41,11 +67,8 @@ pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
 /// # Errors
 /// When the address cannot be bound.
 pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    let socket = shared_socket(address)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(limits.write_timeout))?;
     socket.set_tcp_notsent_lowat(UNSENT_LEN_MAX)?;

@@ -155,11 +155,12 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     let started = admin::Started::now();
     host::raise_descriptor_limit();
     let listen_error = |source| ServeError::Listen { address: config.listen, source };
-    let address = listen::probe(config.listen).map_err(listen_error)?;
+    let place = listen::probe(config.listen).map_err(listen_error)?;
     let admin = bind_admin(&config).await?;
-    let (shared, polls) = share(config, address)?;
+    let (shared, polls) = share(config, place.address)?;
     let shared = Arc::new(shared);
     let threads = start_workers(&shared, polls)?;
+    drop(place);
     announce(&shared, admin.as_ref()).map_err(ServeError::Start)?;
     if let Some(keys) = &shared.keys {
         let keys = Arc::clone(keys);

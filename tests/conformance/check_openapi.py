@@ -99,6 +99,8 @@ def requests(path, method, operation):
             request = {"body": body, "headers": {"Content-Type": media_type}, "status": 200}
             yield name, {**request, "good": True}
     general = [*OF_ALL, *OF_API] if path.startswith("/api/") else OF_ALL
+    if path == "/topics":
+        general = [{"query": {"topic": "chat:1"}, **request} for request in general]
     for request in [*operation.get("x-requests", []), *general]:
         yield request["name"], request
 
@@ -112,7 +114,8 @@ class Answer:
         for name, value in {**places, **request.get("path", {})}.items():
             path = path.replace(f"{{{name}}}", value if "%" in value else urllib.parse.quote(value, safe=""))
         if query := request.get("query"):
-            path += "?" + urllib.parse.urlencode(query, safe=":")
+            pairs = query.items() if isinstance(query, dict) else map(tuple, query)
+            path += "?" + urllib.parse.urlencode(list(pairs), safe=":")
         headers = {"Host": "127.0.0.1", **request.get("headers", {})}
         if path.startswith("/api/") and not request.get("anonymous"):
             headers.setdefault("X-API-Key", KEY)
