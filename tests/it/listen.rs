@@ -27,15 +27,3 @@ fn accepted_sockets_inherit_the_options_of_their_listener() {
     assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(write_timeout));
     assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 128 * 1024);
 }
-
-#[test]
-fn a_port_that_the_kernel_chose_is_nobody_elses_until_we_listen() {
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let place = listen::probe(any_port).expect("a free port");
-    let taken = std::net::TcpListener::bind(place.address).expect_err("it is held");
-    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
-    let workers: Vec<_> =
-        (0..2).map(|_| listen::bind(place.address, &Limits::default()).unwrap()).collect();
-    drop(place);
-    assert!(workers.iter().all(|one| one.local_addr().unwrap().port() != 0));
-}
