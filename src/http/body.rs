@@ -1,4 +1,4 @@
-//! The bodies of answers: whole, or streamed by a worker.
+//! The bodies of answers: whole, or not hyper's to send.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,15 +10,13 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Busy;
 use crate::metrics::{Charge, Memory, MemoryKind};
-use crate::outbox::Piece;
-use crate::worker::StreamBody;
 
 /// The body of an answer.
 #[derive(Debug)]
 pub struct AnswerBody {
     content: Content,
     /// The request counts as going on until its answer's body is dropped.
-    _busy: Busy,
+    busy: Busy,
 }
 
 /// Where the bytes of a body come from.
@@ -26,17 +24,15 @@ pub struct AnswerBody {
 pub enum Content {
     /// All of it, on the memory account if it is long.
     Whole(Bytes, Option<Charge>),
-    /// A subscription.
-    Stream(StreamBody),
+    /// None from here: the socket goes on as a stream when the answer's head is out.
+    Stream,
 }
 
-/// A piece of a body.
+/// A piece of a body, charged until it is written.
 #[derive(Debug)]
-pub enum Chunk {
-    /// Of a whole body, charged until it is written.
-    Bytes(Bytes, Option<Charge>),
-    /// Of a stream.
-    Piece(Piece),
+pub struct Chunk {
+    bytes: Bytes,
+    _charge: Option<Charge>,
 }
 
 impl Content {
@@ -55,7 +51,7 @@ impl Content {
 impl AnswerBody {
     /// The body of the answer to the request that `busy` stands for.
     pub fn new(content: Content, busy: Busy) -> Self {
-        Self { content, _busy: busy }
+        Self { content, busy }
     }
 }
 
@@ -65,17 +61,18 @@ impl Body for AnswerBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, Infallible>>> {
         match &mut self.content {
             Content::Whole(bytes, _) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes, charge) => {
-                let chunk = Chunk::Bytes(std::mem::take(bytes), charge.take());
+                let chunk = Chunk { bytes: std::mem::take(bytes), _charge: charge.take() };
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
-            Content::Stream(stream) => {
-                let piece = stream.poll_piece(context);
-                piece.map(|piece| piece.map(|piece| Ok(Frame::data(Chunk::Piece(piece)))))
+            Content::Stream => {
+                // Nobody is woken: the connection's task looks at the note when hyper is done.
+                self.busy.note_head();
+                Poll::Pending
             }
         }
     }
@@ -87,30 +84,21 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream => SizeHint::default(),
         }
     }
 }
 
 impl Buf for Chunk {
     fn remaining(&self) -> usize {
-        match self {
-            Self::Bytes(bytes, _) => bytes.remaining(),
-            Self::Piece(piece) => piece.remaining(),
-        }
+        self.bytes.remaining()
     }
 
     fn chunk(&self) -> &[u8] {
-        match self {
-            Self::Bytes(bytes, _) => bytes.chunk(),
-            Self::Piece(piece) => piece.chunk(),
-        }
+        self.bytes.chunk()
     }
 
     fn advance(&mut self, len: usize) {
-        match self {
-            Self::Bytes(bytes, _) => bytes.advance(len),
-            Self::Piece(piece) => piece.advance(len),
-        }
+        self.bytes.advance(len);
     }
 }

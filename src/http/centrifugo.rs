@@ -4,9 +4,8 @@ use std::rc::Rc;
 
 use http::HeaderValue;
 use http::request::Parts;
-use hyper::upgrade::OnUpgrade;
 
-use super::connection::{Connection, Upgrade};
+use super::connection::Connection;
 use super::handshake::Handshake;
 use super::service::{Answer, Service};
 use super::subscribe::switching_protocols;
@@ -32,7 +31,7 @@ impl Service {
     pub(super) async fn connect(
         &self,
         connection: &Rc<Connection>,
-        (parts, upgrade): (Parts, OnUpgrade),
+        parts: Parts,
         handshake: Option<Handshake>,
     ) -> Answer {
         let Some(handshake) = handshake else {
@@ -67,8 +66,7 @@ impl Service {
             session: Some(session),
         };
         let pending = self.worker.open_session(opening);
-        let address = connection.address.take();
-        *connection.upgrade.borrow_mut() = Some(Upgrade { pending, socket: upgrade, address });
+        connection.hand_over(pending);
         Ok(switching_protocols(&handshake, protocol, agreement))
     }
 

@@ -1,22 +1,22 @@
 //! One HTTP connection: its deadlines, and what becomes of its socket.
+//!
+//! A WebSocket or a stream goes on without hyper: when the head of the answer is with the kernel,
+//! its socket is the worker's.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::Version;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
-use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -26,8 +26,8 @@ use crate::admission::{AddressPermit, Permit};
 use crate::metrics::{Charge, MemoryKind};
 use crate::rate::Bucket;
 use crate::reason::Refusal;
-use crate::tls::{Socket, TLS_COST};
-use crate::worker::{Carrier, HttpGuard, Pending};
+use crate::tls::TLS_COST;
+use crate::worker::{Coding, HttpGuard, Pending};
 
 /// What one connection's task and its requests share.
 #[derive(Debug)]
@@ -39,30 +39,36 @@ pub struct Connection {
     pub peer: IpAddr,
     /// The place of the request's client among those of its address, where a proxy is the peer.
     pub address: RefCell<Option<AddressPermit>>,
-    /// Ends the task that serves the connection; set right after it is spawned.
-    abort: Rc<OnceCell<AbortHandle>>,
-    /// A handshake that was answered: the socket goes on as this subscription.
-    pub upgrade: RefCell<Option<Upgrade>>,
     /// What it may still publish in this second.
     pub bucket: Cell<Bucket>,
+    /// What the socket goes on as when the answer's head is out.
+    handover: RefCell<Option<Handover>>,
+    /// How far that head is, of a stream's answer.
+    head: Cell<Head>,
+    /// That of the request that is handled.
+    version: Cell<Version>,
     progress: Cell<Progress>,
     /// Set by the transport when bytes come in.
-    received: Arc<AtomicBool>,
-    /// Set by the transport when the kernel takes bytes.
-    sent: Arc<AtomicBool>,
-    /// The transport's socket.
-    socket: RawFd,
+    received: Cell<bool>,
 }
 
-/// A handshake whose answer is on its way.
+/// A subscription that waits for its socket.
 #[derive(Debug)]
-pub struct Upgrade {
-    /// The subscription that waits for the socket.
-    pub pending: Pending,
-    /// Gives the socket.
-    pub socket: OnUpgrade,
+struct Handover {
+    pending: Pending,
     /// The client's place, which goes on with the socket.
-    pub address: Option<AddressPermit>,
+    address: Option<AddressPermit>,
+}
+
+/// How far the head of an answer is whose body is not hyper's to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// There is none, or hyper does not have it yet.
+    None,
+    /// It is in hyper's buffer.
+    Buffered,
+    /// The kernel has it.
+    Out,
 }
 
 /// How far the connection is with its current request.
@@ -82,35 +88,48 @@ pub struct Busy(Rc<Connection>);
 
 impl Busy {
     /// A request has come in on `connection`.
-    pub fn enter(connection: &Rc<Connection>) -> Self {
+    pub fn enter(connection: &Rc<Connection>, version: Version) -> Self {
         connection.progress.set(Progress::Busy);
+        connection.version.set(version);
         Self(Rc::clone(connection))
+    }
+
+    /// Hyper has taken the head of the answer and asks for a body that is not its to send.
+    pub fn note_head(&self) {
+        if self.0.head.get() == Head::None {
+            self.0.head.set(Head::Buffered);
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.address.take();
-        self.0.received.store(false, Ordering::Relaxed);
+        self.0.received.set(false);
         self.0.progress.set(Progress::Idle(Instant::now()));
     }
 }
 
 impl Connection {
-    /// What a worker needs of the task that serves the connection.
-    ///
-    /// # Panics
-    /// When no task serves it: requests are answered by that task only.
-    pub fn carrier(&self) -> Carrier {
-        let abort = self.abort.get().expect("requests are answered by the connection's task");
-        Carrier { abort: abort.clone(), sent: Arc::clone(&self.sent), socket: self.socket }
+    /// The socket goes on as `pending` when the answer's head is out.
+    pub fn hand_over(&self, pending: Pending) {
+        let address = self.address.take();
+        self.handover.replace(Some(Handover { pending, address }));
+    }
+
+    /// How the client of the request that is handled can be told of the end of a stream.
+    pub fn coding(&self) -> Coding {
+        match self.version.get() {
+            Version::HTTP_10 => Coding::Identity,
+            _ => Coding::Chunked,
+        }
     }
 
     /// When the connection will have taken too long, as it is now; `None` while a request is
     /// handled.
     fn deadline(&self, patience: Patience) -> Option<Instant> {
         if let Progress::Idle(_) = self.progress.get()
-            && self.received.swap(false, Ordering::Relaxed)
+            && self.received.replace(false)
         {
             self.progress.set(Progress::Head(Instant::now()));
         }
@@ -144,42 +163,34 @@ pub struct Accepted {
     pub refused: Option<(Refusal, Rc<()>)>,
 }
 
-/// Spawns the task that serves HTTP on a socket until it closes, times out, drains or is upgraded.
+/// Spawns the task that serves HTTP on a socket until it closes, times out, drains or goes on as
+/// something else.
 pub fn spawn(service: Rc<Service>, accepted: Accepted) {
-    let abort = Rc::new(OnceCell::new());
     // Counted from here on: a drained worker must not end between now and the task's first turn.
     let counted = service.worker.enter_http();
-    let task = tokio::task::spawn_local(serve(service, (accepted, counted), Rc::clone(&abort)));
-    abort.get_or_init(|| task.abort_handle());
+    tokio::task::spawn_local(serve(service, accepted, counted));
 }
 
-async fn serve(
-    service: Rc<Service>,
-    (accepted, counted): (Accepted, HttpGuard),
-    abort: Rc<OnceCell<AbortHandle>>,
-) {
+async fn serve(service: Rc<Service>, accepted: Accepted, counted: HttpGuard) {
     let Accepted { socket, peer, mut permit, refused } = accepted;
-    let (received, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
-    let (begin, descriptor) = (Instant::now(), socket.as_raw_fd());
+    let begin = Instant::now();
     let Some(stream) = secure(&service, socket).await else { return };
     let connection = Rc::new(Connection {
         refused,
         peer,
         address: RefCell::new(None),
-        abort,
-        upgrade: RefCell::new(None),
         bucket: Cell::default(),
+        handover: RefCell::new(None),
+        head: Cell::new(Head::None),
+        version: Cell::new(Version::HTTP_11),
         // The first head has its deadline from the start.
         progress: Cell::new(Progress::Head(begin)),
-        received: Arc::clone(&received),
-        sent: Arc::clone(&sent),
-        socket: descriptor,
+        received: Cell::new(false),
     });
-    let io = Transport { io: TokioIo::new(stream), received, sent };
-    let upgraded = serve_requests(&service, &connection, io).await;
+    let served = serve_requests(&service, &connection, stream).await;
     drop(counted);
-    if let Some((pending, upgraded, address)) = upgraded
-        && let Some((socket, first)) = take_socket(upgraded)
+    if let Some((Handover { pending, address }, stream, first)) = served
+        && let Ok(socket) = stream.into_socket()
     {
         permit.hold(address);
         pending.activate(socket, first, permit);
@@ -211,44 +222,45 @@ async fn secure(service: &Service, socket: TcpStream) -> Option<Stream> {
     }
 }
 
+/// Serves requests until the socket goes on as something else, which is given with it and with what
+/// came behind the last request, or until it is over.
 async fn serve_requests(
     service: &Rc<Service>,
     connection: &Rc<Connection>,
-    io: Transport,
-) -> Option<(Pending, Upgraded, Option<AddressPermit>)> {
+    stream: Stream,
+) -> Option<(Handover, Stream, Vec<u8>)> {
     let handler = hyper::service::service_fn(|request| {
         Service::answer(Rc::clone(service), Rc::clone(connection), request)
     });
+    let io = Transport { io: TokioIo::new(stream), connection: Rc::clone(connection) };
     let mut builder = http1::Builder::new();
     builder.max_buf_size(service.limits.request_head_bytes_max).header_read_timeout(None);
-    let is_served = {
-        let mut served = std::pin::pin!(builder.serve_connection(io, handler).with_upgrades());
-        // Every arm is cancel safe: the connection keeps its own state.
-        let early = tokio::select! {
-            biased;
-            end = in_time(service, connection, served.as_mut()) => Some(end),
-            () = service.worker.is_over() => None,
-        };
-        let end = if let Some(end) = early {
-            end
-        } else {
-            // Whoever is sending a request is told that we are leaving, and then closed.
-            if !matches!(connection.progress.get(), Progress::Head(_)) {
-                served.as_mut().graceful_shutdown();
-            }
-            in_time(service, connection, served).await
-        };
-        end == End::Served
+    let mut served = builder.serve_connection(io, handler);
+    // Every arm is cancel safe: the connection keeps its own state.
+    let early = tokio::select! {
+        biased;
+        end = in_time(service, connection, &mut served) => Some(end),
+        () = service.worker.is_over() => None,
     };
-    // An answer that did not get out leaves its upgrade waiting for ever.
-    let Upgrade { pending, socket, address } = connection.upgrade.take().filter(|_| is_served)?;
-    socket.await.ok().map(|upgraded| (pending, upgraded, address))
+    let end = if let Some(end) = early {
+        end
+    } else {
+        // Whoever is sending a request is told that we are leaving, and then closed.
+        if !matches!(connection.progress.get(), Progress::Head(_)) {
+            Pin::new(&mut served).graceful_shutdown();
+        }
+        in_time(service, connection, &mut served).await
+    };
+    let handover = connection.handover.take().filter(|_| end == End::Served)?;
+    let parts = served.into_parts();
+    // Copied, so that nothing of hyper's buffer stays.
+    Some((handover, parts.io.io.into_inner(), parts.read_buf.to_vec()))
 }
 
 /// How serving a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// All that was asked is answered.
+    /// All that was asked is answered, but for the body of a stream.
     Served,
     /// The socket failed or the client took too long.
     Failed,
@@ -259,16 +271,19 @@ enum End {
 async fn in_time(
     service: &Service,
     connection: &Connection,
-    mut served: Pin<&mut impl Future<Output = hyper::Result<()>>>,
+    served: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
 ) -> End {
     let limits = &service.limits;
     let patience = Patience { head: limits.handshake_timeout, idle: limits.http_idle_timeout };
     let mut timer = std::pin::pin!(tokio::time::sleep(patience.head));
     std::future::poll_fn(|context| {
-        if let Poll::Ready(result) = served.as_mut().poll(context) {
+        if let Poll::Ready(result) = Pin::new(&mut *served).poll(context) {
             let Err(error) = result else { return Poll::Ready(End::Served) };
             tracing::debug!(%error, "HTTP connection failed");
             return Poll::Ready(End::Failed);
+        }
+        if connection.head.get() == Head::Out {
+            return Poll::Ready(End::Served);
         }
         let Some(deadline) = connection.deadline(patience) else { return Poll::Pending };
         if timer.deadline() != deadline {
@@ -279,28 +294,11 @@ async fn in_time(
     .await
 }
 
-/// The socket of an upgraded connection, with what came behind the request.
-fn take_socket(upgraded: Upgraded) -> Option<(Socket, Vec<u8>)> {
-    let parts = upgraded.downcast::<Transport>().ok()?;
-    let socket = parts.io.io.into_inner().into_socket().ok()?;
-    // Copied, so that nothing of hyper's buffer stays.
-    Some((socket, parts.read_buf.to_vec()))
-}
-
-/// The socket as hyper sees it, with a note of when bytes come in and go out.
+/// The socket as hyper sees it, with a note of when bytes come in and when all are out.
 #[derive(Debug)]
 struct Transport {
     io: TokioIo<Stream>,
-    received: Arc<AtomicBool>,
-    sent: Arc<AtomicBool>,
-}
-
-impl Transport {
-    fn note_sent(&self, written: &Poll<io::Result<usize>>) {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.sent.store(true, Ordering::Relaxed);
-        }
-    }
+    connection: Rc<Connection>,
 }
 
 impl Read for Transport {
@@ -311,7 +309,7 @@ impl Read for Transport {
     ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_read(context, buf);
         if result.is_ready() {
-            self.received.store(true, Ordering::Relaxed);
+            self.connection.received.set(true);
         }
         result
     }
@@ -323,13 +321,16 @@ impl Write for Transport {
         context: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(context, buf);
-        self.note_sent(&written);
-        written
+        Pin::new(&mut self.io).poll_write(context, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        ready!(Pin::new(&mut self.io).poll_flush(context))?;
+        // Hyper asks for this only when its own buffer is empty.
+        if self.connection.head.get() == Head::Buffered {
+            self.connection.head.set(Head::Out);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -345,8 +346,6 @@ impl Write for Transport {
         context: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(context, bufs);
-        self.note_sent(&written);
-        written
+        Pin::new(&mut self.io).poll_write_vectored(context, bufs)
     }
 }

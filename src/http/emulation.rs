@@ -30,8 +30,8 @@ use crate::worker::{Opening, Undelivered};
 /// Query parameter with the first commands.
 const CONNECT_PARAMETER: &str = "cf_connect";
 
-/// What event streams begin with: some clients wait for a first byte.
-const EVENTS_GREETING: &[u8] = b"\r\n";
+/// The chunk that event streams begin with: some clients wait for a first byte.
+const EVENTS_GREETING: &[u8] = b"2\r\n\r\n\r\n";
 
 impl Service {
     /// Answers a request on one of the three paths.
@@ -75,7 +75,7 @@ impl Service {
             session: Some(session),
         };
         let pending = self.worker.open_emulated(opening, greeting, &commands);
-        Ok(streaming(pending.into_body(connection.carrier()), content_type))
+        Ok(streaming(connection, pending, content_type))
     }
 
     /// Hands the commands of a request to the session that it names, which is all the credential

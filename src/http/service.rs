@@ -10,7 +10,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use rustls::ServerConfig;
 use tokio::time::Instant;
 
@@ -83,7 +82,6 @@ impl From<Refusal> for Fault {
 pub(super) struct Checked {
     pub(super) parts: Parts,
     pub(super) body: Incoming,
-    pub(super) upgrade: OnUpgrade,
     pub(super) query: Query,
     pub(super) identified: Identified,
 }
@@ -98,7 +96,7 @@ impl Service {
         connection: Rc<Connection>,
         request: Request<Incoming>,
     ) -> io::Result<Response<AnswerBody>> {
-        let busy = Busy::enter(&connection);
+        let busy = Busy::enter(&connection, request.version());
         let route = Route::parse(request.uri().path(), self.limits.topic_name_bytes_max);
         let methods = route.as_ref().map_or("", Route::methods);
         let (allow_origin, origin_fault) = match self.origins.check(request.headers()) {
@@ -138,7 +136,7 @@ impl Service {
         &self,
         connection: &Rc<Connection>,
         route: Result<Route, Refused>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> Answer {
         if let Some((refusal, _)) = &connection.refused {
             return Err((*refusal).into());
@@ -147,7 +145,6 @@ impl Service {
             return Err(Refusal::Draining.into());
         }
         let route = route?;
-        let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let handshake = Handshake::check(&parts)?;
         if handshake.is_none() && parts.method == Method::OPTIONS {
@@ -160,10 +157,8 @@ impl Service {
             return Err(Refusal::NotFound.into());
         }
         match route {
-            Route::Centrifugo => {
-                return self.connect(connection, (parts, upgrade), handshake).await;
-            }
-            Route::Topics => return self.several(connection, (parts, upgrade), handshake).await,
+            Route::Centrifugo => return self.connect(connection, parts, handshake).await,
+            Route::Topics => return self.several(connection, parts, handshake).await,
             Route::CentrifugoStream | Route::CentrifugoEvents | Route::Emulation
                 if handshake.is_none() =>
             {
@@ -182,10 +177,10 @@ impl Service {
             self.take_handshake(client)?;
         }
         let identified = self.access.identify(&parts, client).await?;
-        let checked = Checked { parts, body, upgrade, query, identified };
+        let checked = Checked { parts, body, query, identified };
         match (route, handshake) {
             (Route::Topic(topic), Some(handshake)) => {
-                self.upgrade(connection, &topic, checked, &handshake)
+                self.upgrade(connection, &topic, &checked, &handshake)
             }
             (_, Some(_)) => {
                 let message =
@@ -247,7 +242,7 @@ impl Service {
     }
 
     /// Finds out who the request's client is. A trusted proxy's is counted for as long as its request
-    /// takes, and on as a WebSocket; others were counted when they connected.
+    /// takes, and on as a WebSocket or a stream; others were counted when they connected.
     pub(super) fn count_client(
         &self,
         connection: &Connection,

@@ -5,12 +5,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Response};
-use hyper::upgrade::OnUpgrade;
 
 use super::accept::Stream;
 use super::answer;
 use super::body::Content;
-use super::connection::{Connection, Upgrade};
+use super::connection::Connection;
 use super::handshake::Handshake;
 use super::query::{Format, TopicsQuery};
 use super::service::{Answer, Service};
@@ -18,7 +17,7 @@ use super::subscribe::{retry, streaming, switching_protocols};
 use crate::auth::{Identified, Right, Rights};
 use crate::hub::{Joined, TopicName, VariantId};
 use crate::id::Door;
-use crate::protocol::{self, json, ndjson, sse};
+use crate::protocol::{self, chunk, json, ndjson, sse};
 use crate::reason::Refusal;
 use crate::worker::{Bookmark, Opening, Pending, Pick, Subscription};
 use crate::ws::{Agreement, Window};
@@ -43,7 +42,7 @@ impl Service {
     pub(super) async fn several(
         &self,
         connection: &Rc<Connection>,
-        (parts, upgrade): (Parts, OnUpgrade),
+        parts: Parts,
         handshake: Option<Handshake>,
     ) -> Answer {
         let query = TopicsQuery::parse(parts.uri.query(), &self.limits)?;
@@ -64,7 +63,7 @@ impl Service {
         }
         let asked = Asked { parts, query, identified };
         match handshake {
-            Some(handshake) => Ok(self.upgrade_several(connection, &asked, (&handshake, upgrade))),
+            Some(handshake) => Ok(self.upgrade_several(connection, &asked, &handshake)),
             None => self.stream_several(connection, &asked),
         }
     }
@@ -73,7 +72,7 @@ impl Service {
         &self,
         connection: &Rc<Connection>,
         asked: &Asked,
-        (handshake, socket): (&Handshake, OnUpgrade),
+        handshake: &Handshake,
     ) -> Response<Content> {
         let agreement = self.agreement(&asked.parts.headers);
         let deflate = agreement.map(Agreement::window);
@@ -82,8 +81,7 @@ impl Service {
         let protocol = handshake.select_protocol(asked.identified.used_bearer.as_deref());
         let mut response = switching_protocols(handshake, protocol, agreement);
         self.finish_several(response.headers_mut(), &joined);
-        let address = connection.address.take();
-        *connection.upgrade.borrow_mut() = Some(Upgrade { pending, socket, address });
+        connection.hand_over(pending);
         response
     }
 
@@ -94,12 +92,11 @@ impl Service {
             (Stream::Ndjson, _) => (Door::Ndjson, protocol::NDJSON),
         };
         let (pending, joined) = self.open_several(asked, Way { door, variant, deflate: None });
-        let carrier = connection.carrier();
         let mut response = if door == Door::Sse {
-            let body = pending.into_body_with(carrier, Bookmark::new(&joined));
-            streaming(body, "text/event-stream")
+            let pending = pending.with(Bookmark::new(&joined));
+            streaming(connection, pending, "text/event-stream")
         } else {
-            streaming(pending.into_body(carrier), "application/x-ndjson")
+            streaming(connection, pending, "application/x-ndjson")
         };
         self.finish_several(response.headers_mut(), &joined);
         Ok(response)
@@ -151,5 +148,9 @@ fn greeting(door: Door, topics: &[TopicName], joined: &[Joined]) -> Bytes {
             .map(|(topic, joined)| json::subscribed(topic, joined.position, joined.recovered))
             .collect(),
     };
-    Bytes::from(words.concat())
+    let words = words.concat();
+    match door {
+        Door::Sse | Door::Ndjson => chunk::of(&words).into(),
+        _ => words.into(),
+    }
 }

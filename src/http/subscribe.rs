@@ -13,16 +13,16 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::accept::Stream;
 use super::answer;
 use super::body::Content;
-use super::connection::{Connection, Upgrade};
+use super::connection::Connection;
 use super::handshake::{self, Handshake};
 use super::query::{Echo, Format};
 use super::service::{Answer, Checked, Service};
 use crate::auth::Right;
 use crate::hub::{Joined, TopicName, VariantId};
 use crate::id::Door;
-use crate::protocol;
+use crate::protocol::{self, chunk};
 use crate::reason::{Refusal, Refused};
-use crate::worker::{Opening, Pick, StreamBody, Subscription};
+use crate::worker::{Opening, Pending, Pick, Subscription};
 use crate::ws::Agreement;
 
 /// Range of the reconnection time that SSE clients are given, in milliseconds.
@@ -34,7 +34,7 @@ impl Service {
         &self,
         connection: &Rc<Connection>,
         topic: &TopicName,
-        checked: Checked,
+        checked: &Checked,
         handshake: &Handshake,
     ) -> Answer {
         let variant = match checked.query.format {
@@ -42,7 +42,7 @@ impl Service {
             Format::Json => protocol::JSON,
         };
         let agreement = self.agreement(&checked.parts.headers);
-        let (opening, subscription) = self.opening(topic, &checked, (variant, Door::Plain))?;
+        let (opening, subscription) = self.opening(topic, checked, (variant, Door::Plain))?;
         let opening = Opening { deflate: agreement.map(Agreement::window), ..opening };
         let (pending, joined) = self.worker.open(opening, subscription, |joined| {
             (variant == protocol::JSON)
@@ -52,9 +52,7 @@ impl Service {
         let protocol = handshake.select_protocol(used_bearer);
         let mut response = switching_protocols(handshake, protocol, agreement);
         self.finish_joined(response.headers_mut(), &joined);
-        let address = connection.address.take();
-        *connection.upgrade.borrow_mut() =
-            Some(Upgrade { pending, socket: checked.upgrade, address });
+        connection.hand_over(pending);
         Ok(response)
     }
 
@@ -79,7 +77,7 @@ impl Service {
         let (opening, subscription) = self.opening(topic, checked, (variant, door))?;
         let greet = |joined: &Joined| Some(greeting(stream, topic, joined));
         let (pending, joined) = self.worker.open(opening, subscription, greet);
-        let mut response = streaming(pending.into_body(connection.carrier()), content_type);
+        let mut response = streaming(connection, pending, content_type);
         self.finish_joined(response.headers_mut(), &joined);
         Ok(response)
     }
@@ -120,10 +118,17 @@ impl Service {
     }
 }
 
-/// An answer that goes on for as long as its client stays.
-pub(super) fn streaming(body: StreamBody, content_type: &'static str) -> Response<Content> {
-    let mut response = Response::new(Content::Stream(body));
+/// An answer that goes on for as long as its client stays, as `pending`. The end of the stream is
+/// that of the connection, which no longer speaks HTTP.
+pub(super) fn streaming(
+    connection: &Connection,
+    pending: Pending,
+    content_type: &'static str,
+) -> Response<Content> {
+    connection.hand_over(pending.coded(connection.coding()));
+    let mut response = Response::new(Content::Stream);
     let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -159,15 +164,14 @@ pub(super) fn switching_protocols(
 
 /// What a stream says first.
 fn greeting(stream: Stream, topic: &TopicName, joined: &Joined) -> Bytes {
-    match stream {
+    let words = match stream {
         Stream::Ndjson => protocol::ndjson::subscribed(topic, joined.position, joined.recovered),
         Stream::Sse => {
             let opening = protocol::sse::opening(retry(), &[joined.position]);
-            if joined.recovered != Some(false) {
-                return opening;
-            }
-            let reset = protocol::sse::reset(topic, joined.position, &[joined.position]);
-            Bytes::from([opening, reset].concat())
+            let reset = (joined.recovered == Some(false))
+                .then(|| protocol::sse::reset(topic, joined.position, &[joined.position]));
+            Bytes::from([opening, reset.unwrap_or_default()].concat())
         }
-    }
+    };
+    chunk::of(&words).into()
 }

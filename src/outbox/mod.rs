@@ -10,8 +10,6 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
-
 pub use batch::{Batch, Slice};
 
 use crate::limits::Delivery;
@@ -34,7 +32,31 @@ pub struct Outbox {
 #[derive(Debug)]
 enum Item {
     Shared(Slice),
-    Own { bytes: Box<[u8]>, at: usize, role: Role },
+    Own {
+        bytes: Box<[u8]>,
+        at: usize,
+        role: Role,
+    },
+    /// Boxed: few connections have any.
+    Rewritten(Box<Rewritten>),
+}
+
+/// So many publications in other words, or bytes of the connection's own.
+#[derive(Debug)]
+struct Rewritten {
+    bytes: Vec<u8>,
+    at: usize,
+    count: usize,
+    _charge: Charge,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy)]
+pub enum Front<'a> {
+    /// Publications of one topic.
+    Publications(&'a Slice),
+    /// Bytes of the connection's own.
+    Own(&'a [u8]),
 }
 
 /// What bytes of a connection's own are for.
@@ -232,7 +254,7 @@ impl Outbox {
                 dropped += slice.keep_begun();
                 !slice.bytes().is_empty()
             }
-            Item::Shared(_) | Item::Own { .. } => true,
+            Item::Shared(_) | Item::Own { .. } | Item::Rewritten(_) => true,
         });
         self.len = self.items.iter().map(Item::len).sum();
         dropped
@@ -285,32 +307,43 @@ impl Outbox {
         completed
     }
 
-    /// Takes the next piece out, for a consumer that holds it itself.
-    pub fn pop(&mut self) -> Option<Piece> {
-        let item = self.items.pop_front()?;
-        self.len -= item.len();
-        Some(Piece(Content::Item(item)))
-    }
-
-    /// As [`Outbox::pop`], but of publications `len_max` bytes, or one that is longer: each is
-    /// given to `rewrite` with its topic and sequence, and what that writes is what comes out.
-    pub fn pop_rewritten(
+    /// Has `rewrite` put what comes next in other words: bytes of the connection's own, or
+    /// publications of `len_max` bytes, or one that is longer. What comes of it is begun: it is
+    /// neither dropped nor written to again.
+    pub fn rewrite_front(
         &mut self,
         len_max: usize,
         memory: &Arc<Memory>,
-        mut rewrite: impl FnMut(&mut Vec<u8>, u32, (u64, &[u8])),
-    ) -> Option<Piece> {
-        let Item::Shared(slice) = self.items.front_mut()? else { return self.pop() };
-        let front = slice.split_front(len_max);
-        if slice.bytes().is_empty() {
-            self.items.pop_front();
+        mut rewrite: impl FnMut(Front<'_>) -> Vec<u8>,
+    ) {
+        // Ends: each round takes something out, until something is put in.
+        loop {
+            let (bytes, count) = match self.items.front_mut() {
+                None | Some(Item::Rewritten(_)) => return,
+                Some(Item::Own { bytes, at, .. }) => {
+                    let bytes = &bytes[*at..];
+                    let rewritten = rewrite(Front::Own(bytes));
+                    self.len -= bytes.len();
+                    self.items.pop_front();
+                    (rewritten, 0)
+                }
+                Some(Item::Shared(slice)) => {
+                    let front = slice.split_front(len_max);
+                    if slice.bytes().is_empty() {
+                        self.items.pop_front();
+                    }
+                    self.len -= front.bytes().len();
+                    (rewrite(Front::Publications(&front)), front.count())
+                }
+            };
+            if !bytes.is_empty() {
+                self.len += bytes.len();
+                let charge = Charge::new(memory, MemoryKind::Outbox, bytes.capacity());
+                let rewritten = Rewritten { bytes, at: 0, count, _charge: charge };
+                self.items.push_front(Item::Rewritten(Box::new(rewritten)));
+                return self.settle(memory);
+            }
         }
-        self.len -= front.bytes().len();
-        let mut bytes = Vec::new();
-        front.publications().for_each(|one| rewrite(&mut bytes, front.topic(), one));
-        let charge = Charge::new(memory, MemoryKind::Outbox, bytes.capacity());
-        let count = front.count();
-        Some(Piece(Content::Rewritten { bytes: bytes.into(), count, _charge: charge }))
     }
 }
 
@@ -319,6 +352,7 @@ impl Item {
         match self {
             Self::Shared(slice) => slice.bytes(),
             Self::Own { bytes, at, .. } => &bytes[*at..],
+            Self::Rewritten(rewritten) => &rewritten.bytes[rewritten.at..],
         }
     }
 
@@ -330,6 +364,7 @@ impl Item {
         match self {
             Self::Shared(slice) => slice.is_begun(),
             Self::Own { at, .. } => *at > 0,
+            Self::Rewritten(_) => true,
         }
     }
 
@@ -340,51 +375,10 @@ impl Item {
                 *at += len;
                 0
             }
-        }
-    }
-}
-
-/// A piece taken out of an outbox.
-#[derive(Debug)]
-pub struct Piece(Content);
-
-#[derive(Debug)]
-enum Content {
-    /// An item as it waited.
-    Item(Item),
-    /// So many publications in other words.
-    Rewritten { bytes: Bytes, count: usize, _charge: Charge },
-}
-
-impl Piece {
-    /// Publications that end in it.
-    pub fn count(&self) -> usize {
-        match &self.0 {
-            Content::Item(Item::Shared(slice)) => slice.count(),
-            Content::Item(Item::Own { .. }) => 0,
-            Content::Rewritten { count, .. } => *count,
-        }
-    }
-}
-
-impl Buf for Piece {
-    fn remaining(&self) -> usize {
-        self.chunk().len()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        match &self.0 {
-            Content::Item(item) => item.bytes(),
-            Content::Rewritten { bytes, .. } => bytes,
-        }
-    }
-
-    fn advance(&mut self, len: usize) {
-        match &mut self.0 {
-            Content::Item(item) => {
-                item.advance(len);
+            Self::Rewritten(rewritten) => {
+                rewritten.at += len;
+                if rewritten.at == rewritten.bytes.len() { rewritten.count } else { 0 }
             }
-            Content::Rewritten { bytes, .. } => bytes.advance(len),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Batch, Delivery, Outbox, Policy, Push, SLICES_MAX, Slice};
+use super::{Batch, Delivery, Front, Outbox, Policy, Push, SLICES_MAX, Slice};
 use crate::metrics::{Memory, MemoryKind};
 
 /// A frame that names itself: its length, then its number repeated.
@@ -219,30 +219,82 @@ fn what_one_topic_drops_is_of_that_topic() {
     }
 }
 
-#[test]
-fn publications_come_out_in_other_words_a_few_at_a_time() {
-    let memory = Arc::new(Memory::new(u64::MAX));
+/// What comes next, with its topic and sequences.
+fn reword(front: Front<'_>) -> Vec<u8> {
+    match front {
+        Front::Publications(slice) => {
+            let words = slice.publications().map(|(sequence, bytes)| {
+                format!("{}:{sequence}={} ", slice.topic(), bytes[1]).into_bytes()
+            });
+            words.flatten().collect()
+        }
+        Front::Own(b"nothing") => Vec::new(),
+        Front::Own(bytes) => bytes.to_vec(),
+    }
+}
+
+fn front(outbox: &Outbox) -> String {
+    let mut slices = [std::io::IoSlice::new(&[]); SLICES_MAX];
+    outbox.slices(&mut slices);
+    String::from_utf8(slices[0].to_vec()).expect("ASCII")
+}
+
+/// Publications 2 to 5 of one batch, bytes of the connection's own, a long publication.
+fn outbox_of_two_topics(memory: &Arc<Memory>) -> Outbox {
     let policy = Policy { len_max: usize::MAX, delivery: Delivery::Reliable };
     let mut outbox = Outbox::default();
     let frames: Vec<_> = (1..=5).map(|number| frame(number, 8)).collect();
+    // A latecomer's part.
     let batch = Rc::new(Batch::join(7, Vec::new(), frames.iter()).numbered(11));
-    // A latecomer's part of the batch, then bytes of its own, then a long one.
-    assert_eq!(outbox.push(Slice::new(batch, 8..40), policy, &memory), Push::Queued);
+    assert_eq!(outbox.push(Slice::new(batch, 8..40), policy, memory), Push::Queued);
     outbox.push_own(b"own".as_slice().into());
+    outbox.push_own(b"nothing".as_slice().into());
     let long = Rc::new(Batch::single(9, frame(6, 30)).numbered(3));
-    assert_eq!(outbox.push(Slice::new(long, 0..30), policy, &memory), Push::Queued);
+    assert_eq!(outbox.push(Slice::new(long, 0..30), policy, memory), Push::Queued);
+    outbox
+}
+
+#[test]
+fn publications_come_out_in_other_words_a_few_at_a_time() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let mut outbox = outbox_of_two_topics(&memory);
     let mut pieces = Vec::new();
-    while let Some(piece) = outbox.pop_rewritten(20, &memory, |out, topic, (sequence, bytes)| {
-        out.extend_from_slice(format!("{topic}:{sequence}={} ", bytes[1]).as_bytes());
-    }) {
-        let text = String::from_utf8(bytes::Buf::chunk(&piece).to_vec()).expect("ASCII");
-        pieces.push((text, piece.count(), outbox.len()));
-        assert!(memory.held(MemoryKind::Outbox) >= bytes::Buf::remaining(&piece) as u64);
+    loop {
+        outbox.rewrite_front(20, &memory, reword);
+        if outbox.is_empty() {
+            break;
+        }
+        let (text, left) = (front(&outbox), outbox.len());
+        assert!(memory.held(MemoryKind::Outbox) >= text.len() as u64);
+        assert_eq!(outbox.advance(1), 0, "it counts when it is whole");
+        outbox.rewrite_front(20, &memory, |_| panic!("it is not rewritten again"));
+        let count = outbox.advance(text.len() - 1);
+        pieces.push((text, count, left));
     }
-    let expected =
-        [("7:12=2 7:13=3 ", 2, 49), ("7:14=4 7:15=5 ", 2, 33), ("own", 0, 30), ("9:3=6 ", 1, 0)];
+    let expected = [
+        ("7:12=2 7:13=3 ", 2, 14 + 16 + 10 + 30),
+        ("7:14=4 7:15=5 ", 2, 14 + 10 + 30),
+        ("own", 0, 3 + 7 + 30),
+        ("9:3=6 ", 1, 6),
+    ];
     let pieces: Vec<_> = pieces.iter().map(|(text, count, len)| (&**text, *count, *len)).collect();
     assert_eq!(pieces, expected);
     drop(outbox);
     assert_eq!(memory.held(MemoryKind::Outbox), 0);
+}
+
+#[test]
+fn what_is_in_other_words_stays_in_front_whatever_is_dropped() {
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let mut outbox = outbox_of_two_topics(&memory);
+    outbox.rewrite_front(20, &memory, reword);
+    outbox.put_skipped(2, b"skipped".as_slice().into());
+    assert_eq!(outbox.clear(), 3);
+    let mut out = String::new();
+    while !outbox.is_empty() {
+        let text = front(&outbox);
+        outbox.advance(text.len());
+        out.push_str(&text);
+    }
+    assert_eq!(out, "7:12=2 7:13=3 skippedownnothing");
 }

@@ -4,6 +4,7 @@
 //! subscribers, so each is exactly as long as its allocation.
 
 pub mod centrifugo;
+pub mod chunk;
 pub mod deflate;
 pub mod delta;
 mod encode;
@@ -39,9 +40,10 @@ pub const CENTRIFUGO_PROTOBUF_BODY: VariantId = VariantId::new(8);
 /// The Centrifugo door over server-sent events, a push each.
 pub const CENTRIFUGO_EVENTS: VariantId = VariantId::new(9);
 
-/// As [`SSE`], for readers of several topics, whose ids are their own.
+/// As [`SSE`], for readers of several topics, whose ids are their own: what carries it on a stream
+/// is made with them.
 pub const SSE_SEVERAL: VariantId = VariantId::new(10);
-/// As [`SSE_JSON`], for readers of several topics, whose ids are their own.
+/// As [`SSE_JSON`], for readers of several topics; see [`SSE_SEVERAL`].
 pub const SSE_JSON_SEVERAL: VariantId = VariantId::new(11);
 
 /// The encodings of all front doors, in the order of the constants above; those with deltas; then, with compression,
@@ -50,9 +52,9 @@ pub fn variants(deflate_len_min: Option<usize>) -> Variants {
     let whole = [
         Variant::new("plain", |publication, _| publication.payload().framed().clone()),
         Variant::new("json", json::publication),
-        Variant::new("sse", sse::publication),
-        Variant::new("sse_json", sse::publication_object),
-        Variant::new("ndjson", ndjson::publication),
+        Variant::new("sse", |it, at| chunk::of(&sse::publication(it, at)).into()),
+        Variant::new("sse_json", |it, at| chunk::of(&sse::publication_object(it, at)).into()),
+        Variant::new("ndjson", |it, at| chunk::of(&ndjson::publication(it, at)).into()),
         Variant::new("centrifugo_json", |it, at| publication(Wire::JsonFrames, it, at)),
         Variant::new("centrifugo_protobuf", |it, at| publication(Wire::ProtobufFrames, it, at)),
         Variant::new("centrifugo_json_body", |it, at| publication(Wire::JsonBody, it, at)),
@@ -70,12 +72,12 @@ pub fn variants(deflate_len_min: Option<usize>) -> Variants {
 /// for that.
 pub fn skipped(variant: VariantId, count: u64) -> Option<Box<[u8]>> {
     let notice = match deflate::base(variant) {
-        JSON => json::skipped(count),
+        JSON => return Some(json::skipped(count).as_ref().into()),
         SSE | SSE_JSON | SSE_SEVERAL | SSE_JSON_SEVERAL => sse::skipped(count),
         NDJSON => ndjson::skipped(count),
         _ => return None,
     };
-    Some(notice.as_ref().into())
+    Some(chunk::of(&notice).into())
 }
 
 /// What a stream of `door` says in silence; `None` = the transport has its own pings.
@@ -85,7 +87,7 @@ pub fn keepalive(door: Door) -> Option<Box<[u8]>> {
         Door::Ndjson => ndjson::ping(),
         Door::Plain | Door::Http | Door::CentrifugoJson | Door::CentrifugoProtobuf => return None,
     };
-    Some(words.as_ref().into())
+    Some(chunk::of(&words).into())
 }
 
 #[cfg(test)]

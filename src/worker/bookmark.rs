@@ -4,15 +4,9 @@
 //! fanned out: what waits is shared, and what is dropped needs no thought, since the next id says
 //! how far the reader really got.
 
-use std::sync::Arc;
-
 use crate::hub::{Joined, Position};
-use crate::metrics::Memory;
-use crate::outbox::{Outbox, Piece};
+use crate::outbox::Slice;
 use crate::protocol::sse;
-
-/// Bytes of events that get their ids at a time; a longer one gets its alone.
-const PIECE_LEN_MAX: usize = 16 * 1024;
 
 /// Positions of a reader, in the order in which it asked for its topics.
 #[derive(Debug)]
@@ -31,19 +25,17 @@ impl Bookmark {
         }
     }
 
-    /// Takes the next events out, each behind the id that its reader is at when it has it.
-    pub(super) fn pop(&mut self, outbox: &mut Outbox, memory: &Arc<Memory>) -> Option<Piece> {
-        outbox.pop_rewritten(PIECE_LEN_MAX, memory, |out, topic, (sequence, event)| {
-            self.advance(topic, sequence);
-            sse::push_id(out, &self.positions);
+    /// The next events, each behind the id that its reader is at when it has it.
+    pub(super) fn advance(&mut self, events: &Slice) -> Vec<u8> {
+        let place = self.topics.iter().position(|its| *its == events.topic());
+        let mut out = Vec::new();
+        for (sequence, event) in events.publications() {
+            if let Some(Some(position)) = place.and_then(|place| self.positions.get_mut(place)) {
+                position.offset = sequence;
+            }
+            sse::push_id(&mut out, &self.positions);
             out.extend_from_slice(event);
-        })
-    }
-
-    fn advance(&mut self, topic: u32, sequence: u64) {
-        let place = self.topics.iter().position(|its| *its == topic);
-        if let Some(Some(position)) = place.and_then(|place| self.positions.get_mut(place)) {
-            position.offset = sequence;
         }
+        out
     }
 }

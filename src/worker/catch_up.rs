@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::Worker;
 use super::connection::{ConnectionKey, Phase, Transport};
 use super::member::{Pick, Replay, Seat};
-use super::output::{self, Share};
+use super::output::Share;
 use crate::hub::CatchUp;
 use crate::limits::Delivery;
 use crate::reason::CloseReason;
@@ -62,7 +62,6 @@ impl Worker {
                 output.metrics.overflows[topic.topic.rule().delivery as usize].add(1);
                 output.tell_skipped(key.index, connection, member.variant, oldest - next);
                 output.drain(key.index, connection);
-                output::wake(connection);
                 connection.outbox.is_none()
             }
             CatchUp::Behind(publications) => {

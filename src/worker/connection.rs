@@ -2,26 +2,23 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::Waker;
 
-use super::bookmark::Bookmark;
 use super::emulation::Emulation;
-use super::handle::Carrier;
 use super::member::{Members, Replay};
+use super::rewrite::Rewritten;
 use super::unacknowledged::unacknowledged_len;
 use super::wheel::Tick;
 use crate::admission::Permit;
 use crate::auth::{Expiry, Grant};
 use crate::id::{Door, SessionId, WorkerId};
-use crate::metrics::Memory;
-use crate::outbox::{Outbox, Piece};
-use crate::protocol::centrifugo;
+use crate::outbox::Outbox;
+use crate::protocol::centrifugo::{self, Wire};
+use crate::protocol::chunk;
 use crate::rate::Bucket;
 use crate::reason::{CloseReason, Disconnect};
 use crate::session::Session;
 use crate::tls::Socket;
-use crate::ws::{Reading, Window};
+use crate::ws::{self, Reading, Window};
 
 /// Names a connection of this worker; each connection has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,21 +58,52 @@ fn low(word: u64) -> u32 {
 pub(super) enum Transport {
     /// Subscribed, but the answer is not out yet: everything waits in the outbox.
     Pending,
-    /// An upgraded socket, owned by the worker.
+    /// A socket that takes bytes as they are shared.
     Socket(Socket),
-    /// A response body that hyper pulls from.
-    Stream(Box<Stream>),
+    /// One whose client gets them in words of its own.
+    Rewritten(Box<Rewritten>),
 }
 
-/// The worker's end of a streamed response.
-#[derive(Debug)]
-pub(super) struct Stream {
-    /// Who waits for the next piece.
-    pub(super) waker: Option<Waker>,
-    /// What gives its events their ids, where these name several topics.
-    pub(super) bookmark: Option<Bookmark>,
-    /// The task that sends what is pulled.
-    pub(super) carrier: Carrier,
+impl Transport {
+    /// The socket, once it is the worker's.
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        match self {
+            Self::Pending => None,
+            Self::Socket(socket) => Some(socket),
+            Self::Rewritten(rewritten) => Some(&rewritten.socket),
+        }
+    }
+
+    /// As [`Transport::socket`].
+    pub(super) fn socket_mut(&mut self) -> Option<&mut Socket> {
+        match self {
+            Self::Pending => None,
+            Self::Socket(socket) => Some(socket),
+            Self::Rewritten(rewritten) => Some(&mut rewritten.socket),
+        }
+    }
+}
+
+/// What carries messages to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// Frames of a WebSocket.
+    WebSocket,
+    /// Chunks of an answer that goes on. What its client sends is not looked at.
+    Stream,
+}
+
+impl Carrier {
+    /// What carries a door's messages, or those of a session of commands.
+    pub(super) fn of(door: Door, wire: Option<Wire>) -> Self {
+        let is_stream = match door {
+            Door::Sse | Door::Ndjson => true,
+            Door::Plain | Door::Http | Door::CentrifugoJson | Door::CentrifugoProtobuf => {
+                wire.is_some_and(Wire::is_body)
+            }
+        };
+        if is_stream { Self::Stream } else { Self::WebSocket }
+    }
 }
 
 /// How far a connection is.
@@ -133,12 +161,12 @@ pub(super) enum InflowEnd {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) generation: u32,
-    /// Last byte received (or, on a stream, sent).
+    /// Last byte received.
     pub(super) seen: Tick,
     /// Last ping sent.
     pub(super) pinged: Tick,
-    /// Last time that the peer took something, as far as it was looked at; then when our side was
-    /// shut.
+    /// Last time that the peer took something of its own or that had waited, as far as it was
+    /// looked at; then when our side was shut.
     pub(super) progress: Tick,
     /// Bytes that the kernel held for the peer at the last look.
     pub(super) unacknowledged: u32,
@@ -155,6 +183,7 @@ pub(super) struct Connection {
     /// Its place among the open connections of the server.
     pub(super) permit: Option<Permit>,
     pub(super) door: Door,
+    pub(super) carrier: Carrier,
     pub(super) phase: Phase,
     pub(super) awaits_pong: bool,
     /// Window to deflate messages with, where the two sides agreed on compression.
@@ -169,17 +198,9 @@ impl Connection {
 
     /// Notes whether the peer took something since the last look, although nothing could be written.
     pub(super) fn note_progress(&mut self, now: Tick) {
-        let (socket, has_sent) = match &self.transport {
-            Transport::Pending => return,
-            Transport::Socket(socket) => (socket.as_raw_fd(), false),
-            Transport::Stream(stream) => {
-                let carrier = &stream.carrier;
-                (carrier.socket, carrier.sent.swap(false, Ordering::Relaxed))
-            }
-        };
-        let before = std::mem::replace(&mut self.unacknowledged, unacknowledged_len(socket));
-        let has_taken = has_sent || self.unacknowledged < before;
-        if has_taken {
+        let Some(socket) = self.transport.socket() else { return };
+        let left = unacknowledged_len(socket.as_raw_fd());
+        if left < std::mem::replace(&mut self.unacknowledged, left) {
             self.progress = now;
         }
     }
@@ -187,11 +208,7 @@ impl Connection {
     /// Bytes of the slot, of its session of commands, of what the client's token gave it, and of
     /// the socket's encryption.
     pub(super) fn held_len(&self) -> usize {
-        let socket = match &self.transport {
-            Transport::Socket(socket) => socket.held_len(),
-            // A stream's socket is its task's.
-            Transport::Pending | Transport::Stream(_) => 0,
-        };
+        let socket = self.transport.socket().map_or(0, Socket::held_len);
         let commands = size_of::<Extra>() + size_of::<centrifugo::Session>();
         let session = if self.has_session() { commands } else { 0 };
         let grant = self.grant.as_ref().map_or(0, |grant| grant.held_len());
@@ -225,22 +242,19 @@ impl Connection {
         told.map_or(reason, CloseReason::Centrifugo)
     }
 
-    /// What tells the client why its stream ends, if its protocol has words for that.
-    pub(super) fn farewell(&self, reason: CloseReason, words: &str) -> Option<Box<[u8]>> {
-        let CloseReason::Centrifugo(disconnect) = reason else { return None };
-        self.extra.as_ref()?.session.as_ref()?.wire().farewell(disconnect, words)
-    }
-
-    /// Takes the next piece out of the outbox, for a stream.
-    pub(super) fn pop(&mut self, memory: &Arc<Memory>) -> Option<Piece> {
-        let outbox = self.outbox.as_mut()?;
-        match &mut self.transport {
-            Transport::Stream(stream) => match &mut stream.bookmark {
-                Some(bookmark) => bookmark.pop(outbox, memory),
-                None => outbox.pop(),
-            },
-            Transport::Pending | Transport::Socket(_) => None,
+    /// The last that the client gets: why it ends, where its protocol has words for that.
+    pub(super) fn farewell(&self, reason: CloseReason, words: &str) -> Box<[u8]> {
+        if self.carrier == Carrier::WebSocket {
+            return ws::close_frame(reason.code(), words).into();
         }
+        let session = self.extra.as_ref().and_then(|extra| extra.session.as_ref());
+        let farewell = match reason {
+            CloseReason::Centrifugo(disconnect) => {
+                session.and_then(|session| session.wire().farewell(disconnect, words))
+            }
+            _ => None,
+        };
+        [&farewell.unwrap_or_default(), chunk::LAST].concat().into()
     }
 
     /// Whether its session looks after it, and not the transport.

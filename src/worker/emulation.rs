@@ -240,11 +240,12 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::io::IoSlice;
     use std::pin::{Pin, pin};
     use std::sync::Arc;
     use std::task::Poll;
 
-    use bytes::{Buf, Bytes};
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::super::tests::idle_worker_of;
@@ -255,8 +256,9 @@ mod tests {
         Admission, Draft, Hub, INBOX_LEN_MAX, PayloadKind, Publish, Start, TopicName,
     };
     use crate::id::{Door, WorkerId};
-    use crate::protocol;
+    use crate::outbox::SLICES_MAX;
     use crate::protocol::centrifugo::{EmulationRequest, Opening as SessionOpening, Pings, Wire};
+    use crate::protocol::{self, chunk};
     use crate::time::Stamp;
 
     const ELSEWHERE: WorkerId = WorkerId(1);
@@ -294,10 +296,11 @@ mod tests {
         fn got(&self) -> String {
             self.handle.with(|worker| {
                 let (_, connection) = worker.connections.iter_mut().next().expect("one session");
-                let mut outbox = connection.outbox.take();
-                let pieces = std::iter::from_fn(|| outbox.as_mut()?.pop());
-                let got: Vec<u8> = pieces.flat_map(|piece| piece.chunk().to_vec()).collect();
-                String::from_utf8(got).expect("text")
+                let outbox = connection.outbox.take().unwrap_or_default();
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = outbox.slices(&mut slices);
+                let contents = slices[..count].iter().flat_map(|chunk| chunk::contents(chunk));
+                String::from_utf8(contents.flatten().copied().collect()).expect("text")
             })
         }
 

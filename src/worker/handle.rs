@@ -1,24 +1,20 @@
 //! The way to a worker from the HTTP tasks on its own thread.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
 
 use super::bookmark::Bookmark;
 use super::connection::{ConnectionKey, Transport};
+use super::rewrite::{Coding, Rewritten};
 use super::{Gate, Opening, Subscription, Worker, WorkerParts};
 use crate::admission::Permit;
 use crate::hub::{Hub, Joined};
 use crate::id::Door;
 use crate::metrics::{Charge, MemoryKind, WorkerMetrics};
-use crate::outbox::Piece;
 use crate::tls::Socket;
 
 /// What the task of an HTTP connection is charged, beside the head that it may have to hold.
@@ -135,7 +131,7 @@ impl WorkerHandle {
     /// Begins a session that subscribes by commands.
     pub fn open_session(&self, opening: Opening) -> Pending {
         let key = self.stir(|worker| worker.open(opening));
-        Pending { worker: self.clone(), key, is_armed: true }
+        Pending::new(self, key)
     }
 
     /// Begins a session whose first commands came with its request; `greeting` goes before all that
@@ -152,7 +148,7 @@ impl WorkerHandle {
             }
             key
         });
-        Pending { worker: self.clone(), key, is_armed: true }
+        Pending::new(self, key)
     }
 
     /// Subscribes. From here on nothing published is missed; `greet` says what comes first.
@@ -170,7 +166,7 @@ impl WorkerHandle {
             }
             (key, joined)
         });
-        (Pending { worker: self.clone(), key, is_armed: true }, joined)
+        (Pending::new(self, key), joined)
     }
 
     /// As [`WorkerHandle::open`], with any number of subscriptions.
@@ -187,7 +183,7 @@ impl WorkerHandle {
             worker.greet(key, greet(&joined).as_ref().into());
             (key, joined)
         });
-        (Pending { worker: self.clone(), key, is_armed: true }, joined)
+        (Pending::new(self, key), joined)
     }
 }
 
@@ -217,46 +213,47 @@ impl Drop for HttpGuard {
     }
 }
 
-/// The task that sends a streamed response.
-#[derive(Debug)]
-pub struct Carrier {
-    /// Ends it.
-    pub abort: AbortHandle,
-    /// Set by it when the kernel takes bytes.
-    pub sent: Arc<AtomicBool>,
-    /// The socket that it writes to, and keeps open for as long as it is there.
-    pub socket: RawFd,
-}
-
 /// A subscription whose answer is not out yet; dropped, it is undone.
 #[derive(Debug)]
 pub struct Pending {
     worker: WorkerHandle,
     key: ConnectionKey,
+    coding: Coding,
+    bookmark: Option<Bookmark>,
     is_armed: bool,
 }
 
 impl Pending {
-    /// Goes on as a WebSocket over `socket`; `first` is what came behind the request.
+    fn new(worker: &WorkerHandle, key: ConnectionKey) -> Self {
+        let (worker, coding) = (worker.clone(), Coding::Chunked);
+        Self { worker, key, coding, bookmark: None, is_armed: true }
+    }
+
+    /// As it is, but a stream whose end is told so.
+    #[must_use]
+    pub fn coded(mut self, coding: Coding) -> Self {
+        self.coding = coding;
+        self
+    }
+
+    /// As it is, but a stream whose events get their ids by `bookmark`.
+    #[must_use]
+    pub fn with(mut self, bookmark: Bookmark) -> Self {
+        self.bookmark = Some(bookmark);
+        self
+    }
+
+    /// Goes on over `socket`, now that the answer's head is out; `first` is what came behind the
+    /// request.
     pub fn activate(mut self, socket: Socket, first: Vec<u8>, permit: Permit) {
         self.is_armed = false;
-        self.worker.stir(|worker| worker.activate(self.key, (socket, permit), first));
-    }
-
-    /// Goes on as a response body that `carrier`'s task sends.
-    pub fn into_body(self, carrier: Carrier) -> StreamBody {
-        self.into_stream(carrier, None)
-    }
-
-    /// As [`Pending::into_body`]; each event gets an id by `bookmark`.
-    pub fn into_body_with(self, carrier: Carrier, bookmark: Bookmark) -> StreamBody {
-        self.into_stream(carrier, Some(bookmark))
-    }
-
-    fn into_stream(mut self, carrier: Carrier, bookmark: Option<Bookmark>) -> StreamBody {
-        self.is_armed = false;
-        self.worker.stir(|worker| worker.attach(self.key, carrier, bookmark));
-        StreamBody { worker: self.worker.clone(), key: self.key }
+        let (coding, bookmark) = (self.coding, self.bookmark.take());
+        let transport = if coding == Coding::Chunked && bookmark.is_none() {
+            Transport::Socket(socket)
+        } else {
+            Transport::Rewritten(Box::new(Rewritten { socket, coding, bookmark }))
+        };
+        self.worker.stir(|worker| worker.activate(self.key, (transport, permit), first));
     }
 }
 
@@ -268,32 +265,6 @@ impl Drop for Pending {
     }
 }
 
-/// A response body that gives what the worker has for its connection, without end.
-#[derive(Debug)]
-pub struct StreamBody {
-    worker: WorkerHandle,
-    key: ConnectionKey,
-}
-
-impl StreamBody {
-    /// The next piece; `None` ends the stream.
-    pub fn poll_piece(&mut self, context: &Context<'_>) -> Poll<Option<Piece>> {
-        let (piece, has_work) = self
-            .worker
-            .with(|worker| (worker.poll_piece(self.key, context), !worker.catching.is_empty()));
-        if has_work {
-            self.worker.0.stirred.notify_one();
-        }
-        piece
-    }
-}
-
-impl Drop for StreamBody {
-    fn drop(&mut self) {
-        self.worker.stir(|worker| worker.forget(self.key));
-    }
-}
-
 impl Worker {
     /// Queues what a connection gets before everything else.
     fn greet(&mut self, key: ConnectionKey, bytes: Box<[u8]>) {
@@ -301,10 +272,9 @@ impl Worker {
         output.send_own(key.index, &mut connections[key.index as usize], bytes);
     }
 
-    /// Removes a connection whose HTTP task is over or lets go of it.
+    /// Removes a connection whose answer did not get out.
     fn forget(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.get(key) {
-            connection.transport = Transport::Pending;
+        if self.get(key).is_some() {
             self.remove(key.index);
         }
     }

@@ -1,13 +1,13 @@
-//! The end of a connection: what was accepted is delivered, then the close frame, then the socket.
+//! The end of a connection: what was accepted is delivered, then the close frame or last
+//! chunk, then the socket.
 
 use std::io::ErrorKind;
 
 use super::Worker;
-use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
+use super::connection::{Carrier, ConnectionKey, InflowEnd, Phase};
 use super::member::{Member, Place};
-use super::output::{self, Ending};
+use super::output::Ending;
 use crate::reason::CloseReason;
-use crate::ws;
 
 impl Worker {
     /// Notes that a connection ends when this turn's fan-out is done.
@@ -71,7 +71,10 @@ impl Worker {
         let index = key.index;
         let connection = &mut self.connections[index as usize];
         let reason = connection.in_its_words(ending.reason);
-        self.metrics.closes[reason.index()].add(1);
+        // The client of a stream has no other way to leave it.
+        if (connection.carrier, reason) != (Carrier::Stream, CloseReason::Abnormal) {
+            self.metrics.closes[reason.index()].add(1);
+        }
         let (door, label) = (connection.door.word(), reason.labels().1);
         tracing::debug!(door, reason = label, "session ended");
         match reason {
@@ -82,15 +85,8 @@ impl Worker {
         let Self { connections, output, .. } = self;
         let connection = &mut connections[index as usize];
         connection.phase = Phase::Leaving;
-        if let Transport::Stream(_) = connection.transport {
-            if let Some(words) = connection.farewell(reason, ending.words(reason)) {
-                output.send_own(index, connection, words);
-            }
-            output::wake(connection);
-            return;
-        }
-        let frame = ws::close_frame(reason.code(), ending.words(reason));
-        output.send_own(index, connection, frame.into());
+        let words = connection.farewell(reason, ending.words(reason));
+        output.send_own(index, connection, words);
         self.finish(key);
     }
 
@@ -101,7 +97,7 @@ impl Worker {
         if connection.phase != Phase::Leaving || connection.outbox.is_some() {
             return;
         }
-        let Transport::Socket(socket) = &mut connection.transport else { return };
+        let Some(socket) = connection.transport.socket_mut() else { return };
         match socket.shutdown() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let Self { connections, output, .. } = self;

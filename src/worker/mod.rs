@@ -19,6 +19,7 @@ mod poller;
 mod post;
 mod presence;
 mod read;
+mod rewrite;
 mod run;
 mod shed;
 mod timer;
@@ -33,13 +34,12 @@ mod tests;
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use slab::Slab;
 
-use connection::{Connection, Inflow, Phase, Stream, Transport};
+use connection::{Carrier, Connection, Inflow, Phase, Transport};
 use member::{Member, Members, Place, Replay, Seat};
 use output::Output;
 use timer::Deadlines;
@@ -52,8 +52,9 @@ pub use connection::ConnectionKey;
 pub use emulation::Undelivered;
 pub use errand::{Errand, Headcount, Whom};
 pub use gate::Gate;
-pub use handle::{Carrier, HttpGuard, Pending, Stage, StreamBody, TaskGuard, WorkerHandle};
+pub use handle::{HttpGuard, Pending, Stage, TaskGuard, WorkerHandle};
 pub use member::Pick;
+pub use rewrite::Coding;
 pub use run::{WAKE, run};
 
 use crate::admission::Permit;
@@ -63,11 +64,9 @@ use crate::hub::{Hub, Inbox, Joined, Parting, Start, TopicName, VariantId, Varia
 use crate::id::{Door, WorkerId};
 use crate::limits::Limits;
 use crate::metrics::{MemoryKind, WorkerMetrics};
-use crate::outbox::Piece;
 use crate::protocol::{self, centrifugo as centrifugo_protocol};
 use crate::session::Session;
 use crate::time::Stamp;
-use crate::tls::Socket;
 use crate::ws::{Decoder, Inflater, Reading, Window};
 
 /// What a worker is made of.
@@ -246,6 +245,7 @@ impl Worker {
     /// it.
     fn open(&mut self, opening: Opening) -> ConnectionKey {
         let Opening { rights, grant, door, deflate, session } = opening;
+        let carrier = Carrier::of(door, session.as_ref().map(|session| session.wire));
         let index = u32::try_from(self.connections.vacant_key()).expect("indices are u32");
         self.generation = self.generation.wrapping_add(1);
         let now = self.output.now;
@@ -265,6 +265,7 @@ impl Worker {
             extra: None,
             permit: None,
             door,
+            carrier,
             phase: Phase::Open,
             awaits_pong: false,
             deflate,
@@ -344,69 +345,32 @@ impl Worker {
         self.output.memory.charge(MemoryKind::Connections, held_len);
     }
 
-    /// Hands the upgraded socket to its slot, with what the client sent right behind its request.
+    /// Hands the socket to its slot, with what the client sent right behind its request.
     fn activate(
         &mut self,
         key: ConnectionKey,
-        (socket, permit): (Socket, Permit),
+        (transport, permit): (Transport, Permit),
         mut first: Vec<u8>,
     ) {
-        let Some(connection) = self.get(key) else { return };
+        let (Some(connection), Some(socket)) = (self.get(key), transport.socket()) else { return };
         connection.permit = Some(permit);
         let both = Interest::READABLE | Interest::WRITABLE;
-        let source = socket.as_raw_fd();
+        let (source, held_len) = (socket.as_raw_fd(), socket.held_len());
         if self.registry.register(&mut SourceFd(&source), key.token(), both).is_err() {
             return self.remove(key.index);
         }
         let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
-        output.memory.charge(MemoryKind::Connections, socket.held_len());
-        connection.transport = Transport::Socket(socket);
+        output.memory.charge(MemoryKind::Connections, held_len);
+        connection.transport = transport;
+        let carrier = connection.carrier;
         output.expect_room(key.index, connection);
         self.write_waiting(key);
-        self.receive(key, &mut first);
+        if carrier == Carrier::WebSocket {
+            self.receive(key, &mut first);
+        }
         // The registration tells edges only; what came before it must be asked for.
         self.mark_ready(key);
-    }
-
-    /// Makes a response body the connection's way out.
-    fn attach(&mut self, key: ConnectionKey, carrier: Carrier, bookmark: Option<Bookmark>) {
-        if let Some(connection) = self.get(key) {
-            let stream = Stream { waker: None, bookmark, carrier };
-            connection.transport = Transport::Stream(Box::new(stream));
-            self.write_waiting(key);
-        }
-    }
-
-    /// The next piece for a response body; `None` ends it.
-    fn poll_piece(&mut self, key: ConnectionKey, context: &Context<'_>) -> Poll<Option<Piece>> {
-        let now = self.output.now;
-        let Self { connections, output, .. } = self;
-        let connection = connections.get_mut(key.index as usize);
-        let connection = connection.filter(|connection| connection.key(key.index) == key);
-        let Some(connection) = connection else { return Poll::Ready(None) };
-        let waiting_len = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
-        let Some(piece) = connection.pop(&output.memory) else {
-            if !connection.is_present() {
-                return Poll::Ready(None);
-            }
-            if let Transport::Stream(stream) = &mut connection.transport {
-                stream.waker = Some(context.waker().clone());
-            }
-            return Poll::Pending;
-        };
-        connection.seen = now;
-        connection.progress = now;
-        let (door, len) = (connection.door, bytes::Buf::remaining(&piece));
-        let left_len = connection.outbox.as_ref().map_or(0, |outbox| outbox.len());
-        if connection.outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
-            connection.outbox = None;
-            self.on_drained(key);
-        }
-        self.metrics.outbox_bytes.sub((waiting_len - left_len) as u64);
-        self.metrics.writes.add(1);
-        self.output.count_deliveries(door, piece.count(), len);
-        Poll::Ready(Some(piece))
     }
 
     /// Writes what waits for a socket that takes something again.
@@ -460,7 +424,7 @@ impl Worker {
         }
     }
 
-    /// Forgets a connection; its socket closes, its HTTP task ends.
+    /// Forgets a connection; its socket closes.
     fn remove(&mut self, index: u32) {
         if self.connections[index as usize].is_present() {
             self.unsubscribe_all(index);
@@ -471,13 +435,9 @@ impl Worker {
         self.metrics.outbox_bytes.sub(waiting as u64);
         self.output.memory.release(MemoryKind::Connections, connection.held_len());
         self.output.memory.release(MemoryKind::Reading, connection.reading.held_len());
-        match &connection.transport {
-            Transport::Pending => {}
-            Transport::Stream(stream) => stream.carrier.abort.abort(),
-            Transport::Socket(socket) => {
-                // The descriptor closes with the connection, and with it the registration.
-                let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
-            }
+        if let Some(socket) = connection.transport.socket() {
+            // The descriptor closes with the connection, and with it the registration.
+            let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
         }
     }
 }

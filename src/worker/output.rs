@@ -15,6 +15,7 @@ use crate::metrics::{Memory, WorkerMetrics};
 use crate::outbox::{Batch, Outbox, Policy, Push, SLICES_MAX, Slice};
 use crate::protocol;
 use crate::reason::CloseReason;
+use crate::tls::Socket;
 
 /// What delivering needs, beside the connection.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl Output {
             let before = outbox.len();
             outbox.push_replay(slice, &memory);
             self.account(before, connection);
-            wake(connection);
+            self.write_rewritten(index, connection, before);
             if memory.is_exhausted() {
                 // It was let in when there was enough; others who catch up may have been, too.
                 self.cut(index, connection, CloseReason::MemoryLimit);
@@ -199,7 +200,15 @@ impl Output {
                 self.end(index, connection, CloseReason::OutboxOverflow);
             }
         }
-        wake(connection);
+        self.write_rewritten(index, connection, before);
+    }
+
+    /// Writes what was queued for a client that gets everything in words of its own, if nothing
+    /// but that waits.
+    fn write_rewritten(&mut self, index: u32, connection: &mut Connection, before: usize) {
+        if before == 0 && matches!(connection.transport, Transport::Rewritten(_)) {
+            self.drain(index, connection);
+        }
     }
 
     /// Tells the client, if its door has words for it, that it lost `count` more publications.
@@ -245,9 +254,7 @@ impl Output {
 
     /// Has the connection looked at when the kernel takes more, if its socket holds something back.
     pub(super) fn expect_room(&mut self, index: u32, connection: &mut Connection) {
-        if let Transport::Socket(socket) = &connection.transport
-            && socket.has_waiting()
-        {
+        if connection.transport.socket().is_some_and(Socket::has_waiting) {
             self.outbox(index, connection);
         }
     }
@@ -258,7 +265,6 @@ impl Output {
         self.outbox(index, connection).push_own(bytes);
         self.account(before, connection);
         self.drain(index, connection);
-        wake(connection);
     }
 
     /// Answers a ping of a client that is behind: ahead of what waits, and only the newest.
@@ -272,15 +278,24 @@ impl Output {
     /// Writes what waits. Returns whether nothing waits any more.
     pub(super) fn drain(&mut self, index: u32, connection: &mut Connection) -> bool {
         let Connection { outbox: slot, transport, .. } = connection;
-        let (Some(outbox), Transport::Socket(socket)) = (slot.as_mut(), transport) else {
-            return slot.is_none();
-        };
+        let Some(outbox) = slot.as_mut() else { return true };
         let before = outbox.len();
         let mut failed = None;
-        // Ends: the outbox only shrinks here, and the kernel takes something or blocks.
-        while !outbox.is_empty() || socket.has_waiting() {
+        // Ends: nothing is added here, and the kernel takes something or blocks.
+        let is_all = loop {
+            let (socket, count_max) = match transport {
+                Transport::Pending => break false,
+                Transport::Socket(socket) => (socket, SLICES_MAX),
+                Transport::Rewritten(rewritten) => {
+                    rewritten.prepare(outbox, &self.memory);
+                    (&mut rewritten.socket, 1)
+                }
+            };
+            if outbox.is_empty() && !socket.has_waiting() {
+                break true;
+            }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = outbox.slices(&mut slices);
+            let count = outbox.slices(&mut slices).min(count_max);
             self.metrics.writes.add(1);
             let written = match count {
                 0 => socket.flush().map(|()| 0),
@@ -295,11 +310,11 @@ impl Output {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     failed = (error.kind() != ErrorKind::WouldBlock).then(|| broken(&error));
-                    break;
+                    break false;
                 }
             }
-        }
-        if outbox.is_empty() && !socket.has_waiting() {
+        };
+        if is_all {
             *slot = None;
         } else {
             connection.note_progress(self.now);
@@ -364,15 +379,6 @@ impl Output {
             connection.phase = if is_cut { Phase::Cut } else { Phase::Closing };
         }
         self.ending.push(Ending { words, ..Ending::new(connection.key(index), reason) });
-    }
-}
-
-/// Wakes whoever pulls from a stream.
-pub(super) fn wake(connection: &mut Connection) {
-    if let Transport::Stream(stream) = &mut connection.transport
-        && let Some(waker) = stream.waker.take()
-    {
-        waker.wake();
     }
 }
 

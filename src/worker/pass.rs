@@ -162,11 +162,10 @@ impl Worker {
                 continue;
             }
             topic.arrived = arrival.publication.sequence;
-            topic.pending.push_back(arrival.publication);
-            if !topic.is_dirty {
-                topic.is_dirty = true;
+            if !topic.is_dirty() {
                 self.dirty.push_back(arrival.local);
             }
+            topic.pending.push_back(arrival.publication);
         }
     }
 
@@ -196,9 +195,7 @@ impl Worker {
             return true;
         }
         self.end_pass(local);
-        let topic = &mut self.topics[local as usize];
-        topic.is_dirty = !topic.pending.is_empty();
-        topic.is_dirty
+        self.topics[local as usize].is_dirty()
     }
 
     /// Serves members who joined in the middle of the batch.
@@ -261,6 +258,7 @@ impl Worker {
     fn end_pass(&mut self, local: u32) {
         let topic = &mut self.topics[local as usize];
         let Some(pass) = topic.pass.take() else { return };
+        topic.passed = self.output.now;
         topic.lists.retain(|list| !list.members.is_empty());
         topic.begin_deltas(&mut self.connections);
         topic.promote(&mut self.connections);

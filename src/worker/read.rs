@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read};
 
 use super::Worker;
-use super::connection::{ConnectionKey, InflowEnd, Phase, Transport};
+use super::connection::{Carrier, ConnectionKey, InflowEnd, Phase};
 use super::output;
 use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
 use crate::id::Door;
@@ -53,16 +53,18 @@ impl Worker {
     fn read(&mut self, key: ConnectionKey, buf: &mut [u8]) -> More {
         let (now, is_full) = (self.output.now, self.hub.is_over());
         let Some(connection) = self.get(key) else { return More::No };
-        if is_full && connection.phase == Phase::Open {
+        // Of what a stream's client sends, only the end counts.
+        let is_heard = connection.phase == Phase::Open && connection.carrier == Carrier::WebSocket;
+        if is_full && is_heard {
             // It may be a publisher.
             self.pause(key);
             return More::No;
         }
-        let is_paused = connection.inflow.is_paused && connection.phase == Phase::Open;
+        let is_paused = connection.inflow.is_paused && is_heard;
         if is_paused || connection.inflow.end == InflowEnd::Reached {
             return More::No;
         }
-        let Transport::Socket(socket) = &mut connection.transport else { return More::No };
+        let Some(socket) = connection.transport.socket_mut() else { return More::No };
         let result = socket.read(buf);
         let is_short =
             socket.is_emptied_by_short_read() && result.as_ref().is_ok_and(|len| *len < buf.len());
@@ -83,7 +85,7 @@ impl Worker {
         };
         connection.seen = now;
         connection.awaits_pong = false;
-        if connection.phase == Phase::Open {
+        if is_heard {
             self.receive(key, &mut buf[..len]);
         }
         // A short read emptied the socket, and the kernel tells when there is more. But an end of

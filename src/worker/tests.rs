@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use slab::Slab;
 
-use super::connection::{Connection, Extra, Inflow, Phase, Transport};
+use super::connection::{Carrier, Connection, Extra, Inflow, Phase, Transport};
 use super::member::{Member, Members, Pick, Place, Seat};
 use super::pass::Pass;
 use super::timer::{Deadlines, Verdict, judge};
@@ -88,6 +88,7 @@ fn connection() -> Connection {
         extra: None,
         permit: None,
         door: Door::Plain,
+        carrier: Carrier::WebSocket,
         phase: Phase::Open,
         awaits_pong: false,
         deflate: None,
@@ -249,7 +250,7 @@ fn silence_is_answered_by_kind_of_connection() {
         let (listener, _peer) = sockets();
         connection.transport = Transport::Socket(Socket::Plain(listener));
         change(&mut connection);
-        judge(&connection, at(now), deadlines)
+        judge(&connection, connection.seen, at(now), deadlines)
     };
     assert_eq!(judged(24, |_| {}), Verdict::Later(at(25)));
     assert_eq!(judged(25, |_| {}), Verdict::Ping);

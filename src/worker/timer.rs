@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Worker;
-use super::connection::{Connection, ConnectionKey, Phase, Transport};
+use super::connection::{Carrier, Connection, ConnectionKey, Phase, Transport};
 use super::output::Output;
 use super::wheel::Tick;
 use crate::protocol;
@@ -78,30 +78,31 @@ impl Worker {
         if self.get(key).is_none() {
             return;
         }
+        let quiet_since = self.quiet_since(&self.connections[key.index as usize]);
         let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
         connection.deadline = Tick::NEVER;
         if connection.outbox.is_some() || connection.awaits_pong {
             connection.note_progress(now);
         }
-        let next = match judge(connection, now, deadlines) {
+        let next = match judge(connection, quiet_since, now, deadlines) {
             Verdict::Later(_) | Verdict::Ping if has_expired(connection, clock) => {
                 output.end(key.index, connection, CloseReason::TokenExpired);
                 now.plus(deadlines.write)
             }
             Verdict::Later(tick) => tick,
+            Verdict::Ping if connection.carrier == Carrier::Stream => {
+                if let Some(words) = protocol::keepalive(connection.door) {
+                    output.send_own(key.index, connection, words);
+                }
+                now.plus(deadlines.stream)
+            }
             Verdict::Ping => {
                 connection.pinged = now;
-                if let Some(words) = protocol::keepalive(connection.door) {
-                    connection.seen = now;
-                    output.send_own(key.index, connection, words);
-                    now.plus(deadlines.stream)
-                } else {
-                    connection.awaits_pong = true;
-                    connection.note_progress(now);
-                    output.send_own(key.index, connection, ws::ping_frame(&[]).into());
-                    now.plus(deadlines.pong)
-                }
+                connection.awaits_pong = true;
+                connection.note_progress(now);
+                output.send_own(key.index, connection, ws::ping_frame(&[]).into());
+                now.plus(deadlines.pong)
             }
             Verdict::End(_) if connection.phase == Phase::Leaving => return self.remove(key.index),
             Verdict::End(reason) => {
@@ -112,6 +113,19 @@ impl Worker {
         };
         let next = next.min(output.expiry_tick(connection, clock)).min(connection.session_due());
         output.expect_by(key.index, connection, next);
+    }
+
+    /// Since when nothing has come from the client or, on a stream, gone to it. Nobody notes what
+    /// goes to each subscriber at once; but when it did, its topic knows.
+    fn quiet_since(&self, connection: &Connection) -> Tick {
+        match connection.carrier {
+            Carrier::WebSocket => connection.seen,
+            Carrier::Stream => {
+                let members = connection.members.iter();
+                let passes = members.map(|(_, member)| self.topics[member.topic as usize].passed);
+                passes.fold(connection.progress, Tick::max)
+            }
+        }
     }
 }
 
@@ -131,8 +145,13 @@ fn has_expired(connection: &Connection, clock: Stamp) -> bool {
         && connection.expiry().is_some_and(|expiry| expiry.is_over(clock))
 }
 
-/// What is due for a connection at `now`.
-pub(super) fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) -> Verdict {
+/// What is due at `now` for a connection on which it is quiet since `quiet_since`.
+pub(super) fn judge(
+    connection: &Connection,
+    quiet_since: Tick,
+    now: Tick,
+    deadlines: Deadlines,
+) -> Verdict {
     if connection.phase == Phase::Lingering {
         let shut = now.since(connection.progress);
         if shut >= deadlines.linger {
@@ -162,12 +181,12 @@ pub(super) fn judge(connection: &Connection, now: Tick, deadlines: Deadlines) ->
         }
         return Verdict::Later(since.plus(deadlines.pong));
     }
-    let patience = match connection.transport {
-        Transport::Stream(_) => deadlines.stream,
-        Transport::Socket(_) | Transport::Pending => deadlines.ping,
+    let patience = match connection.carrier {
+        Carrier::Stream => deadlines.stream,
+        Carrier::WebSocket => deadlines.ping,
     };
-    if now.since(connection.seen) >= patience {
+    if now.since(quiet_since) >= patience {
         return Verdict::Ping;
     }
-    Verdict::Later(connection.seen.plus(patience))
+    Verdict::Later(quiet_since.plus(patience))
 }

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::member::{Member, Pick, Place, Seat};
 use super::pass::Pass;
 use super::presence::Listeners;
+use super::wheel::Tick;
 use crate::hub::{Publication, Topic, VariantId};
 use crate::protocol::delta;
 
@@ -27,8 +28,8 @@ pub(super) struct LocalTopic {
     /// Publications that no pass has taken yet, in order.
     pub(super) pending: VecDeque<Arc<Publication>>,
     pub(super) pass: Option<Box<Pass>>,
-    /// On the worker's list of topics with something to deliver.
-    pub(super) is_dirty: bool,
+    /// When the last pass ended.
+    pub(super) passed: Tick,
     /// Members in all places.
     pub(super) count: u32,
     /// Those of them that hear who comes and goes; `None` = nobody does.
@@ -66,16 +67,20 @@ impl LocalTopic {
             arrived: 0,
             pending: VecDeque::new(),
             pass: None,
-            is_dirty: false,
+            passed: Tick::default(),
             count: 0,
             listeners: None,
         }
     }
 
+    /// Whether there is something to deliver: then it is on the worker's list of such topics.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.pass.is_some() || !self.pending.is_empty()
+    }
+
     /// Lets a member in that gets everything from `next` on, which nobody has been served yet.
     pub(super) fn join(&mut self, seat: Seat, member: &mut Member, next: u64) {
-        let is_quiet = self.pass.is_none() && self.pending.is_empty();
-        if is_quiet && next == self.arrived + 1 {
+        if !self.is_dirty() && next == self.arrived + 1 {
             self.enlist(seat, member);
         } else {
             member.place = Place::Late;

@@ -9,7 +9,7 @@ use super::code::Disconnect;
 use super::json::Json;
 use super::message::{self, Command, EmulationRequest, Push, Reply};
 use crate::hub::VariantId;
-use crate::protocol;
+use crate::protocol::{self, chunk};
 use crate::ws::{self, MessageKind};
 
 /// How messages are written.
@@ -46,6 +46,14 @@ impl Wire {
         match self {
             Self::JsonFrames | Self::JsonBody | Self::Events => Codec::Json,
             Self::ProtobufFrames | Self::ProtobufBody => Codec::Protobuf,
+        }
+    }
+
+    /// Whether messages are the body of an answer.
+    pub fn is_body(self) -> bool {
+        match self {
+            Self::JsonFrames | Self::ProtobufFrames => false,
+            Self::JsonBody | Self::ProtobufBody | Self::Events => true,
         }
     }
 
@@ -150,7 +158,7 @@ impl Frame {
         let frame = match self.wire {
             Wire::JsonFrames => ws::data_frame(MessageKind::Text, &body),
             Wire::ProtobufFrames => ws::data_frame(MessageKind::Binary, &body),
-            Wire::JsonBody | Wire::ProtobufBody | Wire::Events => body,
+            Wire::JsonBody | Wire::ProtobufBody | Wire::Events => chunk::of(&body),
         };
         frame.into_boxed_slice()
     }

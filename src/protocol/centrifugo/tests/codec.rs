@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message as _;
 
+use super::world::messages;
 use crate::protocol::centrifugo::json::Json;
 use crate::protocol::centrifugo::message::{
     Command, ConnectRequest, HistoryRequest, HistoryResult, PublishRequest, Push, Reply,
@@ -251,7 +252,10 @@ fn a_request_to_emulation_brings_a_frame_of_commands() {
 
 #[test]
 fn the_last_message_of_an_emulated_session_tells_why_it_ends() {
-    let said = |wire: Wire| wire.farewell(Disconnect::Shutdown, "shutdown").map(Vec::from);
+    let said = |wire: Wire| {
+        let chunk = wire.farewell(Disconnect::Shutdown, "shutdown");
+        chunk.map(|chunk| messages(wire, &chunk))
+    };
     let json = r#"{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}"#;
     assert_eq!(said(Wire::JsonBody), Some(format!("{json}\n").into_bytes()));
     assert_eq!(said(Wire::Events), Some(format!("data: {json}\n\n").into_bytes()));

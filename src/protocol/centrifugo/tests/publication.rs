@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::world::unframe;
+use super::world::{messages, unframe};
 use crate::hub::{Draft, Epoch, PayloadKind, Peer, Publication, TopicName};
 use crate::metrics::Memory;
 use crate::protocol::centrifugo::message::{self, ClientInfo};
@@ -38,10 +38,10 @@ fn a_push_is_these_bytes_on_every_wire() {
     let proto = b"\x12\x22\x10\x12\x01a\x22\x0b\x22\x07{\"t\":1}\x30\x05";
     for (wire, expected) in [
         (Wire::JsonFrames, [b"\x81\x3a", object.as_bytes()].concat()),
-        (Wire::JsonBody, [object.as_bytes(), b"\n"].concat()),
-        (Wire::Events, [b"data: ", object.as_bytes(), b"\n\n"].concat()),
+        (Wire::JsonBody, [b"3b\r\n", object.as_bytes(), b"\n\r\n"].concat()),
+        (Wire::Events, [b"42\r\ndata: ", object.as_bytes(), b"\n\n\r\n"].concat()),
         (Wire::ProtobufFrames, [&b"\x82\x13"[..], &proto[..1], &proto[1..]].concat()),
-        (Wire::ProtobufBody, proto.to_vec()),
+        (Wire::ProtobufBody, [b"13\r\n", &proto[..], b"\r\n"].concat()),
     ] {
         assert_eq!(centrifugo::publication(wire, &one, &topic()).as_ref(), expected, "{wire:?}");
     }
@@ -86,8 +86,8 @@ fn bytes_are_base64_with_a_tag_in_json_and_themselves_in_protobuf() {
     );
     // Bytes that happen to be JSON are bytes all the same.
     assert!(json(&publication(5, PayloadKind::Binary, b"1")).contains(r#""data":"MQ==""#));
-    let frame = centrifugo::publication(Wire::ProtobufBody, &binary, &topic());
-    let reply = message::Reply::decode_length_delimited(frame).unwrap();
+    let frame = centrifugo::publication(Wire::ProtobufFrames, &binary, &topic());
+    let reply = message::Reply::decode_length_delimited(&*unframe(&frame)).unwrap();
     let got = reply.push.unwrap().r#pub.unwrap();
     assert_eq!((got.data.as_ref(), got.tags.len()), (&b"\xff\x00\x01"[..], 0));
 }
@@ -114,8 +114,10 @@ fn a_delta_is_a_string_in_json_and_bytes_in_protobuf() {
     let one = publication(1, PayloadKind::Text, text("1").as_bytes());
     let two = publication(2, PayloadKind::Text, text("2").as_bytes());
     let before = Some(one.payload());
-    let push = |wire, publication, before| centrifugo::delta(wire, publication, before, &topic());
-    let data = |bytes: &Bytes| {
+    let push = |wire, publication, before| {
+        messages(wire, &centrifugo::delta(wire, publication, before, &topic()))
+    };
+    let data = |bytes: &[u8]| {
         let object: serde_json::Value = serde_json::from_slice(bytes).unwrap();
         let publication = &object["push"]["pub"];
         (publication["data"].as_str().unwrap().to_owned(), publication["delta"] == true)
@@ -127,7 +129,7 @@ fn a_delta_is_a_string_in_json_and_bytes_in_protobuf() {
     assert_eq!(got, Ok(text("2").into_bytes()));
 
     let reply = push(Wire::ProtobufBody, &two, before);
-    let reply = message::Reply::decode_length_delimited(reply).unwrap();
+    let reply = message::Reply::decode_length_delimited(&*reply).unwrap();
     let protobuf = reply.push.unwrap().r#pub.unwrap();
     assert_eq!((protobuf.data.as_ref(), protobuf.delta), (json.as_bytes(), true));
     // A delta that is no shorter is not worth it.
@@ -138,12 +140,13 @@ fn a_delta_is_a_string_in_json_and_bytes_in_protobuf() {
 #[test]
 fn members_are_told_who_comes_and_goes() {
     let info = ClientInfo { user: "ann".into(), client: "c".into(), ..ClientInfo::default() };
+    let text = |bytes: Bytes| String::from_utf8(messages(Wire::JsonBody, &bytes)).unwrap();
     assert_eq!(
-        centrifugo::join(Wire::JsonBody, &topic(), info.clone()),
+        text(centrifugo::join(Wire::JsonBody, &topic(), info.clone())),
         "{\"push\":{\"channel\":\"a\",\"join\":{\"info\":{\"user\":\"ann\",\"client\":\"c\"}}}}\n"
     );
     assert_eq!(
-        centrifugo::leave(Wire::JsonBody, &topic(), info),
+        text(centrifugo::leave(Wire::JsonBody, &topic(), info)),
         "{\"push\":{\"channel\":\"a\",\"leave\":{\"info\":{\"user\":\"ann\",\"client\":\"c\"}}}}\n"
     );
 }
@@ -160,9 +163,9 @@ proptest! {
         let one = publication(5, kind, data);
         for wire in Wire::ALL {
             let bytes = centrifugo::publication(wire, &one, &topic());
-            let bytes = if wire.is_emulated() { bytes } else { Bytes::from(unframe(&bytes)) };
+            let bytes = messages(wire, &bytes);
             if matches!(wire, Wire::ProtobufFrames | Wire::ProtobufBody) {
-                let reply = message::Reply::decode_length_delimited(bytes).unwrap();
+                let reply = message::Reply::decode_length_delimited(&*bytes).unwrap();
                 let got = reply.push.unwrap().r#pub.unwrap();
                 prop_assert_eq!(got.data.as_ref(), data);
                 continue;

@@ -20,7 +20,7 @@ use crate::protocol::centrifugo::{
     Headcount, Hears, Host, Opening, Pings, Presence, Recovery, ServerSubscription, Session,
     Settings, Subscribe, Subscribed, SubscriptionToken, TokenFault, TopicOptions, Wire,
 };
-use crate::protocol::{plain, variants};
+use crate::protocol::{chunk, plain, variants};
 use crate::time::Stamp;
 
 const WORKER: WorkerId = WorkerId(0);
@@ -424,9 +424,9 @@ impl World {
     /// What the client got since the last look: the payloads of frames, or pieces of a body.
     pub(super) fn received(&mut self, client: usize) -> Vec<Vec<u8>> {
         let client = &mut self.clients[client];
-        let is_framed = !client.session.wire().is_emulated();
+        let wire = client.session.wire();
         let received = client.received.drain(..);
-        received.map(|bytes| if is_framed { unframe(&bytes) } else { bytes.to_vec() }).collect()
+        received.map(|bytes| messages(wire, &bytes)).collect()
     }
 
     /// As text, with the words for what only the server knows.
@@ -455,6 +455,15 @@ impl World {
         let client = self.clients[client].session.client().to_string();
         let text = text.replace("CLIENT", &client);
         if text.contains("EPOCH") { text.replace("EPOCH", &self.epoch("a")) } else { text }
+    }
+}
+
+/// What a frame or a chunk carries.
+pub(super) fn messages(wire: Wire, bytes: &[u8]) -> Vec<u8> {
+    if wire.is_body() {
+        chunk::contents(bytes).flatten().copied().collect()
+    } else {
+        unframe(bytes)
     }
 }
 
