@@ -242,11 +242,9 @@ impl Connection {
         told.map_or(reason, CloseReason::Centrifugo)
     }
 
-    /// The last that the client gets: why it ends, where its protocol has words for that.
+    /// The last that the client gets: why it ends, where its protocol has words for that, and the
+    /// end.
     pub(super) fn farewell(&self, reason: CloseReason, words: &str) -> Box<[u8]> {
-        if self.carrier == Carrier::WebSocket {
-            return ws::close_frame(reason.code(), words).into();
-        }
         let session = self.extra.as_ref().and_then(|extra| extra.session.as_ref());
         let farewell = match reason {
             CloseReason::Centrifugo(disconnect) => {
@@ -254,7 +252,11 @@ impl Connection {
             }
             _ => None,
         };
-        [&farewell.unwrap_or_default(), chunk::LAST].concat().into()
+        let end = match self.carrier {
+            Carrier::WebSocket => ws::close_frame(reason.code(), words),
+            Carrier::Stream => chunk::LAST.to_vec(),
+        };
+        [farewell.unwrap_or_default().into(), end].concat().into()
     }
 
     /// Whether its session looks after it, and not the transport.
