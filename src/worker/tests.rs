@@ -1,6 +1,8 @@
 //! Members who join and leave while a pass is paused: everyone gets every batch, once.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use super::timer::{Deadlines, Verdict, judge};
 use super::topic::LocalTopic;
 use super::wheel::Tick;
 use super::{Gate, Opening, Pending, Portions, Subscription, WorkerHandle, WorkerParts};
+use crate::admission::{Admission as Admissions, Entrance};
 use crate::auth::{Access, AuthConfig, Expiry, Grant, Rights};
 use crate::hub::{
     Admission, Draft, Hub, HubParts, Inbox, Joined, Payload, PayloadKind, Publication, Publish,
@@ -266,13 +269,15 @@ fn silence_is_answered_by_kind_of_connection() {
     assert_eq!(judged(9, |one| one.outbox = Some(Box::default())), Verdict::Later(at(10)));
     let stalled = Verdict::End(CloseReason::WriteTimeout);
     assert_eq!(judged(10, |one| one.outbox = Some(Box::default())), stalled);
+    assert_eq!(judged(14, |one| one.carrier = Carrier::Stream), Verdict::Later(at(15)));
+    assert_eq!(judged(15, |one| one.carrier = Carrier::Stream), Verdict::Ping);
     assert_eq!(judged(1, |one| one.phase = Phase::Lingering), Verdict::Later(at(2)));
     assert_eq!(judged(2, |one| one.phase = Phase::Lingering), Verdict::Remove);
 }
 
-fn sockets() -> (std::net::TcpStream, std::net::TcpStream) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let peer = TcpStream::connect(listener.local_addr().expect("bound"));
     (listener.accept().expect("it connected").0, peer.expect("it listens"))
 }
 
@@ -322,6 +327,55 @@ fn subscribe_with(
     handle.open(opening, subscription, |_| None)
 }
 
+/// Gives a socket to a session. Returns its client's, which does not block.
+fn activate(pending: Pending) -> TcpStream {
+    let (socket, peer) = sockets();
+    for socket in [&socket, &peer] {
+        socket.set_nonblocking(true).expect("a socket");
+    }
+    let Entrance::Admitted(permit) = Arc::new(Admissions::new(9, &Limits::default())).enter(None)
+    else {
+        panic!("there is room");
+    };
+    pending.activate(Socket::Plain(socket), Vec::new(), permit);
+    peer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_says_that_it_is_alive_when_nothing_came_for_it() {
+    const PING: &str = "c\r\n{\"ping\":{}}\n\r\n";
+    let (handle, hub) = idle_worker();
+    let name = TopicName::new("a", 255).expect("a topic name");
+    let opening = Opening {
+        rights: Rights::ALL,
+        grant: None,
+        door: Door::Ndjson,
+        deflate: None,
+        session: None,
+    };
+    let (topic, start) = (name.clone(), Start::Live);
+    let variant = crate::protocol::NDJSON;
+    let subscription = Subscription { topic, start, variant, pick: Pick::All };
+    let mut peer = activate(handle.open(opening, subscription, |_| None).0);
+    // What the client has got by a time.
+    let mut got = async |seconds| {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        handle.with(|worker| worker.turn(&mio::Events::with_capacity(1), 0));
+        let mut buf = [0; 1000];
+        let len = peer.read(&mut buf).unwrap_or(0);
+        String::from_utf8_lossy(&buf[..len]).into_owned()
+    };
+    assert_eq!(got(14).await, "");
+    let payload = crate::protocol::plain::payload(PayloadKind::Text, b"x");
+    let options = Publish::new(Stamp::now(), Admission::IfRoom);
+    hub.publish(&name, &Draft::new(payload), options).expect("there is room");
+    assert!(got(0).await.contains("\"data\":\"x\""));
+    assert_eq!(got(14).await, "", "since it came");
+    assert_eq!(got(4).await, PING);
+    assert_eq!(got(14).await, "");
+    assert_eq!(got(4).await, PING);
+}
+
 #[test]
 fn a_newcomer_gets_nothing_that_was_on_its_way_to_those_before_it() {
     let (handle, hub) = idle_worker();
@@ -356,7 +410,6 @@ fn a_newcomer_gets_nothing_that_was_on_its_way_to_those_before_it() {
 
 #[test]
 fn a_publisher_is_not_read_while_a_worker_is_overrun() {
-    use std::io::Write;
     let (handle, hub) = idle_worker_of(2);
     let (elsewhere, own) = (WorkerId(1), WorkerId(0));
     let name = |text| TopicName::new(text, 255).expect("a topic name");
@@ -367,14 +420,7 @@ fn a_publisher_is_not_read_while_a_worker_is_overrun() {
     let options = Publish::new(Stamp::now(), Admission::Always);
     hub.publish(&name("other"), &draft, options).expect("there was room when it came");
     let (pending, _) = subscribe(&handle, &name("a"));
-    let (socket, mut peer) = sockets();
-    socket.set_nonblocking(true).expect("a socket");
-    let limits = Limits::default();
-    let admission = Arc::new(crate::admission::Admission::new(9, &limits));
-    let crate::admission::Entrance::Admitted(permit) = admission.enter(None) else {
-        panic!("there is room");
-    };
-    pending.activate(Socket::Plain(socket), Vec::new(), permit);
+    let mut peer = activate(pending);
     peer.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is open");
     let accepted = || {
         handle.with(|worker| {

@@ -191,6 +191,20 @@ async def sse_carries_text_lines_and_binary(server):
 
 
 @cases.add
+async def streams_reach_clients_of_http_1_0(server):
+    async with Stream("--http1.0", server.topic("old")) as lines, sse(server, "old", "--http1.0") as events:
+        for stream in lines, events:
+            assert "transfer-encoding" not in stream.answer.headers, stream.answer.headers
+        for text in b"1", b"2":
+            await publish(server, "old", text)
+        same([one.get("data") for one in await lines.objects(3)], [None, "1", "2"])
+        got = []
+        while len(got) < 2:
+            got += [value for name, value in await events.block() if name == "data"]
+        same(got, ["1", "2"])
+
+
+@cases.add
 async def sse_resumes_after_last_event_id(server):
     epoch = (await publish(server, "sse-resume", b"1")).json["epoch"]
     for text in b"23":

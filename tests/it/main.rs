@@ -36,5 +36,6 @@ mod recovery;
 mod several_topics;
 mod slow;
 mod startup;
+mod stream_socket;
 mod streams;
 mod tls;

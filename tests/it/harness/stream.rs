@@ -9,8 +9,9 @@ use super::wire::Wire;
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) head: Response,
-    wire: Wire,
+    pub(crate) wire: Wire,
     body: Vec<u8>,
+    is_chunked: bool,
 }
 
 /// One block of server-sent events.
@@ -32,9 +33,10 @@ impl Stream {
     pub(crate) fn after_request(mut wire: Wire) -> Self {
         let head = wire.head();
         assert_eq!(head.status, 200, "{}", String::from_utf8_lossy(&wire.rest()));
-        assert_eq!(head.header("transfer-encoding"), Some("chunked"));
-        let body = Vec::new();
-        Self { head, wire, body }
+        let coding = head.header("transfer-encoding");
+        assert!(matches!(coding, Some("chunked") | None), "{coding:?}");
+        assert_eq!(head.header("content-length"), None);
+        Self { is_chunked: coding.is_some(), head, wire, body: Vec::new() }
     }
 
     /// The next line without its end; `None` when the body has ended.
@@ -53,9 +55,9 @@ impl Stream {
         }
     }
 
-    /// Reads the next chunk; false at the end of the body.
+    /// Reads the next chunk, or what has come where there are none; false at the end of the body.
     fn fill(&mut self) -> bool {
-        let chunk = self.wire.chunk();
+        let chunk = if self.is_chunked { self.wire.chunk() } else { self.wire.take_some() };
         self.body.extend(chunk.iter().flatten());
         chunk.is_some()
     }

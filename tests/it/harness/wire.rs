@@ -198,6 +198,14 @@ impl Wire {
         Some(std::mem::replace(&mut self.buf, rest))
     }
 
+    /// What has come, at least one byte; `None` at the end of the stream.
+    pub(crate) fn take_some(&mut self) -> Option<Vec<u8>> {
+        if self.buf.is_empty() {
+            self.fill();
+        }
+        Some(std::mem::take(&mut self.buf)).filter(|bytes| !bytes.is_empty())
+    }
+
     pub(crate) fn take(&mut self, len: usize) -> Vec<u8> {
         self.try_take(len).expect("the stream goes on")
     }
