@@ -5,12 +5,14 @@
 mod emulated;
 mod figure;
 mod http;
+mod listener;
 mod metrics;
 mod position;
 mod process;
 mod proxy;
 mod server;
 mod stream;
+mod token;
 mod websocket;
 mod wire;
 
@@ -22,10 +24,12 @@ use std::time::{Duration, Instant};
 pub(crate) use emulated::Emulated;
 pub(crate) use figure::{figure, percentile};
 pub(crate) use http::{Request, Response};
+pub(crate) use listener::{Carrier, Listener};
 pub(crate) use process::{Process, fanwire, raise_descriptor_limit, with_files};
 pub(crate) use proxy::CutProxy;
 pub(crate) use server::{Authority, Server};
 pub(crate) use stream::{Block, Stream};
+pub(crate) use token::{SECRET, now, sign, token};
 pub(crate) use websocket::{
     BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, RSV1,
     TEXT, WebSocket, close_payload, deflated, frame,

@@ -250,7 +250,7 @@ fn a_request_to_emulation_brings_a_frame_of_commands() {
 }
 
 #[test]
-fn the_last_message_of_an_emulated_session_tells_why_it_ends() {
+fn the_last_message_of_a_session_tells_why_it_ends_where_no_close_frame_is_read() {
     let said = |wire: Wire| wire.farewell(Disconnect::Shutdown, "shutdown").map(Vec::from);
     let json = r#"{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}"#;
     assert_eq!(said(Wire::JsonBody), Some(format!("{json}\n").into_bytes()));
@@ -260,6 +260,10 @@ fn the_last_message_of_an_emulated_session_tells_why_it_ends() {
     let reply = Reply { push, ..Reply::default() };
     assert_eq!(said(Wire::ProtobufBody), Some(reply.encode_length_delimited_to_vec()));
     assert_eq!((said(Wire::JsonFrames), said(Wire::ProtobufFrames)), (None, None));
+    let bare = r#"{"disconnect":{"code":3001,"reason":"shutdown"}}"#;
+    assert_eq!(said(Wire::UniFrames), Some([b"\x81\x30", bare.as_bytes()].concat()));
+    assert_eq!(said(Wire::UniBody), Some(format!("{bare}\n").into_bytes()));
+    assert_eq!(said(Wire::UniEvents), Some(format!("data: {bare}\n\n").into_bytes()));
 }
 
 /// Any JSON text that is one value on one line.
