@@ -444,18 +444,7 @@ fn a_slow_listener_is_told_so_behind_what_it_got() {
         let request = carrier.request(&json!({ "subs": { "a": {} } }));
         let mut slow = Listener::over(Wire::connect_small(server.addr), carrier, &request);
         assert!(slow.push()["connect"].is_object());
-        let mut publisher = server.websocket("/topics/a");
-        let overflows =
-            || server.metric("fanwire_outbox_overflows_total", &[("delivery", "reliable")]);
-        let padding = "x".repeat(4000);
-        for number in 1.. {
-            assert!(number < 20_000, "nothing overflowed");
-            publisher.text(&format!("\"{number} {padding}\""));
-            publisher.next_text();
-            if number % 100 == 0 && overflows() > 0 {
-                break;
-            }
-        }
+        server.overflow("a", "reliable");
         let mut got = 0;
         let last = loop {
             let push = slow.push();
