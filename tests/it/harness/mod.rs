@@ -2,6 +2,7 @@
 //!
 //! Nothing here uses the library: a fault of the server's codecs must not be repeated by what tests them.
 
+mod client;
 mod emulated;
 mod figure;
 mod http;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use client::Client;
 pub(crate) use emulated::Emulated;
 pub(crate) use figure::{figure, percentile};
 pub(crate) use http::{Request, Response};
