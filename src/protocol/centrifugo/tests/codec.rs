@@ -329,7 +329,11 @@ proptest! {
             command.encode_length_delimited(&mut frame)?;
         }
         let read: Result<Vec<_>, _> = Commands::new(Codec::Protobuf, &frame).collect();
-        prop_assert_eq!(read, Ok(sent));
+        prop_assert_eq!(read.as_ref(), Ok(&sent));
+        // Who only listens sends the request without a command around it.
+        for connect in sent.iter().filter_map(|command| command.connect.as_ref()) {
+            prop_assert_eq!(ConnectRequest::parse(&connect.to_json()), Ok(connect.clone()));
+        }
     }
 
     #[test]
@@ -345,6 +349,8 @@ proptest! {
         prop_assert!(read.len() <= noise.len() + 1);
         let held: usize = read.iter().flatten().map(prost::Message::encoded_len).sum();
         prop_assert!(held <= noise.len() + 16 * read.len(), "{} of {}", held, noise.len());
+        let request = ConnectRequest::parse(&noise).unwrap_or_default();
+        prop_assert!(request.encoded_len() <= noise.len() + 16);
         let faults = read.iter().filter(|one| one.is_err()).count();
         prop_assert!(faults <= 1 && (faults == 0 || read.last() == Some(&Err(Malformed))));
     }
