@@ -39,3 +39,4 @@ mod startup;
 mod stream_socket;
 mod streams;
 mod tls;
+mod unidirectional;

@@ -35,6 +35,7 @@ fn json(publication: &Publication) -> String {
 fn a_push_is_these_bytes_on_every_wire() {
     let one = publication(5, PayloadKind::Text, b"{\"t\":1}");
     let object = r#"{"push":{"channel":"a","pub":{"data":{"t":1},"offset":5}}}"#;
+    let bare = r#"{"channel":"a","pub":{"data":{"t":1},"offset":5}}"#;
     let proto = b"\x12\x22\x10\x12\x01a\x22\x0b\x22\x07{\"t\":1}\x30\x05";
     for (wire, expected) in [
         (Wire::JsonFrames, [b"\x81\x3a", object.as_bytes()].concat()),
@@ -42,6 +43,9 @@ fn a_push_is_these_bytes_on_every_wire() {
         (Wire::Events, [b"42\r\ndata: ", object.as_bytes(), b"\n\n\r\n"].concat()),
         (Wire::ProtobufFrames, [&b"\x82\x13"[..], &proto[..1], &proto[1..]].concat()),
         (Wire::ProtobufBody, [b"13\r\n", &proto[..], b"\r\n"].concat()),
+        (Wire::UniFrames, [b"\x81\x31", bare.as_bytes()].concat()),
+        (Wire::UniBody, [b"32\r\n", bare.as_bytes(), b"\n\r\n"].concat()),
+        (Wire::UniEvents, [b"39\r\ndata: ", bare.as_bytes(), b"\n\n\r\n"].concat()),
     ] {
         assert_eq!(centrifugo::publication(wire, &one, &topic()).as_ref(), expected, "{wire:?}");
     }
@@ -115,7 +119,7 @@ fn a_delta_is_a_string_in_json_and_bytes_in_protobuf() {
     let two = publication(2, PayloadKind::Text, text("2").as_bytes());
     let before = Some(one.payload());
     let push = |wire, publication, before| {
-        messages(wire, &centrifugo::delta(wire, publication, before, &topic()))
+        messages(wire, &centrifugo::delta(wire, publication, before, &topic())).concat()
     };
     let data = |bytes: &[u8]| {
         let object: serde_json::Value = serde_json::from_slice(bytes).unwrap();
@@ -140,14 +144,18 @@ fn a_delta_is_a_string_in_json_and_bytes_in_protobuf() {
 #[test]
 fn members_are_told_who_comes_and_goes() {
     let info = ClientInfo { user: "ann".into(), client: "c".into(), ..ClientInfo::default() };
-    let text = |bytes: Bytes| String::from_utf8(messages(Wire::JsonBody, &bytes)).unwrap();
+    let text = |bytes: Bytes| String::from_utf8(messages(Wire::JsonBody, &bytes).concat()).unwrap();
     assert_eq!(
         text(centrifugo::join(Wire::JsonBody, &topic(), info.clone())),
         "{\"push\":{\"channel\":\"a\",\"join\":{\"info\":{\"user\":\"ann\",\"client\":\"c\"}}}}\n"
     );
     assert_eq!(
-        text(centrifugo::leave(Wire::JsonBody, &topic(), info)),
+        text(centrifugo::leave(Wire::JsonBody, &topic(), info.clone())),
         "{\"push\":{\"channel\":\"a\",\"leave\":{\"info\":{\"user\":\"ann\",\"client\":\"c\"}}}}\n"
+    );
+    assert_eq!(
+        text(centrifugo::join(Wire::UniBody, &topic(), info)),
+        "{\"channel\":\"a\",\"join\":{\"info\":{\"user\":\"ann\",\"client\":\"c\"}}}\n"
     );
 }
 
@@ -163,7 +171,7 @@ proptest! {
         let one = publication(5, kind, data);
         for wire in Wire::ALL {
             let bytes = centrifugo::publication(wire, &one, &topic());
-            let bytes = messages(wire, &bytes);
+            let bytes = messages(wire, &bytes).concat();
             if matches!(wire, Wire::ProtobufFrames | Wire::ProtobufBody) {
                 let reply = message::Reply::decode_length_delimited(&*bytes).unwrap();
                 let got = reply.push.unwrap().r#pub.unwrap();
@@ -173,7 +181,8 @@ proptest! {
             let text = str::from_utf8(&bytes)?;
             prop_assert!(!text.trim_end().contains(['\n', '\r']));
             let object: serde_json::Value = serde_json::from_str(text.trim_start_matches("data: "))?;
-            let got = &object["push"]["pub"]["data"];
+            let push = if wire.is_unidirectional() { &object } else { &object["push"] };
+            let got = &push["pub"]["data"];
             match serde_json::from_slice::<serde_json::Value>(data) {
                 Ok(value) if is_text => prop_assert_eq!(got, &value),
                 _ if is_text => prop_assert_eq!(got.as_str().map(str::as_bytes), Some(data)),
