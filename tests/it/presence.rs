@@ -140,6 +140,27 @@ fn presence_by_the_protocol_is_the_same() {
 }
 
 #[test]
+fn a_newcomer_hears_nothing_of_before_it_came() {
+    let server = start("0s");
+    let mut ann = Client::connect(&server, "ann");
+    let subscribe = json!({ "channel": "a", "join_leave": true });
+    ann.id = 4;
+    let commands = [
+        json!({ "id": 2, "subscribe": subscribe }),
+        json!({ "id": 3, "unsubscribe": { "channel": "a" } }),
+        json!({ "id": 4, "subscribe": subscribe }),
+    ];
+    // In one turn: nobody is left to hear how the first subscription ends, or of its beginning.
+    ann.socket.text(&commands.map(|command| command.to_string()).join("\n"));
+    for id in 2..=4 {
+        assert_eq!(ann.next()["id"], id);
+    }
+    assert_eq!(ann.movement(), ("join".to_owned(), ann.name.clone()));
+    let stats = ann.ask("presence_stats", &json!({ "channel": "a" }));
+    assert_eq!(stats["presence_stats"]["num_clients"], 1);
+}
+
+#[test]
 fn members_hear_who_comes_and_goes() {
     let server = start("0s");
     let mut ann = Client::connect(&server, "ann");
