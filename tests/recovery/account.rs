@@ -42,10 +42,20 @@ pub(crate) enum Content {
     Delta(Vec<u8>),
 }
 
+/// How a door answers who asks for what it missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replay {
+    /// By all that is kept, however much.
+    Stream,
+    /// By one reply: so many at most, and they must still be there when it is written.
+    Reply,
+}
+
 /// A client's topics, and all that it was told.
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) name: String,
+    pub(crate) replay: Replay,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) told: Vec<Told>,
     pub(crate) breaks: Vec<Broken>,
@@ -54,10 +64,11 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(crate) fn new(name: String, topics: &[usize], world: &Arc<World>) -> Self {
+    pub(crate) fn new(name: String, replay: Replay, topics: &[usize], world: &Arc<World>) -> Self {
         let feed = |topic: &usize| Feed { topic: *topic, at: None, payload: Vec::new() };
         Self {
             name,
+            replay,
             feeds: topics.iter().map(feed).collect(),
             told: Vec::new(),
             breaks: Vec::new(),

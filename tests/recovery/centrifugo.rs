@@ -1,5 +1,6 @@
 //! Clients of the Centrifugo protocol, over each of its transports and in both encodings.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use prost::Message as _;
@@ -101,8 +102,10 @@ impl Dialect {
                 (request.header("Content-Type", "application/octet-stream"), Units::Delimited)
             }
             (Transport::Sse, _) => {
-                let written: String = first.iter().map(|byte| format!("%{byte:02X}")).collect();
-                let target = format!("/connection/sse?cf_connect={written}");
+                let mut target = "/connection/sse?cf_connect=".to_owned();
+                for byte in first {
+                    write!(target, "%{byte:02X}").unwrap();
+                }
                 (Request::sse(&target), Units::Blocks)
             }
         }

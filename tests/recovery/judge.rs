@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::account::{Account, Told};
+use crate::account::{Account, Replay, Told};
 use crate::invariant::{Checker, Position};
 use crate::line::{Broken, Cut};
 use crate::world::World;
@@ -98,7 +98,12 @@ impl Judge {
     ) {
         let name = World::TOPICS[topic];
         let lost = before.as_ref().map(|before| start.offset.wrapping_sub(before.offset));
-        let kept = if topic == World::SHORT { World::SHORT_COUNT } else { PAGE_COUNT_MAX };
+        let kept = match (account.replay, topic) {
+            (Replay::Stream, World::SHORT) => World::SHORT_COUNT,
+            (Replay::Stream, _) => u64::MAX,
+            (Replay::Reply, World::SHORT) => 0,
+            (Replay::Reply, _) => PAGE_COUNT_MAX,
+        };
         let is_right = match (recovered, lost) {
             (None, None) => true,
             (Some(true), Some(lost)) => lost == 0,

@@ -29,7 +29,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 
-use account::Account;
+use account::{Account, Replay};
 use centrifugo::{Codec, Deltas, Dialect, Transport};
 use harness::{DEADLINE, Server};
 use invariant::Position;
@@ -200,7 +200,11 @@ fn client(index: usize, world: &Arc<World>) -> (Account, Speech) {
     let (first, speech) = (index / SPEECHES.len(), SPEECHES[index % SPEECHES.len()]);
     let topics = (0..speech.topic_count()).map(|nth| (first + nth) % World::TOPICS.len());
     let topics: Vec<_> = topics.collect();
-    (Account::new(format!("client {index} {speech:?}"), &topics, world), speech)
+    let replay = match speech {
+        Speech::Plain(_) => Replay::Stream,
+        Speech::Centrifugo(_) => Replay::Reply,
+    };
+    (Account::new(format!("client {index} {speech:?}"), replay, &topics, world), speech)
 }
 
 fn judge(clients: &[(Account, Speech)], ledger: Ledger) -> Result<Summary, Vec<String>> {

@@ -47,7 +47,7 @@ impl Form {
             match self {
                 Self::Raw => account.takes(0, None, Content::Whole(unit)),
                 Self::Json | Self::Ndjson => on_object(account, &unit),
-                Self::Sse | Self::Several => self.on_block(account, &unit),
+                Self::Sse | Self::Several => on_block(account, &unit),
             }
         }
         Ok(())
@@ -79,49 +79,49 @@ impl Form {
             Self::Sse | Self::Several => Request::sse(&path),
         }
     }
+}
 
-    fn on_block(self, account: &mut Account, block: &[u8]) {
-        let block = str::from_utf8(block).expect("a stream is text");
-        let field = |name: &str| {
-            let mut lines = block.lines().filter_map(|line| line.split_once(": "));
-            lines.find(|(its, _)| *its == name).map(|(_, value)| value)
-        };
-        let ids: Option<Vec<_>> = field("id").map(|id| id.split(',').map(position).collect());
-        let (event, data) = (field("event"), field("data"));
-        match (event, ids, data) {
-            // Topics that are not where they were asked for were reset; each is told of.
-            (Some("reset"), Some(ids), Some(data)) => {
-                let object: Value = serde_json::from_str(data).unwrap();
-                let reset = &object["subscribed"];
-                let feed = account.feed_of(reset["topic"].as_str().unwrap());
-                assert_eq!(ids[feed], Position::of(reset), "{block}");
-                for (feed, id) in ids.into_iter().enumerate() {
-                    if account.feeds[feed].at.as_ref() != Some(&id) {
-                        account.starts(feed, id, Some(false));
-                    }
+fn on_block(account: &mut Account, block: &[u8]) {
+    let block = str::from_utf8(block).expect("a stream is text");
+    let field = |name: &str| {
+        let mut lines = block.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(its, _)| *its == name).map(|(_, value)| value)
+    };
+    let ids: Option<Vec<_>> = field("id").map(|id| id.split(',').map(position).collect());
+    let (event, data) = (field("event"), field("data"));
+    match (event, ids, data) {
+        // Topics that are not where they were asked for were reset; each is told of.
+        (Some("reset"), Some(ids), Some(data)) => {
+            let object: Value = serde_json::from_str(data).unwrap();
+            let reset = &object["subscribed"];
+            let feed = account.feed_of(reset["topic"].as_str().unwrap());
+            assert_eq!(ids[feed], Position::of(reset), "{block}");
+            for (feed, id) in ids.into_iter().enumerate() {
+                if account.feeds[feed].at.as_ref() != Some(&id) {
+                    account.starts(feed, id, Some(false));
                 }
             }
-            (None, Some(ids), None) => {
-                for (feed, id) in ids.into_iter().enumerate() {
-                    if account.feeds[feed].at.is_none() {
-                        account.starts(feed, id, None);
-                    }
-                }
-            }
-            (None, Some(ids), Some(data)) => {
-                let moved = account.feeds.iter().zip(&ids);
-                let moved = moved.map(|(feed, id)| feed.at.as_ref() != Some(id));
-                let moved: Vec<_> = moved.enumerate().filter(|(_, moved)| *moved).collect();
-                let [(feed, _)] = moved[..] else {
-                    panic!("{} is at {:?}, got {block}", account.name, account.feeds);
-                };
-                let content = Content::Whole(data.as_bytes().to_vec());
-                account.takes(feed, Some(ids[feed].clone()), content);
-            }
-            // `retry:` and comments.
-            (None, None, None) => {}
-            _ => panic!("{} got {block}", account.name),
         }
+        (None, Some(ids), None) => {
+            for (feed, id) in ids.into_iter().enumerate() {
+                if account.feeds[feed].at.is_none() {
+                    account.starts(feed, id, None);
+                }
+            }
+        }
+        (None, Some(ids), Some(data)) => {
+            let moved = account.feeds.iter().zip(&ids);
+            let moved = moved.map(|(feed, id)| feed.at.as_ref() != Some(id));
+            let moved: Vec<_> = moved.enumerate().filter(|(_, moved)| *moved).collect();
+            let [(feed, _)] = moved[..] else {
+                panic!("{} is at {:?}, got {block}", account.name, account.feeds);
+            };
+            let content = Content::Whole(data.as_bytes().to_vec());
+            account.takes(feed, Some(ids[feed].clone()), content);
+        }
+        // `retry:` and comments.
+        (None, None, None) => {}
+        _ => panic!("{} got {block}", account.name),
     }
 }
 

@@ -46,13 +46,17 @@ pub(crate) fn post(
     goes: impl Fn(usize) -> bool,
 ) -> Vec<(Position, String)> {
     let (topic, mut wire) = (World::TOPICS[topic], server.wire());
-    let publish = |n| {
+    let mut publish = |n| {
         let payload = payload("post", n);
         let answer = wire.request(&Request::post(&format!("/topics/{topic}"), &payload));
         assert_eq!(answer.status, 200, "{}", answer.text());
         (Position::of(&answer.json()), payload)
     };
-    (0..).take_while(|n| goes(*n)).map(publish).collect()
+    let mut acknowledged = Vec::new();
+    while goes(acknowledged.len()) {
+        acknowledged.push(publish(acknowledged.len()));
+    }
+    acknowledged
 }
 
 /// Publishes by commands while `goes`; gives what was acknowledged.
