@@ -6,12 +6,11 @@ use std::net::SocketAddr;
 use prost::Message as _;
 
 use crate::account::{Account, Content};
-use crate::harness::{BINARY, Request, TEXT};
+use crate::harness::{BINARY, Request, TEXT, token};
 use crate::invariant::Position;
 use crate::line::{Broken, Line, Plan};
 use crate::message::{Command, Connect, Emulation, Reply, Subscribe, Subscribed};
 use crate::pipe::{Pipe, Units, ask};
-use crate::publisher::token;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {

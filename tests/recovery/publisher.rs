@@ -1,14 +1,12 @@
 //! Those who publish, as fast as they are answered, and those who send clients away.
 
 use fastrand::Rng;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::harness::{Request, Server};
+use crate::harness::{Request, SECRET, Server, token};
 use crate::invariant::Position;
 use crate::world::World;
 
-const SECRET: &str = "the secret of a test, 32 characters";
 const KEY: &str = "key-of-a-test-0123456789abcdef";
 
 /// Commands that a publisher has under way.
@@ -20,12 +18,6 @@ const CALLS: usize = 300;
 /// Tables of the configuration for tokens and keys.
 pub(crate) fn auth() -> String {
     format!("[auth]\napi_keys = [\"{KEY}\"]\njwt_hmac_secret = \"{SECRET}\"\n")
-}
-
-/// A token of `user` that does not expire.
-pub(crate) fn token(user: &str) -> String {
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &json!({ "sub": user }), &key).unwrap()
 }
 
 pub(crate) fn bearer(request: Request, user: &str) -> Request {

@@ -116,7 +116,9 @@ impl Peer {
             if self.next_id.is_multiple_of(2) {
                 self.line.send(&commands.join("\n"), usize::MAX);
             } else {
-                commands.iter().for_each(|command| self.line.send(command, usize::MAX));
+                for command in commands {
+                    self.line.send(&command, usize::MAX);
+                }
             }
             self.line.write_all();
             return true;

@@ -1,5 +1,5 @@
 //! Sessions of the Centrifugo protocol in the same world: several subscriptions over one
-//! connection, with recovery, deltas and members that come and go, over WebSockets and over bodies
+//! connection, with recovery, deltas and members that come and go, over a WebSocket and over bodies
 //! with requests beside them; and a model of what each of them is owed.
 
 mod client;
