@@ -237,13 +237,28 @@ impl Worker {
     pub(super) fn tell_gaps(&mut self) {
         for (key, topic) in std::mem::take(&mut self.output.gaps) {
             let Some(local) = self.topics.get(topic as usize) else { continue };
-            let name = local.topic.name().clone();
+            let (name, has_positions) = (local.topic.name().clone(), local.topic.has_history());
             if self.get(key).is_some_and(|connection| connection.phase == Phase::Open) {
+                if has_positions {
+                    self.drop_waiting(key, topic);
+                }
                 self.drive(key, &mut Commands::none(), |session, _| {
                     session.end(&name, UnsubscribeCode::InsufficientState);
                 });
             }
         }
+    }
+
+    /// Drops what waits for a client behind a gap: it would take up its position there, and never
+    /// ask for what it lost.
+    fn drop_waiting(&mut self, key: ConnectionKey, topic: u32) {
+        let Some(outbox) = self.get(key).and_then(|connection| connection.outbox.as_mut()) else {
+            return;
+        };
+        let before = outbox.len();
+        outbox.clear_topic(topic);
+        let change = (outbox.len() as u64).wrapping_sub(before as u64);
+        self.metrics.outbox_bytes.add(change);
     }
 }
 

@@ -165,6 +165,8 @@ pub struct Worker {
     ready: VecDeque<ConnectionKey>,
     /// Topics with something to deliver.
     dirty: VecDeque<u32>,
+    /// Topics whose listeners have not been told all news.
+    untold: Vec<u32>,
     /// Sessions that read history and are not waiting for their client.
     catching: VecDeque<ConnectionKey>,
     /// Publishers that are not read until the inboxes have room.
@@ -220,6 +222,7 @@ impl Worker {
             leaving: None,
             ready: VecDeque::new(),
             dirty: VecDeque::new(),
+            untold: Vec::new(),
             catching: VecDeque::new(),
             paused: Vec::new(),
             read_buf: vec![0; read::READ_LEN].into(),

@@ -3,7 +3,7 @@
 //! Topics without presence pay one look at their rule when somebody comes or goes. Those who listen
 //! get what happened in a turn in one write, encoded once for each wire.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -26,7 +26,8 @@ const MEMBER_LEN: usize = 96;
 /// The members of a local topic that hear who comes and goes.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    seats: HashSet<Seat>,
+    /// With how much of the news is from before they came.
+    seats: HashMap<Seat, usize>,
     /// What they have not been told yet.
     news: Vec<(Movement, Arc<Peer>)>,
 }
@@ -49,13 +50,21 @@ impl Worker {
     pub(super) fn enter(&mut self, seat: Seat, peer: Peer, hears: Hears) {
         let connection = &mut self.connections[seat.index as usize];
         let session = connection.key(seat.index).session(self.output.worker);
-        let local = &mut self.topics[connection.members.at(seat.slot).topic as usize];
-        if !local.topic.has_presence() {
+        let topic = connection.members.at(seat.slot).topic as usize;
+        if !self.topics[topic].topic.has_presence() {
             return;
         }
+        if hears == Hears::Members {
+            // Who came before it might have gone while nobody here listened.
+            self.collect_news();
+        }
+        let local = &mut self.topics[topic];
         // First, for it hears of itself, too.
-        if hears == Hears::Members && local.listeners.get_or_insert_default().seats.insert(seat) {
-            local.topic.listen(self.output.worker);
+        if hears == Hears::Members {
+            let listeners = local.listeners.get_or_insert_default();
+            if listeners.seats.insert(seat, listeners.news.len()).is_none() {
+                local.topic.listen(self.output.worker);
+            }
         }
         self.hub.enter(&local.topic, session, &Arc::new(peer));
     }
@@ -67,7 +76,7 @@ impl Worker {
             return;
         }
         if let Some(listeners) = &mut local.listeners
-            && listeners.seats.remove(&seat)
+            && listeners.seats.remove(&seat).is_some()
         {
             local.topic.ignore(self.output.worker);
         }
@@ -79,7 +88,14 @@ impl Worker {
 
     /// Tells those who listen who came and went.
     pub(super) fn spread_news(&mut self) {
-        let mut topics: Vec<u32> = Vec::new();
+        self.collect_news();
+        for local in std::mem::take(&mut self.untold) {
+            self.tell_news(local);
+        }
+    }
+
+    /// Takes the news that has come for those who listen now.
+    fn collect_news(&mut self) {
         while let Some(Notice { local, topic, movement, peer }) = self.inbox.pop_notice() {
             let found = self.topics.get_mut(local as usize);
             let found = found.filter(|found| found.topic.id() == topic);
@@ -88,36 +104,41 @@ impl Worker {
                 continue;
             };
             if listeners.news.is_empty() {
-                topics.push(local);
+                self.untold.push(local);
             }
             listeners.news.push((movement, peer));
-        }
-        for local in topics {
-            self.tell_news(local);
         }
     }
 
     fn tell_news(&mut self, local: u32) {
         let len_max = self.limits.outbox_bytes_max;
         let Self { topics, connections, output, .. } = self;
-        let LocalTopic { topic, listeners: Some(listeners), .. } = &mut topics[local as usize]
+        // The last listener may have left since then, and another topic may have the number.
+        let Some(LocalTopic { topic, listeners: Some(listeners), .. }) =
+            topics.get_mut(local as usize)
         else {
             return;
         };
         let news = std::mem::take(&mut listeners.news);
         let mut encoded: SmallVec<[(Wire, Box<[u8]>); 2]> = SmallVec::new();
-        for Seat { index, .. } in &listeners.seats {
+        for (Seat { index, .. }, before) in &mut listeners.seats {
+            let before = std::mem::take(before);
             let connection = &mut connections[*index as usize];
             let Some(wire) = connection.commanded().map(Session::wire) else { continue };
             if connection.phase != Phase::Open {
                 continue;
             }
-            let known = encoded.iter().position(|(its, _)| *its == wire);
-            let at = known.unwrap_or_else(|| {
-                encoded.push((wire, encode(wire, topic.name(), &news)));
-                encoded.len() - 1
-            });
-            output.send_own(*index, connection, encoded[at].1.clone());
+            let bytes = if before > 0 {
+                encode(wire, topic.name(), &news[before..])
+            } else {
+                let known = encoded.iter().position(|(its, _)| *its == wire);
+                let at = known.unwrap_or_else(|| {
+                    encoded.push((wire, encode(wire, topic.name(), &news)));
+                    encoded.len() - 1
+                });
+                encoded[at].1.clone()
+            };
+            output.send_own(*index, connection, bytes);
             if connection.outbox.as_ref().is_some_and(|outbox| outbox.len() > len_max) {
                 output.end(*index, connection, CloseReason::OutboxOverflow);
             }

@@ -110,7 +110,8 @@ impl Worker {
             let can_resume = !self.paused.is_empty() && self.hub.has_room();
             let is_asked =
                 self.is_asked_for_sessions() || !self.gate.post(self.output.worker).is_empty();
-            can_resume || is_asked || (self.leaving.is_none() && self.drain.is_draining())
+            let is_to_leave = self.leaving.is_none() && self.drain.is_draining();
+            can_resume || is_asked || is_to_leave || !self.untold.is_empty()
         })
     }
 

@@ -31,6 +31,9 @@ match = "*"
 history_size = 1000
 `;
 const BREAKS_MIN = 5;
+const CROWD = 100;
+/** What the crowd's faults come from. */
+const SEED = Number(process.env.FANWIRE_RECOVERY_SEED ?? 1);
 
 /** Runs `body` with the address of a proxy before `server` that has these faults. */
 async function withProxy(server, faults, body) {
@@ -48,10 +51,36 @@ async function withProxy(server, faults, body) {
   }
 }
 
+/** The same with a proxy for each of `faults`. */
+function withProxies(server, [first, ...others], body, urls = []) {
+  if (first === undefined) return body(urls);
+  return withProxy(server, first, (url) => withProxies(server, others, body, [...urls, url]));
+}
+
+/** Numbers below `limit` that a seed gives again (Mulberry32). */
+function generator(seed) {
+  return (limit) => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit;
+  };
+}
+
+/** Ways to a server: a WebSocket, and what a client falls back to where there is none. */
+const ROUTES = {
+  websocket: (url) => `${url.replace("http", "ws")}/connection/websocket`,
+  http_stream: (url) => [
+    { transport: "websocket", endpoint: `${url.replace("http", "ws")}/connection/nowhere` },
+    { transport: "http_stream", endpoint: `${url}/connection/http_stream` },
+  ],
+};
+
 /** A subscriber that looks at every offset and payload it gets, and counts what it is told. */
 class Witness {
-  constructor(build, url, topic, user = "") {
-    this.client = new build(`${url.replace("http", "ws")}/connection/websocket`, {
+  constructor(build, url, topic, { user = "", route = ROUTES.websocket } = {}) {
+    this.client = new build(route(url), {
+      emulationEndpoint: `${url}/emulation`,
       websocket: WebSocket,
       minReconnectDelay: 10,
       maxReconnectDelay: 50,
@@ -64,6 +93,7 @@ class Witness {
     this.topic.on("subscribing", ({ code }) => { if (code !== 0) this.counts.breaks++; });
     this.topic.on("subscribed", (told) => this.onSubscribed(told));
     this.topic.on("publication", (publication) => this.onPublication(publication));
+    this.client.on("connected", ({ transport }) => { this.transport = transport; });
     this.client.connect();
     this.topic.subscribe();
   }
@@ -106,12 +136,15 @@ class Witness {
   }
 }
 
-/** Publishes 1, 2, 3 .. while `goes()`, some hundreds a second; returns the last number. */
-async function publish(server, topic, goes) {
+/**
+ * Publishes 1, 2, 3 .. while `goes()`, some hundreds a second or, with no `gap`, as fast as they are
+ * acknowledged; returns the last number.
+ */
+async function publish(server, topic, goes, gap = 4) {
   let number = 0;
   do {
     same((await server.publish(topic, String(++number))).offset, number);
-    await pause(4);
+    await pause(gap);
   } while (await goes(number));
   return number;
 }
@@ -191,6 +224,43 @@ for (const [name, build] of Object.entries(BUILDS)) {
   };
 }
 
+/** Many clients on bad lines of several kinds, while one publishes as fast as the slowest follows. */
+async function crowd(name, build) {
+  const random = generator(SEED);
+  const faults = [
+    ["--reset-after", `${2000 + random(5000)}B`],
+    ["--reset-after", `${300 + random(600)}ms`, "--split"],
+    ["--close-after", `${2000 + random(5000)}B`, "--jitter", `${random(10)}ms`, "--seed", `${SEED}`],
+    ["--close-after", `${300 + random(600)}ms`, "--delay", `${random(10)}ms`],
+  ];
+  const topic = `crowd-${name}`;
+  await withProxies(server, faults, async (urls) => {
+    const routes = Object.entries(ROUTES);
+    const witnesses = Array.from({ length: CROWD }, (_, index) => {
+      const [user, route] = [`crowd-${index}-${name}`, routes[index % routes.length][1]];
+      return new Witness(build, urls[random(urls.length)], topic, { user, route });
+    });
+    await Promise.all(witnesses.map((witness) => witness.subscribed()));
+    const sum = (what) => witnesses.reduce((sum, witness) => sum + witness.counts[what], 0);
+    const last = await publish(server, topic, async (number) => {
+      if (number % 20 === 0) await disconnect(`crowd-${random(CROWD)}-${name}`, { code: 3011, reason: "" });
+      await Promise.all(witnesses.map((witness) => mendable(witness, number)));
+      return !witnesses.some(({ fault }) => fault) && (number < 600 || sum("breaks") < BREAKS_MIN * CROWD);
+    }, 0);
+    await Promise.all(witnesses.map((witness, index) =>
+      within(witness.reach(last), `publication ${last} for client ${index}, got ${witness.offset}`)));
+    witnesses.forEach((witness, index) => {
+      const { recovered, unrecovered } = witness.leave();
+      same([witness.transport, unrecovered, recovered > 0], [routes[index % routes.length][0], 0, true]);
+    });
+    same(sum("recovered") >= (BREAKS_MIN - 1) * CROWD, true);
+  }).catch((error) => { throw new Error(`FANWIRE_RECOVERY_SEED=${SEED}: ${error.message}`); });
+}
+
+for (const [name, build] of Object.entries(BUILDS)) {
+  cases[`a hundred clients, cut at random under load, get all once and in order (${name})`] = () => crowd(name, build);
+}
+
 /** Sends a user's clients away. */
 async function disconnect(user, disconnect) {
   const answer = await fetch(`${server.url}/api/disconnect`, {
@@ -203,7 +273,7 @@ for (const [name, build] of Object.entries(BUILDS)) {
   cases[`who is sent away by the server API comes back for all of it, or stays away (${name})`] = async () => {
     const [topic, user] = [`api-${name}`, `ann-${name}`];
     await withProxy(server, ["--delay", "5ms"], async (url) => {
-      const witness = new Witness(build, url, topic, user);
+      const witness = new Witness(build, url, topic, { user });
       const codes = [];
       witness.client.on("connecting", ({ code }) => codes.push(code));
       await witness.subscribed();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{PING, PONG, SECRET, Server, TEXT, token};
+use crate::harness::{PING, PONG, Request, SECRET, Server, TEXT, WebSocket, Wire, token};
 
 #[test]
 fn the_transport_pings_clients_that_ask_for_it() {
@@ -69,4 +69,46 @@ fn a_session_is_charged_to_the_memory_account_and_given_back() {
     assert!((200..400).contains(&session), "{session} bytes beside the slot's {slot}");
     drop(socket);
     server.await_metric(name, &kind, before);
+}
+
+/// Offsets of the publications in messages up to the one that ends the subscription.
+fn offsets_until_told(socket: &mut WebSocket) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    loop {
+        for line in socket.next_text().lines() {
+            let push = serde_json::from_str::<Value>(line).unwrap()["push"].take();
+            if push["unsubscribe"].is_object() {
+                assert_eq!(push["unsubscribe"]["code"], 2500);
+                return offsets;
+            }
+            offsets.extend(push["pub"]["offset"].as_u64());
+        }
+    }
+}
+
+#[test]
+fn a_slow_client_goes_on_from_before_the_gap_that_it_is_told_of() {
+    let server = Server::start(
+        "[limits]\nwrite_timeout = \"1m\"\nmessage_bytes_max = 8192\noutbox_bytes_max = 74000\n\
+         [[topic]]\nmatch = \"*\"\ndelivery = \"lossy\"\nhistory_size = 100000\n\
+         history_bytes_max = 1000000000\n",
+    );
+    let request = Request::handshake("/connection/websocket");
+    let mut slow = WebSocket::open(Wire::connect_small(server.addr), &request);
+    slow.text(r#"{"id":1,"connect":{}}"#);
+    slow.next_text();
+    let subscribe = json!({ "id": 2, "subscribe": { "channel": "a" } });
+    slow.text(&subscribe.to_string());
+    let epoch = slow.json()["subscribe"]["epoch"].take();
+    server.overflow("a", "lossy");
+    let offsets = offsets_until_told(&mut slow);
+    let last = offsets.len() as u64;
+    assert!(offsets.into_iter().eq(1..=last), "a gap before it is told");
+    let recover = json!({ "channel": "a", "recover": true, "offset": last, "epoch": epoch });
+    slow.text(&json!({ "id": 3, "subscribe": recover }).to_string());
+    let reply = slow.json()["subscribe"].take();
+    // It is more than one answer holds; that the server says so is what counts.
+    assert_eq!(reply["was_recovering"], true);
+    let next = reply["publications"][0]["offset"].as_u64();
+    assert!(reply.get("recovered").is_none() || next == Some(last + 1), "{reply}");
 }

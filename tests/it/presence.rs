@@ -115,6 +115,27 @@ fn presence_by_the_protocol_is_the_same() {
 }
 
 #[test]
+fn a_newcomer_hears_nothing_of_before_it_came() {
+    let server = start("0s");
+    let mut ann = connect(&server, "ann");
+    let subscribe = json!({ "channel": "a", "join_leave": true });
+    let unsubscribe = json!({ "channel": "a" });
+    // In one turn: nobody is there to hear how the first subscription ends, or of its beginning.
+    ann.say_together(&[
+        ("subscribe", &subscribe),
+        ("unsubscribe", &unsubscribe),
+        ("subscribe", &subscribe),
+    ]);
+    for id in 2..=4 {
+        assert_eq!(ann.message()["id"], id);
+    }
+    let id = ann.id.clone();
+    assert_hears(&mut ann, "join", &id);
+    let stats = ann.ask_alone("presence_stats", &json!({ "channel": "a" }));
+    assert_eq!(stats["presence_stats"]["num_clients"], 1);
+}
+
+#[test]
 fn members_hear_who_comes_and_goes() {
     let server = start("0s");
     let mut ann = connect(&server, "ann");

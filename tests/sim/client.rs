@@ -76,7 +76,7 @@ impl Request<'_> {
 }
 
 impl Client {
-    fn new(socket: UnixStream, door: Door, request: Request<'_>) -> Self {
+    pub(crate) fn new(socket: UnixStream, door: Door, request: Request<'_>) -> Self {
         let mut client = Self {
             socket: Some(socket),
             door,
@@ -110,7 +110,7 @@ impl Client {
                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             }
             Door::Sse | Door::SseJson => "Accept: text/event-stream\r\n",
-            Door::Ndjson => "",
+            Door::Ndjson | Door::Lines => "",
         };
         let request = Request { line: &line, headers, body: &[] };
         let mut client = Self::new(socket, opening.door, request);
@@ -295,6 +295,7 @@ impl Client {
         let Head { status, position, recovered, len, is_chunked } = head;
         self.stage = match (status, len) {
             (101, _) => Stage::Frames,
+            (204, _) => Stage::Whole(status, 0),
             (_, Some(len)) => Stage::Whole(status, len),
             _ if is_chunked => Stage::Chunks,
             _ => Stage::Over,
@@ -355,12 +356,18 @@ impl Client {
             return self.vanish();
         }
         self.body.extend_from_slice(&chunk);
-        let end: &[u8] = if self.door == Door::Ndjson { b"\n" } else { b"\n\n" };
+        let end: &[u8] = match self.door {
+            Door::Ndjson | Door::Lines => b"\n",
+            _ => b"\n\n",
+        };
         while let Some(part) = wire::take_until(&mut self.body, end) {
-            if self.door == Door::Ndjson {
-                self.on_object(part.trim_end());
-            } else {
-                self.on_block(&part);
+            match self.door {
+                Door::Ndjson => self.on_object(part.trim_end()),
+                Door::Lines => {
+                    let payload = part.trim_end().as_bytes().to_vec();
+                    self.events.push(Event::Publication { position: None, payload });
+                }
+                _ => self.on_block(&part),
             }
         }
     }

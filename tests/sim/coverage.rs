@@ -14,7 +14,7 @@ pub(crate) struct Coverage {
 }
 
 /// Every thing that the seeds are to come across, and how many of a thousand do at least.
-const EXPECTED: &[(&str, usize)] = &[
+pub(crate) const EXPECTED: &[(&str, usize)] = &[
     ("a publication is a repeat", 50),
     ("a replay", 100),
     ("a stream is cut", 30),
@@ -66,15 +66,20 @@ impl Coverage {
         if epochs.len() > topics.len() {
             things.insert("a topic is forgotten with its epoch".to_owned());
         }
+        self.count(things);
+    }
+
+    /// Counts what one seed came across.
+    pub(crate) fn count(&mut self, things: BTreeSet<String>) {
         self.seeds += 1;
         for thing in things {
             *self.counts.entry(thing).or_default() += 1;
         }
     }
 
-    /// Fails where something came about too seldom.
-    pub(crate) fn assert_complete(&self) {
-        for (thing, of_thousand) in EXPECTED {
+    /// Fails where something that is `expected` came about too seldom.
+    pub(crate) fn assert_complete(&self, expected: &[(&str, usize)]) {
+        for (thing, of_thousand) in expected {
             let count = self.counts.get(*thing).copied().unwrap_or(0);
             let least = of_thousand * self.seeds / 1000;
             assert!(count >= least, "{thing}: {count} of {} seeds; {:#?}", self.seeds, self.counts);

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod centrifugo;
 mod client;
 mod coverage;
 mod fault;
@@ -35,6 +36,9 @@ use setup::{Setup, Step};
 /// Seeds of a usual run, and those of the hub alone, which are cheaper.
 const COUNT: u64 = 3000;
 const HUB_COUNT: u64 = 10_000;
+
+/// Seeds of the Centrifugo door.
+const CENTRIFUGO_COUNT: u64 = 2000;
 
 /// Failing seeds that are told of in one run.
 const TOLD_MAX: usize = 3;
@@ -115,7 +119,7 @@ fn every_seed_keeps_the_contract() {
     assert!(failed.is_empty(), "{told}seeds {failed:?}");
     if number_of("FANWIRE_SIM_SEED").is_none() {
         // What never happens is not tested, however many seeds there are.
-        coverage.into_inner().unwrap().assert_complete();
+        coverage.into_inner().unwrap().assert_complete(coverage::EXPECTED);
     }
 }
 
@@ -187,4 +191,93 @@ fn a_failing_run_is_made_smaller() {
     let is_bad = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Open(_)));
     assert!(steps.len() > 10);
     assert_eq!(shrink::shrink(steps, is_bad).len(), 1);
+}
+
+/// What came of a run of `steps` at the Centrifugo door; `None` if the server panicked.
+fn try_centrifugo(setup: &Setup, steps: &[centrifugo::Step]) -> Option<centrifugo::Record> {
+    catch_unwind(AssertUnwindSafe(|| centrifugo::run(setup, steps))).ok()
+}
+
+fn centrifugo_findings(record: Option<&centrifugo::Record>) -> Vec<String> {
+    record.map_or_else(|| vec!["the server panicked".to_owned()], centrifugo::judge)
+}
+
+/// Everything that helps to find the fault of a seed of the Centrifugo door.
+fn tell_centrifugo(seed: u64) -> String {
+    let (setup, steps) = centrifugo::plan(seed);
+    let fails = |steps: &[centrifugo::Step]| {
+        !centrifugo_findings(try_centrifugo(&setup, steps).as_ref()).is_empty()
+    };
+    let steps = shrink::shrink(steps, fails);
+    let record = try_centrifugo(&setup, &steps);
+    format!(
+        "seed {seed}: {:#?}\n{setup:?}\n{}{}\
+         to see it again: FANWIRE_SIM_SEED={seed} cargo test --test sim at_the_centrifugo_door\n",
+        centrifugo_findings(record.as_ref()),
+        record::show_steps(&steps),
+        record.map(|record| record.to_string()).unwrap_or_default(),
+    )
+}
+
+#[test]
+fn every_seed_keeps_the_contract_at_the_centrifugo_door() {
+    let (failed, coverage) = (Mutex::new(Vec::new()), Mutex::new(Coverage::default()));
+    let check = |seed| {
+        let (setup, steps) = centrifugo::plan(seed);
+        let record = try_centrifugo(&setup, &steps);
+        if let Some(record) = record.filter(|one| centrifugo_findings(Some(one)).is_empty()) {
+            coverage.lock().unwrap().count(centrifugo::things(&record));
+            return true;
+        }
+        failed.lock().unwrap().push(seed);
+        false
+    };
+    if let Some(seed) = number_of("FANWIRE_SIM_SEED") {
+        check(seed);
+    } else {
+        for_seeds(number_of("FANWIRE_SIM_COUNT").unwrap_or(CENTRIFUGO_COUNT), check);
+    }
+    let failed = failed.into_inner().unwrap();
+    let first = failed.iter().min().map(|seed| tell_centrifugo(*seed));
+    assert!(failed.is_empty(), "{}seeds {failed:?}", first.unwrap_or_default());
+    if number_of("FANWIRE_SIM_SEED").is_none() {
+        coverage.into_inner().unwrap().assert_complete(centrifugo::EXPECTED);
+    }
+}
+
+#[test]
+fn a_seed_of_the_centrifugo_door_gives_the_same_story_each_time() {
+    for seed in 0..20 {
+        let (setup, steps) = centrifugo::plan(seed);
+        let tell = || centrifugo::run(&setup, &steps).to_string();
+        assert_eq!(tell(), tell(), "seed {seed}");
+    }
+}
+
+/// What the judge of the door must see in what was recorded.
+#[test]
+fn planted_faults_of_the_centrifugo_door_are_found() {
+    const PLANTS: usize = 30;
+    let plants = Mutex::new(centrifugo::Fault::ALL.map(|fault| (fault, 0, Vec::new())));
+    for_seeds(CENTRIFUGO_COUNT, |seed| {
+        let (setup, steps) = centrifugo::plan(seed);
+        let record = centrifugo::run(&setup, &steps);
+        let mut plants = plants.lock().unwrap();
+        for (fault, planted, missed) in
+            plants.iter_mut().filter(|(_, planted, _)| *planted < PLANTS)
+        {
+            let mut record = record.clone();
+            if fault.plant(&mut record) {
+                *planted += 1;
+                if centrifugo::judge(&record).is_empty() {
+                    missed.push(seed);
+                }
+            }
+        }
+        plants.iter().any(|(_, planted, _)| *planted < PLANTS)
+    });
+    for (fault, planted, missed) in plants.into_inner().unwrap() {
+        assert_eq!(planted, PLANTS, "{fault:?} has too few places");
+        assert!(missed.len() * 10 <= planted, "{fault:?} is missed in {missed:?}");
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::invariant::{Baseline, Closes, Position};
-use crate::setup::{Offence, Opening, Pace, Setup, Step};
+use crate::setup::{Offence, Opening, Pace, Setup};
 
 /// A moment between two steps; `Record::clock` tells the time of each.
 pub(crate) type Tick = usize;
@@ -232,7 +232,7 @@ impl Session {
 }
 
 /// Shows steps so that a reader can follow them.
-pub(crate) fn show_steps(steps: &[Step]) -> String {
+pub(crate) fn show_steps(steps: &[impl fmt::Debug]) -> String {
     let lines = steps.iter().enumerate().map(|(index, step)| format!("{index:4} {step:?}"));
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }

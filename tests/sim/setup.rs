@@ -39,6 +39,8 @@ pub(crate) enum Door {
     Sse,
     SseJson,
     Ndjson,
+    /// Messages of another protocol as they come: frames, or lines of a body.
+    Lines,
 }
 
 /// Where a client wants its stream to begin.

@@ -1,12 +1,13 @@
 //! Makes a failing run smaller: steps that it fails without are left out.
 
-use crate::setup::Step;
-
 /// Runs that are tried at most.
 const TRIES_MAX: usize = 600;
 
 /// The fewest steps that `fails` still holds for, as far as leaving out leads.
-pub(crate) fn shrink(mut steps: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
+pub(crate) fn shrink<Step: Clone>(
+    mut steps: Vec<Step>,
+    fails: impl Fn(&[Step]) -> bool,
+) -> Vec<Step> {
     let mut tries = 0;
     let mut len = steps.len().div_ceil(2);
     while len > 0 && tries < TRIES_MAX {

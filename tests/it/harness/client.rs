@@ -41,6 +41,16 @@ impl Client {
         self.sent
     }
 
+    /// Sends commands in one message.
+    pub(crate) fn say_together(&mut self, commands: &[(&str, &Value)]) {
+        let mut lines = Vec::new();
+        for (command, request) in commands {
+            self.sent += 1;
+            lines.push(json!({ "id": self.sent, *command: request }).to_string());
+        }
+        self.socket.text(&lines.join("\n"));
+    }
+
     /// Sends a command; gives its reply. Pushes that come before it are left out.
     pub(crate) fn ask(&mut self, command: &str, request: &Value) -> Value {
         let id = self.say(command, request);

@@ -97,6 +97,21 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// A response without a body.
+    pub(crate) fn of_head(head: &str) -> Self {
+        let mut lines = head.trim_end().split("\r\n");
+        let status_line = lines.next().unwrap();
+        let status = status_line.split(' ').nth(1).expect("a status line");
+        let headers = lines.map(|line| line.split_once(':').expect("a header"));
+        Self {
+            status: status.parse().expect("a status"),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+                .collect(),
+            body: Vec::new(),
+        }
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let is_it = |(present, _): &&(String, String)| present.eq_ignore_ascii_case(name);
         self.headers.iter().find(is_it).map(|(_, value)| value.as_str())
@@ -133,17 +148,7 @@ impl Wire {
     /// Reads a response head; what follows it stays on the wire.
     pub(crate) fn head(&mut self) -> Response {
         let head = String::from_utf8(self.take_until(b"\r\n\r\n")).expect("heads are ASCII here");
-        let mut lines = head.trim_end().split("\r\n");
-        let status_line = lines.next().unwrap();
-        let status = status_line.split(' ').nth(1).expect("a status line");
-        let headers = lines.map(|line| line.split_once(':').expect("a header"));
-        Response {
-            status: status.parse().expect("a status"),
-            headers: headers
-                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-                .collect(),
-            body: Vec::new(),
-        }
+        Response::of_head(&head)
     }
 
     pub(crate) fn response(&mut self) -> Response {

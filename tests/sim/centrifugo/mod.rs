@@ -1,0 +1,70 @@
+//! Sessions of the Centrifugo protocol in the same world: several subscriptions over one
+//! connection, with recovery, deltas and members that come and go, over a WebSocket and over bodies
+//! with requests beside them; and a model of what each of them is owed.
+
+mod client;
+mod fault;
+mod judge;
+mod record;
+mod run;
+mod setup;
+
+use std::collections::BTreeSet;
+
+pub(crate) use fault::Fault;
+pub(crate) use judge::judge;
+pub(crate) use record::Record;
+pub(crate) use run::run;
+pub(crate) use setup::{Step, plan};
+
+use record::{Answer, Heard};
+use setup::Transport;
+
+/// Every thing that the seeds are to come across, and how many of a thousand do at least.
+pub(crate) const EXPECTED: &[(&str, usize)] = &[
+    ("a delta", 100),
+    ("a gap told and mended", 5),
+    ("a join", 500),
+    ("a leave", 200),
+    ("a replay", 100),
+    ("a session too slow", 5),
+    ("not recovered", 200),
+    ("over http_stream", 200),
+    ("recovered", 200),
+    ("unsubscribed", 200),
+];
+
+/// What came about in `record`.
+pub(crate) fn things(record: &Record) -> BTreeSet<String> {
+    let mut things = BTreeSet::new();
+    let mut add = |thing: &str, came: bool| {
+        if came {
+            things.insert(thing.to_owned());
+        }
+    };
+    for stay in &record.stays {
+        let heard = |is_it: fn(&Heard) -> bool| stay.heard.iter().any(|(_, one)| is_it(one));
+        let recovered = stay.start().and_then(|(.., recovered)| recovered);
+        let is_publication = |one: &Heard| matches!(one, Heard::Publication { .. });
+        let answered = stay.start().map(|(tick, ..)| tick);
+        let is_replay =
+            stay.heard.iter().any(|(tick, one)| Some(*tick) == answered && is_publication(one));
+        add("recovered", recovered == Some(true));
+        add("a replay", recovered == Some(true) && is_replay);
+        add("not recovered", recovered == Some(false));
+        add("a join", heard(|one| matches!(one, Heard::Join(_))));
+        add("a leave", heard(|one| matches!(one, Heard::Leave(_))));
+        add("a gap told and mended", heard(|one| matches!(one, Heard::Unsubscribed(2500))));
+        add(
+            "unsubscribed",
+            stay.left.is_some() && matches!(stay.answer, Some((_, Answer::Subscribed { .. }))),
+        );
+    }
+    for session in &record.sessions {
+        let ended = session.ended.as_ref();
+        add("a session too slow", ended.is_some_and(|(_, how)| how.starts_with("3008")));
+        add("over http_stream", session.transport == Transport::HttpStream);
+        add("a delta", session.delta_count > 0);
+    }
+    things
+}
