@@ -240,7 +240,7 @@ impl Judge<'_> {
     }
 
     /// When a stay begins; without an answer, perhaps never.
-    fn begins(&self, stay: &Stay) -> Span {
+    fn begins(stay: &Stay) -> Span {
         let last = stay.start().map_or(Tick::MAX, |(answered, ..)| answered);
         Span { first: stay.sent, last }
     }
@@ -250,7 +250,7 @@ impl Judge<'_> {
         let session = &self.record.sessions[stay.session];
         // Who does not read may have been given up long before it knows, or goes.
         let is_given_up = session.ended.is_some() || session.vanished.is_some();
-        let given_up = (is_given_up && !session.is_prompt).then(|| self.begins(stay).first);
+        let given_up = (is_given_up && !session.is_prompt).then(|| Self::begins(stay).first);
         let first = [stay.left, session.vanished, given_up, stay.over];
         let first = first.into_iter().flatten().min().unwrap_or(Tick::MAX);
         // When all is quiet, the server knows of every end.
@@ -270,7 +270,7 @@ impl Judge<'_> {
             let stays = self.record.stays.iter().filter(|stay| stay.wish.topic == look.topic);
             let (mut sure, mut possible) = (Vec::new(), Vec::new());
             for stay in stays {
-                let (begins, ends) = (self.begins(stay), self.ends(stay));
+                let (begins, ends) = (Self::begins(stay), self.ends(stay));
                 if begins.last < look.sent && ends.first > *answered {
                     sure.push(self.client(stay));
                 }
@@ -305,7 +305,7 @@ impl Judge<'_> {
         let mut due: BTreeMap<(&str, bool), (usize, usize)> = BTreeMap::new();
         let others = self.record.stays.iter().filter(|other| other.wish.topic == stay.wish.topic);
         for other in others {
-            for (is_join, span) in [(true, self.begins(other)), (false, self.ends(other))] {
+            for (is_join, span) in [(true, Self::begins(other)), (false, self.ends(other))] {
                 let is_known = other.start().is_some() && span.last < Tick::MAX;
                 let is_sure = stays_on && is_known && span.first > answered;
                 let is_possible = span.first < Tick::MAX && span.last >= stay.sent;
