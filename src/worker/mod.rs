@@ -360,7 +360,6 @@ impl Worker {
         }
         let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
-        output.memory.charge(MemoryKind::Connections, socket.held_len());
         connection.transport = Transport::Socket(socket);
         output.expect_room(key.index, connection);
         self.write_waiting(key);
