@@ -10,14 +10,19 @@ use super::deflate;
 use crate::hub::{Publication, TopicName, Variant, VariantId};
 
 /// Place of the first of them in the table.
-pub(super) const FIRST: usize = super::SSE_JSON_SEVERAL.index() + 1;
+pub(super) const FIRST: usize = super::CENTRIFUGO_UNI_EVENTS.index() + 1;
+
+/// Wires whose clients can ask for deltas.
+const WIRES: [Wire; 5] =
+    [Wire::JsonFrames, Wire::ProtobufFrames, Wire::JsonBody, Wire::ProtobufBody, Wire::Events];
 
 /// How many there are.
-pub(super) const COUNT: usize = 2 * Wire::ALL.len();
+pub(super) const COUNT: usize = 2 * WIRES.len();
 
-/// What those who have just come get on `wire`.
+/// What those who have just come get on `wire`; the whole where there are no deltas.
 pub fn opening(wire: Wire) -> VariantId {
-    at(2 * place(wire))
+    let place = WIRES.iter().position(|one| *one == wire);
+    place.map_or(wire.variant(), |place| at(2 * place))
 }
 
 /// What comes for a subscriber that was served in `variant`: deltas after whole publications in
@@ -63,17 +68,13 @@ fn changed(wire: Wire, it: &Publication, topic: &TopicName) -> Bytes {
     centrifugo::delta(wire, it, it.before(), topic)
 }
 
-fn place(wire: Wire) -> usize {
-    Wire::ALL.iter().position(|one| *one == wire).expect("it is one of them")
-}
-
 fn at(offset: usize) -> VariantId {
     VariantId::new(u8::try_from(FIRST + offset).expect("the table is short"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{following, is_of_deltas, opening};
+    use super::{WIRES, following, is_of_deltas, opening};
     use crate::protocol::centrifugo::Wire;
     use crate::protocol::{NATIVE, deflate, variants};
     use crate::ws::Window;
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn every_wire_has_a_whole_and_a_delta_variant() {
         let names: Vec<_> = variants(Some(0)).encodings().map(|(name, _)| name).collect();
-        for wire in Wire::ALL {
+        for wire in WIRES {
             let base = names[wire.variant().index()];
             let first = opening(wire);
             assert_eq!(names[first.index()], format!("{base}_whole"));
@@ -92,6 +93,9 @@ mod tests {
             assert!(!is_of_deltas(wire.variant()));
         }
         assert!(!is_of_deltas(NATIVE));
+        for wire in Wire::ALL.into_iter().filter(|wire| wire.is_unidirectional()) {
+            assert_eq!(opening(wire), wire.variant());
+        }
     }
 
     #[test]

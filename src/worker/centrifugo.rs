@@ -9,9 +9,8 @@ use super::{Subscription, Worker};
 use crate::hub::{
     Admission, Draft, Parting, Peer, Position, Publish, PublishError, Since, Start, TopicName,
 };
-use crate::id::Door;
 use crate::protocol::centrifugo::{
-    Action, ClientInfo, Codec, Commands, Context, Delta, ErrorCode, Opening, PAGE_COUNT_MAX,
+    Action, ClientInfo, Commands, Context, Delta, ErrorCode, Opening, PAGE_COUNT_MAX,
     Publish as Publication, Session, Subscribe, Subscribed, UnsubscribeCode,
 };
 use crate::protocol::delta;
@@ -35,8 +34,12 @@ impl Worker {
     }
 
     /// Hands a message of the client to its session.
-    pub(super) fn on_commands(&mut self, key: ConnectionKey, codec: Codec, data: &[u8]) {
-        self.drive(key, &mut Commands::new(codec, data), |_, _| {});
+    pub(super) fn on_commands(&mut self, key: ConnectionKey, data: &[u8]) {
+        let Some(session) = self.get(key).and_then(|connection| connection.commanded()) else {
+            return;
+        };
+        let mut commands = session.read(data);
+        self.drive(key, &mut commands, |_, _| {});
     }
 
     /// Tells a session that its time has come.
@@ -219,7 +222,7 @@ impl Worker {
         let options = Publish::new(self.clock, Admission::Always);
         match self.hub.publish(&topic, &draft, options) {
             Ok(accepted) => {
-                self.metrics.count_publication(door_of(session), len);
+                self.metrics.count_publication(session.wire().codec().door(), len);
                 if accepted.overrun {
                     self.pause(key);
                 }
@@ -251,13 +254,5 @@ fn peer(info: ClientInfo) -> Peer {
         client: info.client.into(),
         info: info.conn_info,
         topic_info: info.chan_info,
-    }
-}
-
-/// The door of a session.
-pub(super) fn door_of(session: &Session) -> Door {
-    match session.wire().codec() {
-        Codec::Json => Door::CentrifugoJson,
-        Codec::Protobuf => Door::CentrifugoProtobuf,
     }
 }

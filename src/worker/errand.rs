@@ -24,7 +24,8 @@ pub struct Whom {
     pub user: Box<str>,
     /// The one client with this id; `None` = all.
     pub client: Option<Box<str>>,
-    /// The one session with this name, which those over a WebSocket do not have; `None` = all.
+    /// The one session with this name, which those that send over a WebSocket do not have; `None` =
+    /// all.
     pub session: Option<Box<str>>,
     /// Clients with these ids are spared.
     pub spared: HashSet<Box<str>>,
@@ -132,8 +133,7 @@ impl Worker {
     fn is_meant(&mut self, key: ConnectionKey, whom: &Whom) -> bool {
         let is_named = whom.session.as_ref().is_none_or(|name| self.is_named(key, name));
         let Some(connection) = self.get(key) else { return false };
-        let session = connection.extra.as_ref().and_then(|extra| extra.session.as_ref());
-        let client = session.map(|session| session.client().to_string());
+        let client = connection.commanded().map(|session| session.client().to_string());
         let is_asked_for = whom.client.is_none() || client.as_deref() == whom.client.as_deref();
         let is_spared = client.as_ref().is_some_and(|client| whom.spared.contains(&**client));
         connection.phase == Phase::Open && is_asked_for && is_named && !is_spared
