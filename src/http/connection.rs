@@ -18,15 +18,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use super::service::Service;
 use super::stream::Stream;
 use crate::admission::{AddressPermit, Permit};
-use crate::metrics::{Charge, MemoryKind};
 use crate::rate::Bucket;
 use crate::reason::Refusal;
-use crate::tls::TLS_COST;
 use crate::worker::{Coding, HttpGuard, Pending};
 
 /// What one connection's task and its requests share.
@@ -200,8 +197,7 @@ async fn serve(service: Rc<Service>, accepted: Accepted, counted: HttpGuard) {
 /// Makes the TLS handshake, if this server speaks TLS, within the time of a first request head.
 async fn secure(service: &Service, socket: TcpStream) -> Option<Stream> {
     let Some(tls) = &service.tls else { return Some(Stream::Plain(socket)) };
-    let charge = Charge::new(service.worker.hub().memory(), MemoryKind::Connections, TLS_COST);
-    let accept = TlsAcceptor::from(Arc::clone(tls)).accept(socket);
+    let accept = Stream::accept(socket, Arc::clone(tls), service.worker.hub().memory());
     let patience = service.limits.handshake_timeout;
     // Every arm is cancel safe: the handshake is given up with its socket.
     let handshake = tokio::select! {
@@ -212,7 +208,7 @@ async fn secure(service: &Service, socket: TcpStream) -> Option<Stream> {
     match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => {
             metrics.tls_done.add(1);
-            Some(Stream::Tls { stream: Box::new(stream), _charge: charge })
+            Some(stream)
         }
         Err(error) => {
             metrics.tls_failed.add(1);

@@ -1,10 +1,12 @@
-//! TLS: the certificate of the client port, encrypted sockets as the worker drives them, and what
-//! outgoing connections trust.
+//! TLS: the certificate of the client port, encrypted sockets as HTTP and the worker drive them, and
+//! what outgoing connections trust.
 //!
 //! It knows sockets and bytes, no protocol above them.
 
 mod certificate;
 mod client;
+mod encrypted;
+mod session;
 mod socket;
 
 #[cfg(test)]
@@ -17,7 +19,8 @@ use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 pub use certificate::{Certificate, CertificateError, CertificateFiles};
 pub use client::client_config;
-pub use socket::{Socket, TLS_COST, TlsSocket};
+pub use encrypted::TlsSocket;
+pub use socket::Socket;
 
 /// Versions that are spoken; older ones are deprecated (RFC 8996).
 const VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];

@@ -5,10 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 
 use super::{Certificate, CertificateError, CertificateFiles, Socket, TlsSocket, server_config};
+use crate::metrics::Memory;
 
 type Client = StreamOwned<ClientConnection, TcpStream>;
 
@@ -34,12 +35,13 @@ fn connected() -> (Socket, Client) {
     let config = server_config(Arc::new(certificate)).expect("a configuration");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-    let (mut socket, _) = listener.accept().expect("it connected");
-    let mut tls = ServerConnection::new(config).expect("a connection");
+    let (socket, _) = listener.accept().expect("it connected");
+    let memory = Arc::new(Memory::new(u64::MAX));
+    let mut tls = TlsSocket::new(socket, config, &memory).expect("a connection");
     let server = std::thread::spawn(move || {
-        tls.complete_io(&mut socket).expect("a handshake");
-        socket.set_nonblocking(true).expect("a socket");
-        Socket::Tls(Box::new(TlsSocket::new(socket, tls)))
+        tls.handshake().expect("a handshake");
+        tls.get_ref().set_nonblocking(true).expect("a socket");
+        Socket::Tls(Box::new(tls))
     });
     let mut client = Client::new(client_connection(authority), client);
     client.conn.complete_io(&mut client.sock).expect("a handshake");

@@ -205,14 +205,13 @@ impl Connection {
         }
     }
 
-    /// Bytes of the slot, of its session of commands, of what the client's token gave it, and of
-    /// the socket's encryption.
+    /// Bytes of the slot, of its session of commands, and of what the client's token gave it. An
+    /// encrypted socket accounts for itself.
     pub(super) fn held_len(&self) -> usize {
-        let socket = self.transport.socket().map_or(0, Socket::held_len);
         let commands = size_of::<Extra>() + size_of::<centrifugo::Session>();
         let session = if self.has_session() { commands } else { 0 };
         let grant = self.grant.as_ref().map_or(0, |grant| grant.held_len());
-        size_of::<Self>() + session + grant + socket
+        size_of::<Self>() + session + grant
     }
 
     /// The user, where one is known: by the token of its request, or by that of its session.

@@ -358,13 +358,12 @@ impl Worker {
         let (Some(connection), Some(socket)) = (self.get(key), transport.socket()) else { return };
         connection.permit = Some(permit);
         let both = Interest::READABLE | Interest::WRITABLE;
-        let (source, held_len) = (socket.as_raw_fd(), socket.held_len());
+        let source = socket.as_raw_fd();
         if self.registry.register(&mut SourceFd(&source), key.token(), both).is_err() {
             return self.remove(key.index);
         }
         let Self { connections, output, .. } = self;
         let connection = &mut connections[key.index as usize];
-        output.memory.charge(MemoryKind::Connections, held_len);
         connection.transport = transport;
         let carrier = connection.carrier;
         output.expect_room(key.index, connection);

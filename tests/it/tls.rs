@@ -141,7 +141,7 @@ fn who_speaks_no_tls_or_stalls_is_cut_and_counted() {
 /// tells their encryption apart, and gets it back.
 fn check_charged<C>(door: &str, open: impl Fn(&Server) -> C) {
     const COUNT: u64 = 10;
-    const COST: u64 = 8192;
+    const COST: u64 = 4096;
     let config = "limits.handshake_timeout = \"1m\"\n[[topic]]\nmatch = \"*\"\nhistory_size = 0\n";
     let (plain, tls) = (Server::start(config), Server::start_tls(config, &Authority::new()));
     let (name, kind) = ("fanwire_memory_bytes", [("kind", "connections")]);
@@ -163,6 +163,20 @@ fn encryption_is_on_the_memory_account_from_the_accept_to_the_end() {
     // They never say a word: the handshake has not begun.
     check_charged("http", |server| Wire::connect(server.addr));
     check_charged("plain", |server| server.websocket("/topics/a"));
+}
+
+#[test]
+fn a_record_that_does_not_end_is_on_the_memory_account() {
+    let config = "limits.handshake_timeout = \"1m\"\n";
+    let server = Server::start_tls(config, &Authority::new());
+    let held = || server.metric("fanwire_memory_bytes", &[("kind", "connections")]);
+    let before = held();
+    let mut wire = Wire::connect(server.addr);
+    // The head of a record of 16 KiB, and less of it.
+    wire.send(&[&[0x16, 0x03, 0x01, 0x40, 0x00][..], &[0; 10_000]].concat());
+    eventually("what it sent to be charged", || (held() >= before + 10_000).then_some(()));
+    drop(wire);
+    eventually("its end", || (held() == before).then_some(()));
 }
 
 #[test]
