@@ -28,7 +28,8 @@ pub enum Action {
     Presence(CommandId, TopicName),
     /// Tell how many are there; answered by [`super::Session::on_presence_stats`].
     PresenceStats(CommandId, TopicName),
-    /// End the connection with all its subscriptions. Nothing follows.
+    /// End the connection with all its subscriptions. Nothing follows but answers to what was asked
+    /// before.
     Close(Disconnect),
 }
 

@@ -175,7 +175,7 @@ impl Session {
                 self.actions.clear();
                 let dropped = std::mem::take(&mut self.subscriptions).into_topics();
                 self.actions.extend(dropped.map(Action::Unsubscribe));
-                self.refuse(command, error);
+                self.refuse(command, error, context);
             }
         }
     }

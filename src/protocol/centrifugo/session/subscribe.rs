@@ -258,7 +258,7 @@ impl Session {
                     let CommandId(id) = command;
                     self.out.push(&Reply { id, subscribe: Some(result), ..Reply::default() });
                 }
-                Err(error) => self.refuse(command, error),
+                Err(error) => self.refuse(command, error, context),
             },
             Cause::Connect => self.on_given(&subscribe.topic, outcome, context),
             Cause::Server => {

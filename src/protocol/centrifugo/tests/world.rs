@@ -114,6 +114,11 @@ impl Town {
     }
 }
 
+/// What is done on a topic, unless nothing can be.
+fn unless_broken<T>(topic: &TopicName, outcome: T) -> Result<T, ErrorCode> {
+    if topic.as_str().ends_with("broken") { Err(ErrorCode::Internal) } else { Ok(outcome) }
+}
+
 /// A client as the server sees it.
 pub(super) struct Client {
     pub(super) session: Session,
@@ -300,23 +305,28 @@ impl World {
                 let user = self.clients[client].session.user().cloned().unwrap_or_default();
                 let publisher = Some(Peer::user(user));
                 let draft = Draft { publisher, ..Draft::new(publish.payload) };
-                self.publish_draft(publish.topic.as_str(), &draft);
-                self.clients[client].session.on_published(publish.command, Ok(()));
+                let outcome = unless_broken(&publish.topic, ());
+                if outcome.is_ok() {
+                    self.publish_draft(publish.topic.as_str(), &draft);
+                }
+                let session = &mut self.clients[client].session;
+                session.on_published(publish.command, outcome, context!(self));
             }
             Action::History(history) => {
                 let page = history.span.read(&self.hub, &history.topic);
                 let session = &mut self.clients[client].session;
-                let context = context!(self);
-                session.on_history(&history, Ok(page), context);
+                let outcome = unless_broken(&history.topic, page);
+                session.on_history(&history, outcome, context!(self));
             }
             Action::Presence(command, topic) => {
-                let members = self.members(&topic);
-                self.clients[client].session.on_presence(command, Ok(members));
+                let outcome = unless_broken(&topic, self.members(&topic));
+                self.clients[client].session.on_presence(command, outcome, context!(self));
             }
             Action::PresenceStats(command, topic) => {
                 let clients = u32::try_from(self.members(&topic).len()).unwrap();
-                let count = Headcount { clients, users: 1 };
-                self.clients[client].session.on_presence_stats(command, Ok(count));
+                let outcome = unless_broken(&topic, Headcount { clients, users: 1 });
+                let session = &mut self.clients[client].session;
+                session.on_presence_stats(command, outcome, context!(self));
             }
             Action::Close(disconnect) => {
                 self.clients[client].closed = Some(disconnect);
@@ -329,9 +339,9 @@ impl World {
     }
 
     fn subscribe(&mut self, client: usize, subscribe: &Subscribe) {
-        if subscribe.topic.as_str() == "broken" {
+        if let Err(error) = unless_broken(&subscribe.topic, ()) {
             let session = &mut self.clients[client].session;
-            return session.on_subscribed(subscribe, Err(ErrorCode::Internal), context!(self));
+            return session.on_subscribed(subscribe, Err(error), context!(self));
         }
         let (topic, joined) = self.hub.subscribe(&subscribe.topic, WORKER, subscribe.start, |_| 0);
         let is_recovered = joined.recovered == Some(true);
