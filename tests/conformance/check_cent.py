@@ -168,6 +168,12 @@ async def a_user_is_subscribed_and_unsubscribed(server, client):
         same({name: one.num_clients for name, one in listed.channels.items()}, {"news": 1})
         await client.unsubscribe(UnsubscribeRequest(user="ann", channel="news"))
         same((await ann.push("unsubscribe"))["code"], 2000)
+        placed = await client.publish(PublishRequest(channel="news", data="y"))
+        since = StreamPosition(offset=placed.offset - 1, epoch=placed.epoch)
+        request = {"user": "ann", "channel": "news", "recover_since": since}
+        await client.subscribe(SubscribeRequest(**request, expire_at=4102444800))
+        same((await ann.push("subscribe"))["offset"], since.offset)
+        same((await ann.push("pub"))["data"], "y")
 
 
 @case

@@ -22,7 +22,7 @@ use crate::hub::{
     Epoch, IDEMPOTENCY_KEY_LEN_MAX, Payload, PayloadKind, Since, Tags, TopicName, Version,
 };
 use crate::protocol::centrifugo::{
-    Disconnect, ErrorCode, Hears, Order, ServerSubscription, Span, json_of,
+    Asked, Disconnect, ErrorCode, Hears, Order, ServerSubscription, Span, json_of,
 };
 use crate::protocol::plain;
 use crate::reason::{Refusal, Refused};
@@ -264,7 +264,7 @@ pub(super) struct UserRequest<'a> {
     #[serde(borrow)]
     b64data: Cow<'a, str>,
     #[serde(borrow)]
-    recover_since: Option<&'a RawValue>,
+    recover_since: Option<Place<'a>>,
     #[serde(rename = "override")]
     overrides: Overrides,
     #[serde(borrow)]
@@ -312,10 +312,6 @@ impl UserRequest<'_> {
 
     pub(super) fn subscribe(&self, bounds: Bounds) -> Result<Errand, CallError> {
         let topic = self.protocol_topic(bounds)?;
-        if self.recover_since.is_some() || self.expire_at > 0 {
-            let detail = "recover_since and expire_at of a subscription are not in this build";
-            return Err(CallError::new(ErrorCode::NotAvailable, detail));
-        }
         let hears = match self.overrides.force_push_join_leave {
             Some(Switch { value: true }) => Hears::Members,
             Some(Switch { value: false }) | None => Hears::Publications,
@@ -324,7 +320,9 @@ impl UserRequest<'_> {
             info: attached(self.info, &self.b64info)?,
             data: attached(self.data, &self.b64data)?,
             hears,
-            ..ServerSubscription::to(topic.as_str())
+            recover: self.recover_since.as_ref().map(Place::asked),
+            expires_at: (self.expire_at > 0).then_some(self.expire_at),
+            topic: topic.as_str().into(),
         }))
     }
 
@@ -394,6 +392,12 @@ struct Place<'a> {
     offset: u64,
     #[serde(borrow)]
     epoch: Cow<'a, str>,
+}
+
+impl Place<'_> {
+    fn asked(&self) -> Asked {
+        Asked { epoch: Box::from(&*self.epoch), offset: self.offset }
+    }
 }
 
 impl TopicRequest<'_> {

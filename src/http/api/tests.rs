@@ -9,7 +9,9 @@ use super::request::{
     command, decode,
 };
 use crate::hub::{Epoch, PayloadKind, Since, Version};
-use crate::protocol::centrifugo::{Disconnect, ErrorCode, Hears, Order, Span};
+use crate::protocol::centrifugo::{
+    Asked, Disconnect, ErrorCode, Hears, Order, ServerSubscription, Span,
+};
 use crate::worker::Errand;
 
 const BOUNDS: Bounds = Bounds { message_len_max: 10, topic_name_len_max: 255 };
@@ -134,6 +136,24 @@ fn a_subscription_may_hear_who_comes_and_goes() {
         let body = format!(r#"{{"channel":"a","override":{overrides}}}"#);
         match read::<UserRequest<'_>>(&body).subscribe(BOUNDS) {
             Ok(Errand::Subscribe(subscription)) => assert_eq!(subscription.hears, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_subscription_may_have_a_begin_and_an_end() {
+    let asked = |epoch: &str, offset| Some(Asked { epoch: epoch.into(), offset });
+    for (body, expected) in [
+        (r#"{"channel":"a"}"#, (None, None)),
+        (r#"{"channel":"a","recover_since":null,"expire_at":0}"#, (None, None)),
+        (r#"{"channel":"a","recover_since":{},"expire_at":7}"#, (asked("", 0), Some(7))),
+        (r#"{"channel":"a","recover_since":{"offset":3,"epoch":"e"}}"#, (asked("e", 3), None)),
+    ] {
+        match read::<UserRequest<'_>>(body).subscribe(BOUNDS) {
+            Ok(Errand::Subscribe(ServerSubscription { recover, expires_at, .. })) => {
+                assert_eq!((recover, expires_at), expected, "{body}");
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::subscription::{SubscriptionKey, Terms};
 use crate::hub::{Hub, Payload, Position, Publication, Since, Start, TopicName};
-use crate::protocol::centrifugo::{ClientInfo, Delta, Disconnect, Hears};
+use crate::protocol::centrifugo::{Asked, ClientInfo, Delta, Disconnect, Hears};
 
 /// What the host is to do next.
 ///
@@ -71,20 +71,13 @@ pub(super) enum Cause {
     Server,
 }
 
-/// What a client said about the past of the topic.
+/// What is wanted of the topic's past.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Wish {
-    /// The position that it has, if it wants to recover from it.
+    /// The position that the client has, if it is to recover from it.
     pub(super) recover: Option<Asked>,
     /// Whether the subscription is to fail if that cannot be.
     pub(super) else_reject: bool,
-}
-
-/// A position as the client wrote it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) epoch: Box<str>,
-    pub(super) offset: u64,
 }
 
 /// A subscription in force.

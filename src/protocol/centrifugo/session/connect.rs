@@ -66,7 +66,7 @@ impl Session {
         self.phase = Phase::Connecting;
         for given in given {
             let wish = request.subs.get(given.topic.as_str()).map(Wish::of).unwrap_or_default();
-            self.give(given, (Cause::Connect, wish), context);
+            self.give(given, (Cause::Connect, wish), context)?;
         }
         self.try_finish_connect(context);
         Ok(())

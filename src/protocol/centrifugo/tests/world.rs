@@ -461,7 +461,7 @@ impl World {
         words.iter().fold(text.to_owned(), |text, (real, word)| text.replace(real, word))
     }
 
-    fn reveal(&self, client: usize, text: &str) -> String {
+    pub(super) fn reveal(&self, client: usize, text: &str) -> String {
         let client = self.clients[client].session.client().to_string();
         let text = text.replace("CLIENT", &client);
         if text.contains("EPOCH") { text.replace("EPOCH", &self.epoch("a")) } else { text }
