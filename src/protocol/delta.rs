@@ -15,6 +15,12 @@ pub(super) const FIRST: usize = super::SSE_JSON_SEVERAL.index() + 1;
 /// How many there are.
 pub(super) const COUNT: usize = 2 * Wire::ALL.len();
 
+/// Those of WebSocket frames.
+pub(super) const JSON_WHOLE: VariantId = at(0);
+pub(super) const JSON_DELTA: VariantId = at(1);
+pub(super) const PROTOBUF_WHOLE: VariantId = at(2);
+pub(super) const PROTOBUF_DELTA: VariantId = at(3);
+
 /// What those who have just come get on `wire`.
 pub fn opening(wire: Wire) -> VariantId {
     at(2 * place(wire))
@@ -67,8 +73,10 @@ fn place(wire: Wire) -> usize {
     Wire::ALL.iter().position(|one| *one == wire).expect("it is one of them")
 }
 
-fn at(offset: usize) -> VariantId {
-    VariantId::new(u8::try_from(FIRST + offset).expect("the table is short"))
+#[expect(clippy::cast_possible_truncation, reason = "it is looked at first")]
+const fn at(offset: usize) -> VariantId {
+    assert!(FIRST + offset <= u8::MAX as usize, "the table is short");
+    VariantId::new((FIRST + offset) as u8)
 }
 
 #[cfg(test)]

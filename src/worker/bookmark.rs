@@ -33,17 +33,17 @@ impl Bookmark {
 
     /// Takes the next events out, each behind the id that its reader is at when it has it.
     pub(super) fn pop(&mut self, outbox: &mut Outbox, memory: &Arc<Memory>) -> Option<Piece> {
-        outbox.pop_rewritten(PIECE_LEN_MAX, memory, |out, topic, (sequence, event)| {
-            self.advance(topic, sequence);
+        outbox.pop_rewritten(PIECE_LEN_MAX, memory, |out, topic, (offset, event)| {
+            self.advance(topic, offset);
             sse::push_id(out, &self.positions);
             out.extend_from_slice(event);
         })
     }
 
-    fn advance(&mut self, topic: u32, sequence: u64) {
+    fn advance(&mut self, topic: u32, offset: u64) {
         let place = self.topics.iter().position(|its| *its == topic);
         if let Some(Some(position)) = place.and_then(|place| self.positions.get_mut(place)) {
-            position.offset = sequence;
+            position.offset = offset;
         }
     }
 }

@@ -7,7 +7,7 @@ use super::member::{Member, Pick, Seat};
 use super::wheel::Tick;
 use super::{Subscription, Worker};
 use crate::hub::{
-    Admission, Draft, Parting, Peer, Position, Publish, PublishError, Since, Start, Topic, TopicId,
+    self, Admission, Draft, Parting, Peer, Publish, PublishError, Since, Start, Topic, TopicId,
     TopicName,
 };
 use crate::id::Door;
@@ -180,7 +180,6 @@ impl Worker {
         // What it missed goes into the answer, not before it.
         self.join(key, slot, joined.top + 1);
         let topic = Arc::clone(&self.topics[joined.local as usize].topic);
-        let top = joined.position.map(|position| Position { offset: joined.top, ..position });
         let is_replayed = match (subscribe.start, joined.recovered) {
             (Start::Last(_), _) | (_, Some(true)) => true,
             (Start::Live | Start::Since(_) | Start::Unknown, _) => false,
@@ -190,21 +189,10 @@ impl Worker {
             Some(false) => self.metrics.not_recovered.add(1),
             None => {}
         }
-        let missed = is_replayed.then(|| {
-            let since = Since { epoch: None, offset: joined.next - 1 };
-            let mut missed = topic.page(Some(since), PAGE_COUNT_MAX + 1).publications;
-            // What another thread published since then comes live.
-            missed.retain(|publication| publication.sequence <= joined.top);
-            missed
-        });
-        // Another thread may have pushed the oldest out since then.
-        let is_whole = |missed: &Vec<Arc<_>>| {
-            let wanted = usize::try_from(joined.top + 1 - joined.next).unwrap_or(usize::MAX);
-            missed.len() == wanted.min(PAGE_COUNT_MAX + 1)
-        };
-        let missed = missed.filter(is_whole);
+        let way = joined.position.zip(joined.newest).filter(|_| is_replayed);
+        let missed = way.and_then(|(from, to)| missed(&topic, from.offset, to.offset));
         let seat = Seat { index: key.index, slot };
-        Ok((seat, Subscribed { topic: topic.name().clone(), top, missed }))
+        Ok((seat, Subscribed { topic: topic.name().clone(), top: joined.newest, missed }))
     }
 
     fn close_subscription(&mut self, key: ConnectionKey, topic: &TopicName) {
@@ -301,6 +289,18 @@ impl Worker {
             }
         }
     }
+}
+
+/// What a topic kept after one offset and up to another, as far as a reply may hold it; `None` = it
+/// is not whole any more.
+fn missed(topic: &Topic, from: u64, to: u64) -> Option<Vec<Arc<hub::Publication>>> {
+    let since = Since { epoch: None, offset: from };
+    let mut missed = topic.page(Some(since), PAGE_COUNT_MAX + 1).publications;
+    // What another thread published since then comes live.
+    missed.retain(|publication| publication.offset <= to);
+    // It may have pushed the oldest out, too.
+    let wanted = usize::try_from(to - from).unwrap_or(usize::MAX);
+    (missed.len() == wanted.min(PAGE_COUNT_MAX + 1)).then_some(missed)
 }
 
 /// A client of the protocol as those of other doors see it.

@@ -130,13 +130,15 @@ impl Worker {
     }
 
     fn is_meant(&mut self, key: ConnectionKey, whom: &Whom) -> bool {
-        let is_named = whom.session.as_ref().is_none_or(|name| self.is_named(key, name));
-        let Some(connection) = self.get(key) else { return false };
+        let is_the_session = whom.session.as_ref().is_none_or(|name| self.is_named(key, name));
+        let Some(connection) = self.get(key).filter(|one| one.phase == Phase::Open) else {
+            return false;
+        };
         let session = connection.extra.as_ref().and_then(|extra| extra.session.as_ref());
-        let client = session.map(|session| session.client().to_string());
-        let is_asked_for = whom.client.is_none() || client.as_deref() == whom.client.as_deref();
-        let is_spared = client.as_ref().is_some_and(|client| whom.spared.contains(&**client));
-        connection.phase == Phase::Open && is_asked_for && is_named && !is_spared
+        let client = session.map(|session| Box::from(session.client().to_string()));
+        let is_the_client = whom.client.is_none() || whom.client == client;
+        let is_spared = client.is_some_and(|client| whom.spared.contains(&client));
+        is_the_session && is_the_client && !is_spared
     }
 
     fn serve(&mut self, key: ConnectionKey, errand: &Errand) -> Result<(), ErrorCode> {

@@ -144,7 +144,7 @@ impl Span {
         let mut publications = page.publications;
         if self.order == Order::NewestFirst {
             let before = self.since.map_or(u64::MAX, |since| since.offset);
-            publications.retain(|publication| publication.sequence < before);
+            publications.retain(|publication| publication.offset < before);
             publications.reverse();
             publications.truncate(self.limit);
         }

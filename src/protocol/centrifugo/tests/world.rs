@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Grant, Identity, Right, Rights};
 use crate::hub::{
-    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Peer, Position, Publish, Since, Start,
-    TopicName,
+    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Peer, Publish, Since, Start, TopicName,
 };
 use crate::id::WorkerId;
 use crate::limits::{JoinLeave, Limits, TopicRule};
@@ -310,23 +309,28 @@ impl World {
                     self.publish_draft(publish.topic.as_str(), &draft);
                 }
                 let session = &mut self.clients[client].session;
-                session.on_published(publish.command, outcome, context!(self));
+                let context = context!(self);
+                session.on_published(publish.command, outcome, context);
             }
             Action::History(history) => {
                 let page = history.span.read(&self.hub, &history.topic);
-                let session = &mut self.clients[client].session;
                 let outcome = unless_broken(&history.topic, page);
-                session.on_history(&history, outcome, context!(self));
+                let session = &mut self.clients[client].session;
+                let context = context!(self);
+                session.on_history(&history, outcome, context);
             }
             Action::Presence(command, topic) => {
                 let outcome = unless_broken(&topic, self.members(&topic));
-                self.clients[client].session.on_presence(command, outcome, context!(self));
+                let session = &mut self.clients[client].session;
+                let context = context!(self);
+                session.on_presence(command, outcome, context);
             }
             Action::PresenceStats(command, topic) => {
                 let clients = u32::try_from(self.members(&topic).len()).unwrap();
                 let outcome = unless_broken(&topic, Headcount { clients, users: 1 });
                 let session = &mut self.clients[client].session;
-                session.on_presence_stats(command, outcome, context!(self));
+                let context = context!(self);
+                session.on_presence_stats(command, outcome, context);
             }
             Action::Close(disconnect) => {
                 self.clients[client].closed = Some(disconnect);
@@ -346,13 +350,13 @@ impl World {
         let (topic, joined) = self.hub.subscribe(&subscribe.topic, WORKER, subscribe.start, |_| 0);
         let is_recovered = joined.recovered == Some(true);
         let missed = (is_recovered || matches!(subscribe.start, Start::Last(_))).then(|| {
-            let since = Since { epoch: None, offset: joined.next - 1 };
+            let offset = joined.position.map_or(0, |position| position.offset);
+            let since = Since { epoch: None, offset };
             topic.page(Some(since), centrifugo::PAGE_COUNT_MAX + 1).publications
         });
-        let top = joined.position.map(|position| Position { offset: joined.top, ..position });
         let member =
             Member { topic: topic.name().clone(), next: joined.top + 1, hears: subscribe.hears };
-        let subscribed = Subscribed { topic: topic.name().clone(), top, missed };
+        let subscribed = Subscribed { topic: topic.name().clone(), top: joined.newest, missed };
         let client = &mut self.clients[client];
         client.members.push(member);
         client.session.on_subscribed(subscribe, Ok(subscribed), context!(self));
