@@ -36,8 +36,8 @@ pub struct Whom {
 pub enum Errand {
     /// Subscribe it; the client is told.
     Subscribe(ServerSubscription),
-    /// End its subscription of a topic; the client is told.
-    Unsubscribe(TopicName),
+    /// End its subscription of a topic, `None` = of all; the client is told.
+    Unsubscribe(Option<TopicName>),
     /// End it, with these words for a client that can be told.
     Disconnect(Disconnect, Option<Box<str>>),
     /// Set when it ends, and what others see of its client.
@@ -159,9 +159,12 @@ impl Worker {
                     outcome = session.subscribe_for_server(subscription.clone(), context);
                 });
             }
-            Errand::Unsubscribe(topic) => self.drive(key, &mut commands, |session, _| {
-                session.end(topic, UnsubscribeCode::Server);
-            }),
+            Errand::Unsubscribe(topic) => {
+                self.drive(key, &mut commands, |session, _| match topic {
+                    Some(topic) => session.end(topic, UnsubscribeCode::Server),
+                    None => session.end_all(),
+                })
+            }
         }
         match outcome {
             // It has what it is to have.

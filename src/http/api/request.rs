@@ -331,7 +331,9 @@ impl UserRequest<'_> {
     }
 
     pub(super) fn unsubscribe(&self, bounds: Bounds) -> Result<Errand, CallError> {
-        self.protocol_topic(bounds).map(Errand::Unsubscribe)
+        let is_named = !self.channel.is_empty();
+        let topic = is_named.then(|| self.protocol_topic(bounds)).transpose()?;
+        Ok(Errand::Unsubscribe(topic))
     }
 
     pub(super) fn disconnect(&self) -> Result<Errand, CallError> {

@@ -90,6 +90,15 @@ fn a_user_is_unsubscribed_wherever_it_is() {
     assert_eq!(result(&server, "unsubscribe", &body), json!({}));
     for ann in &mut anns {
         ann.assert_untouched();
+        ann.subscribe("c");
+    }
+    // Without a topic, all of them.
+    assert_eq!(result(&server, "unsubscribe", &json!({ "user": "ann" })), json!({}));
+    for ann in &mut anns {
+        for topic in ["b", "c"] {
+            assert_eq!(ann.push(), json!({ "channel": topic, "unsubscribe": told }));
+        }
+        ann.assert_untouched();
     }
 }
 
@@ -256,11 +265,15 @@ fn users_and_topics_must_be_named() {
         let nobody = json!({ "user": "nobody", "channel": "a" });
         assert_eq!(result(&server, method, &nobody), json!({}), "{method}");
     }
-    for method in ["subscribe", "unsubscribe"] {
-        for name in ["", "\u{e9}", "*"] {
-            let body = json!({ "user": "ann", "channel": name });
-            assert_error(&server, method, &body, (107, 400));
-        }
+    for (method, name) in [
+        ("subscribe", ""),
+        ("subscribe", "\u{e9}"),
+        ("subscribe", "*"),
+        ("unsubscribe", "\u{e9}"),
+        ("unsubscribe", "*"),
+    ] {
+        let body = json!({ "user": "ann", "channel": name });
+        assert_error(&server, method, &body, (107, 400));
     }
     let bytes = json!({ "user": "ann", "channel": "a", "b64info": "%" });
     assert_error(&server, "subscribe", &bytes, (107, 400));

@@ -253,6 +253,8 @@ impl Session {
         let mut granted: Vec<_> = granted.iter().map(|granted| &*granted.topic).collect();
         present.sort_unstable();
         granted.sort_unstable();
+        // It may name one twice: plainly and in detail, or one that the user has anyway.
+        granted.dedup();
         present != granted
     }
 }

@@ -448,6 +448,14 @@ impl Session {
         self.drop_subscription(topic);
     }
 
+    /// Ends all of them for the application; the client is told of each.
+    pub fn end_all(&mut self) {
+        let topics: Vec<TopicName> = self.topics().cloned().collect();
+        for topic in topics {
+            self.end(&topic, UnsubscribeCode::Server);
+        }
+    }
+
     fn drop_subscription(&mut self, topic: &TopicName) {
         if let Some(Subscription { topic, .. }) = self.subscriptions.remove(topic.as_str()) {
             self.actions.push_back(Action::Unsubscribe(topic));
