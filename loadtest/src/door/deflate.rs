@@ -9,7 +9,8 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{
     Door, Found, Next, Opening, Role, Topic,
-    websocket::{frame_allowing, push_text},
+    plain::{Plain, path},
+    websocket::frame_allowing,
 };
 use crate::{
     frame::RSV1,
@@ -38,12 +39,8 @@ impl Clone for Deflate {
 
 impl Door for Deflate {
     fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
-        let query = match role {
-            Role::Publisher => "?echo=false",
-            Role::Subscriber => "",
-        };
         let offer = Some(("Sec-WebSocket-Extensions", OFFER));
-        Opening::single(http::handshake(authority, &format!("/topics/{topic}{query}"), offer))
+        Opening::single(http::handshake(authority, &path(topic, role), offer))
     }
 
     fn answer(&self, received: &[u8]) -> Answer {
@@ -58,11 +55,11 @@ impl Door for Deflate {
     fn encode(
         &self,
         out: &mut Vec<u8>,
-        _topic: Topic,
+        topic: Topic,
         payload_len: usize,
         push: impl FnOnce(&mut Vec<u8>),
     ) {
-        push_text(out, payload_len, push);
+        Plain.encode(out, topic, payload_len, push);
     }
 
     #[inline]

@@ -10,13 +10,18 @@ use crate::http::{self, Answer};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plain;
 
+/// What is asked for.
+pub(super) fn path(topic: &str, role: Role) -> String {
+    let query = match role {
+        Role::Publisher => "?echo=false",
+        Role::Subscriber => "",
+    };
+    format!("/topics/{topic}{query}")
+}
+
 impl Door for Plain {
     fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
-        let query = match role {
-            Role::Publisher => "?echo=false",
-            Role::Subscriber => "",
-        };
-        Opening::single(http::handshake(authority, &format!("/topics/{topic}{query}"), None))
+        Opening::single(http::handshake(authority, &path(topic, role), None))
     }
 
     fn answer(&self, received: &[u8]) -> Answer {

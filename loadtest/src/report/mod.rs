@@ -87,10 +87,13 @@ pub(crate) struct ServerCost {
 /// How much of its core the tester had left: near nothing means that it was the bottleneck.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Tester {
-    /// Share of the time in which no socket had anything.
+    /// Share of the time in which no socket had anything, or too few for a look.
     pub(crate) idle: f64,
-    /// Share of the time in which it had its core; it spins, so less than 1 = others took it.
+    /// Share of the time in which it had its core.
     pub(crate) cpu: f64,
+    /// Share of the time in which it could have run, but others had its core.
+    #[serde(default)]
+    pub(crate) waited: f64,
     /// What a delivery took of its core, idle turns left out.
     #[serde(default)]
     pub(crate) cpu_us_per_delivery: f64,
@@ -169,7 +172,7 @@ impl Fanout {
 
     /// Whether other processes ran on the tester's core.
     pub(crate) fn tester_was_disturbed(&self) -> bool {
-        self.tester.cpu < 0.95
+        self.tester.waited > 0.05
     }
 
     /// Whether other processes ran on the server's core.
@@ -193,10 +196,10 @@ impl Fanout {
         table.row(
             "tester",
             format!(
-                "{:.3} us of CPU/delivery, {:.1} % idle, on its core {:.1} %",
+                "{:.3} us of CPU/delivery, {:.1} % idle, waited {:.1} % for its core",
                 self.tester.cpu_us_per_delivery,
                 self.tester.idle * 100.0,
-                self.tester.cpu * 100.0
+                self.tester.waited * 100.0
             ),
         );
         end(&mut table, &self.faults, &self.fault_samples);

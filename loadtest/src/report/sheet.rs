@@ -52,7 +52,7 @@ impl Named {
 pub(crate) type Show = fn(f64) -> String;
 
 /// Where a record may have a figure, what people call it, how it is written.
-const FIGURES: [(&str, &str, Show); 39] = [
+const FIGURES: [(&str, &str, Show); 40] = [
     ("/rate", "highest rate, publications/s", rounded),
     ("/publications", "publications", rounded),
     ("/deliveries", "deliveries", rounded),
@@ -91,6 +91,7 @@ const FIGURES: [(&str, &str, Show); 39] = [
     ("/tester/cpu_us_per_delivery", "tester CPU/delivery, us", thousandths),
     ("/tester/idle", "tester idle, %", percent),
     ("/tester/cpu", "tester on its core, %", percent),
+    ("/tester/waited", "tester waited for its core, %", percent),
     ("/seconds", "measured, s", hundredths),
 ];
 

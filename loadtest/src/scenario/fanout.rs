@@ -1,6 +1,6 @@
 //! `fanout`: publishers send, every subscriber must get all of it; what did it cost?
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, thread, time::Duration};
 
 use anyhow::Context as _;
 
@@ -32,6 +32,14 @@ const FLOWING: Duration = Duration::from_secs(1);
 const BURST_MAX: usize = 256;
 /// An open loop holds back, with its due times unchanged, while a publisher's socket is full.
 const UNSENT_LEN_MAX: usize = 4 << 20;
+
+/// A closed loop with so much in flight is not slowed by naps.
+const UNHURRIED_WINDOW: u32 = 16;
+/// One connection in so many, but not more than that, must have something to be worth a look.
+const FEW_SHARE: usize = 16;
+const FEW_MAX: usize = 16;
+/// The kernel adds its slack, 50 us. No server notices: a timer ends it, not a `send`.
+const NAP: Duration = Duration::from_micros(30);
 
 /// Runs the scenario and reports it.
 ///
@@ -76,14 +84,23 @@ pub(super) struct Run<D> {
     schedule: Option<Schedule>,
     topics: u32,
     out: Vec<u8>,
-    /// Nanoseconds in which there was nothing to do.
-    idle: u64,
+    spare: Spare,
+    /// Naps after a look that finds fewer ready connections than this.
+    few: usize,
     stalled: bool,
     /// Whether deliveries were still coming when patience ended.
     flowing: bool,
     samples: Samples,
     watch: Watch,
     connection_count: usize,
+}
+
+/// Nanoseconds in which there was nothing to do.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spare {
+    /// Looking in vain.
+    spun: u64,
+    napped: u64,
 }
 
 /// Of what is recorded.
@@ -99,7 +116,7 @@ pub(super) struct Edge {
     pub(super) time: u64,
     published: u64,
     pub(super) received: u64,
-    idle: u64,
+    spare: Spare,
     pub(super) server: Option<Usage>,
     own: Usage,
 }
@@ -176,7 +193,8 @@ impl<D: Door> Run<D> {
             schedule: options.rate.map(|rate| Schedule::new(clock.now(), rate)),
             topics,
             out: Vec::new(),
-            idle: 0,
+            spare: Spare::default(),
+            few: few(options),
             stalled: false,
             flowing: false,
             samples: Samples::default(),
@@ -262,7 +280,7 @@ impl<D: Door> Run<D> {
             time: self.clock.now(),
             published: self.ledger.published,
             received: self.ledger.received,
-            idle: self.idle,
+            spare: self.spare,
             server,
             own: Usage::own()?,
         })
@@ -276,10 +294,15 @@ impl<D: Door> Run<D> {
                 self.look(now);
             }
             let published = self.publish(now);
-            let had_events = self.turn()? > 0;
+            let count = self.turn()?;
             let before = std::mem::replace(&mut now, self.clock.now());
-            if !had_events && !published {
-                self.idle += now - before;
+            if count == 0 && !published {
+                self.spare.spun += now - before;
+            }
+            if count < self.few {
+                thread::sleep(NAP);
+                let asleep = std::mem::replace(&mut now, self.clock.now());
+                self.spare.napped += now - asleep;
             }
             if self.ledger.received > received {
                 (progress, received) = (now, self.ledger.received);
@@ -386,6 +409,13 @@ impl<D: Door> Run<D> {
     }
 }
 
+/// So few ready connections are not worth a look; 0 = the loop is in a hurry.
+fn few(options: &cli::Fanout) -> usize {
+    let is_unhurried = options.rate.is_none() && options.window >= UNHURRIED_WINDOW;
+    let connections = options.topics as usize * options.subscribers as usize;
+    if is_unhurried { (connections / FEW_SHARE).min(FEW_MAX) } else { 0 }
+}
+
 fn name(index: usize, topics: u32) -> String {
     topic_name(u32::try_from(index % topics as usize).expect("less than a u32"))
 }
@@ -416,13 +446,15 @@ fn report<D>(
             rss_bytes: ended.rss_bytes,
         }
     });
-    let idle_seconds = float(ended.idle - begun.idle) / 1e9;
-    let own_seconds = (ended.own - begun.own).cpu.as_secs_f64();
-    let idle = per(idle_seconds, seconds);
+    let spun = float(ended.spare.spun - begun.spare.spun) / 1e9;
+    let napped = float(ended.spare.napped - begun.spare.napped) / 1e9;
+    let own = ended.own - begun.own;
+    let worked = working(own.cpu.as_secs_f64(), per(spun, seconds - napped));
     let tester = Tester {
-        idle,
-        cpu: per(own_seconds, seconds),
-        cpu_us_per_delivery: per(working(own_seconds, idle) * 1e6, float(deliveries)),
+        idle: per(spun + napped, seconds),
+        cpu: per(own.cpu.as_secs_f64(), seconds),
+        waited: per(own.waited.as_secs_f64(), seconds),
+        cpu_us_per_delivery: per(worked * 1e6, float(deliveries)),
     };
     let mut report = report::Fanout {
         origin,

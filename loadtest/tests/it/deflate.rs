@@ -1,27 +1,25 @@
 //! The tester's deflated door against a small server of this test, which deflates what it passes on.
 
-use std::{
-    collections::HashMap,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::Output,
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::process::Output;
 
 use flate2::{Compress, Compression, FlushCompress};
 use serde_json::Value;
 
-use crate::harness::{self, faults};
+use crate::{
+    harness::{self, faults},
+    relay::{self, Answers},
+};
 
 const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                         Connection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
                         Sec-WebSocket-Extensions: permessage-deflate; \
                         server_no_context_takeover; client_no_context_takeover\r\n\r\n";
-
-/// Subscribers by topic.
-type Topics = Arc<Mutex<HashMap<String, Vec<TcpStream>>>>;
+const ANSWERS: Answers = Answers {
+    subscriber: ACCEPTED,
+    publisher: ACCEPTED,
+    wanted: "Sec-WebSocket-Extensions: permessage-deflate;",
+};
 
 /// What the server does with every tenth publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +30,6 @@ enum Tenth {
     Leave,
     /// Deflates other letters.
     Change,
-}
-
-fn serve(tenth: Tenth) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    let topics = Topics::default();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let topics = Arc::clone(&topics);
-            thread::spawn(move || connection(stream, &topics, tenth));
-        }
-    });
-    address
 }
 
 /// A short frame of the server.
@@ -60,50 +45,20 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
     frame(0x40, &out[..out.len() - 4])
 }
 
-/// Ends with its client, and with `None` then.
-fn connection(mut stream: TcpStream, topics: &Topics, tenth: Tenth) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).ok()?;
-    assert!(head.contains("Sec-WebSocket-Extensions: permessage-deflate;"), "{head}");
-    let (path, topic) = (head.split(' ').nth(1)?, head.split([' ', '?']).nth(1)?);
-    if !path.contains('?') {
-        let mut topics = topics.lock().ok()?;
-        stream.write_all(ACCEPTED.as_bytes()).ok()?;
-        topics.entry(topic.to_owned()).or_default().push(stream);
-        return Some(());
-    }
-    stream.write_all(ACCEPTED.as_bytes()).ok()?;
-    for number in 1.. {
-        // The tester's payloads here are short, and its mask key is zero.
-        let mut head = [0; 6];
-        stream.read_exact(&mut head).ok()?;
-        let mut payload = vec![0; usize::from(head[1] & 0x7F)];
-        stream.read_exact(&mut payload).ok()?;
-        let frame = match tenth {
+fn tester(tenth: Tenth, pace: &str) -> (Output, Value) {
+    let arguments = "fanout --door deflate --topics 3 --subscribers 5 --payload 100 \
+                     --duration 200ms --warmup 50ms --drain 2s";
+    let address = relay::serve(ANSWERS, move |number, mut payload| {
+        Some(match tenth {
             Tenth::Leave if number % 10 == 0 => frame(0, &payload),
             Tenth::Change if number % 10 == 0 => {
                 *payload.last_mut()? ^= 1;
                 deflated(&payload)
             }
             _ => deflated(&payload),
-        };
-        for subscriber in topics.lock().ok()?.get_mut(topic)? {
-            subscriber.write_all(&frame).ok();
-        }
-    }
-    None
-}
-
-fn tester(tenth: Tenth, pace: &str) -> (Output, Value) {
-    let arguments = "fanout --door deflate --topics 3 --subscribers 5 --payload 100 \
-                     --duration 200ms --warmup 50ms --drain 2s";
-    harness::tester(&format!("http://{}", serve(tenth)), &format!("{arguments} {pace}"))
+        })
+    });
+    harness::tester(&format!("http://{address}"), &format!("{arguments} {pace}"))
 }
 
 #[test]

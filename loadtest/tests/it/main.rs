@@ -6,5 +6,6 @@ mod deflate;
 mod doors;
 mod harness;
 mod proxy;
+mod relay;
 mod sse;
 mod tls;

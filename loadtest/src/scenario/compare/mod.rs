@@ -80,7 +80,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "1s", value_parser = cli::duration)]
     warmup: Duration,
     /// Connections of the idle shape
-    #[arg(long, default_value_t = 15_000)]
+    #[arg(long, default_value_t = 19_000)]
     connections: u32,
     /// Core for the servers
     #[arg(long, default_value_t = 0)]

@@ -14,7 +14,7 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use self::search::{Search, Try, Vote, middle};
+use self::search::{Search, Try, Vote, is_settled, middle};
 use super::{Verdict, fanout};
 use crate::{
     cli::{Fanout, Server, Shape, duration},
@@ -36,7 +36,8 @@ const RATE_MAX: u64 = 10_000_000;
 #[command(after_help = "\
 Doubles the rate until one fails, then halves the interval between the highest rate that passed \
 and the lowest that failed until they are 4 % apart. Then it looks for the limit again around \
-there, until it was found --repeat times, and tells the median of them all. A step fails when a \
+there, until it was found --repeat times and most finds are within 5 % of their median (or three \
+times as often, if they are not), and tells the median of them all. A step fails when a \
 publication is lost or a connection closed, when p99 is over the bound, or when less than 97 % of \
 the offered deliveries come in time. Two failed steps fail a rate, two passed ones pass it; one \
 that keeps half of the bound is enough. If the tester had no time left in the last failed step, \
@@ -55,7 +56,7 @@ pub(crate) struct Options {
     /// The first rate, in publications per second over all topics
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=RATE_MAX))]
     start: u64,
-    /// How often the limit is looked for
+    /// How often the limit is looked for, at least
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=25))]
     repeat: u32,
     /// No higher rate is tried
@@ -73,7 +74,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Verdict> {
     let mut search = ramp.search(Search::new(options.start, options.rate_max))?;
     let mut rates: Vec<u64> = search.passed.into_iter().collect();
     while let Some(rate) = rates.last()
-        && rates.len() < options.repeat as usize
+        && !is_settled(&rates, options.repeat as usize)
     {
         let again = ramp.search(Search::around(*rate, options.rate_max))?;
         let Some(rate) = again.passed else { break };

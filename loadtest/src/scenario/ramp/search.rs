@@ -10,6 +10,10 @@ const STEP_PERCENT: u64 = 116;
 const MAJORITY: usize = 2;
 /// Failed steps in which others took the cores do not count, but no more of them than this.
 const EXCUSED_MAX: usize = 2;
+/// Searches agree that find their middle, give or take this.
+const AGREED_PERCENT: u64 = 5;
+/// Searches, at most, for each that was asked for.
+const SEARCHES_MAX: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -102,6 +106,16 @@ impl Search {
     }
 }
 
+/// Whether `wanted` searches or more have found enough: most of them agree, or it is no use.
+pub(super) fn is_settled(rates: &[u64], wanted: usize) -> bool {
+    let agree = |middle: u64| {
+        let near = |rate: &&u64| rate.abs_diff(middle) * 100 <= middle * AGREED_PERCENT;
+        rates.iter().filter(near).count() * 2 > rates.len()
+    };
+    let is_agreed = middle(rates).is_some_and(agree);
+    rates.len() >= wanted && (is_agreed || rates.len() >= wanted * SEARCHES_MAX)
+}
+
 /// The middle of what several searches found, the lower one of two.
 pub(super) fn middle(rates: &[u64]) -> Option<u64> {
     let mut sorted = rates.to_vec();
@@ -166,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn searches_go_on_until_most_agree_but_not_for_ever() {
+        assert!(!is_settled(&[], 1) && is_settled(&[7], 1));
+        assert!(!is_settled(&[100, 100], 3) && is_settled(&[100, 100, 100], 3));
+        assert!(is_settled(&[80, 100, 105], 3), "two of three");
+        assert!(!is_settled(&[90, 100, 110], 3));
+        assert!(!is_settled(&[90, 100, 110, 100], 3), "half of them is not most");
+        assert!(is_settled(&[90, 100, 110, 100, 98], 3));
+        let apart = [10, 20, 30, 40, 50, 60, 70, 80, 90];
+        assert!(!is_settled(&apart[..8], 3) && is_settled(&apart, 3));
+    }
+
+    #[test]
     fn the_middle_is_one_of_them() {
         assert_eq!(middle(&[3, 1, 2]), Some(2));
         assert_eq!(middle(&[4, 1, 2, 3]), Some(2));
@@ -177,7 +203,7 @@ mod tests {
     fn wavering(random: &mut fastrand::Rng) -> u64 {
         let capacity = 5_000.0;
         let mut rates = Vec::new();
-        for _ in 0..3 {
+        while !is_settled(&rates, 3) {
             let mut search = match rates.last() {
                 None => Search::new(100, 1_000_000),
                 Some(rate) => Search::around(*rate, 1_000_000),
