@@ -4,6 +4,7 @@
 //! that pushed after unlocking could reach two workers in different orders.
 
 mod members;
+mod reading;
 mod version;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::history::History;
 use super::idempotency::Keys;
 use super::inbox::{Arrival, Inbox};
 use super::name::TopicName;
-use super::position::{Epoch, Position, Since, Start};
+use super::position::{Epoch, Position, Start};
 use super::presence::Roster;
 use super::publication::{Draft, Publication};
 use crate::drain::Drain;
@@ -26,6 +27,7 @@ use crate::sync::Mutex;
 use crate::time::Stamp;
 use version::Newest;
 
+pub use reading::{CatchUp, Page};
 pub use version::Version;
 
 /// Publications and keys that are dropped in one go when memory is short.
@@ -216,31 +218,6 @@ pub struct Joined {
     pub newest: Option<Position>,
     /// Whether the position asked for was recovered; `None` = none was asked.
     pub recovered: Option<bool>,
-}
-
-/// What a subscriber that catches up gets next.
-#[derive(Debug)]
-pub enum CatchUp {
-    /// The next publications, oldest first; never empty.
-    Behind(Vec<Arc<Publication>>),
-    /// It is at the top: live from here on.
-    Live,
-    /// History no longer has the next one; this is the oldest it has (or will have).
-    Trimmed {
-        /// Sequence to go on with.
-        oldest: u64,
-    },
-}
-
-/// A page of history.
-#[derive(Debug)]
-pub struct Page {
-    /// The topic's position.
-    pub top: Position,
-    /// Whether the position asked for is exact; `None` = none was asked.
-    pub recovered: Option<bool>,
-    /// Oldest first.
-    pub publications: Vec<Arc<Publication>>,
 }
 
 /// What went when a topic was trimmed.
@@ -450,30 +427,6 @@ impl Topic {
         Ok(Joined { local, next, top: state.top, position, newest, recovered })
     }
 
-    /// The publication that a stream asked to begin at `start` begins with, `None` = the next one;
-    /// and whether that recovers.
-    fn begin<'a>(&self, state: &'a State, start: Start) -> (Option<&'a Publication>, Option<bool>) {
-        let history = &state.history;
-        let (first, recovered) = match start {
-            Start::Live => (None, None),
-            Start::Last(count) => (history.last(count).next(), None),
-            Start::Since(since) if self.is_kept(state, since) => {
-                (history.after(since.offset).next(), Some(true))
-            }
-            Start::Since(_) | Start::Unknown => (None, Some(false)),
-        };
-        (first.map(|first| &**first), recovered)
-    }
-
-    /// Whether everything after `since` up to the top is still there, in this epoch.
-    fn is_kept(&self, state: &State, since: Since) -> bool {
-        self.has_history()
-            && since.epoch.is_none_or(|epoch| epoch == self.epoch)
-            && since.offset <= state.offset()
-            && (since.offset == state.offset()
-                || state.history.oldest().is_some_and(|oldest| oldest.offset <= since.offset + 1))
-    }
-
     /// Takes one subscriber of `worker` out. Returns whether it was the worker's last.
     pub fn unsubscribe(&self, worker: WorkerId) -> bool {
         let mut state = self.state.lock();
@@ -487,44 +440,6 @@ impl Topic {
             state.interest.swap_remove(index);
         }
         was_last
-    }
-
-    /// What comes at `next` for a subscriber that is not live yet: up to `len_max` payload bytes,
-    /// at least one publication.
-    pub fn catch_up(&self, next: u64, len_max: usize) -> CatchUp {
-        let state = self.state.lock();
-        if next > state.top {
-            return CatchUp::Live;
-        }
-        if !state.history.reaches(next) {
-            let oldest = state.history.oldest().map_or(state.top + 1, |oldest| oldest.sequence);
-            return CatchUp::Trimmed { oldest };
-        }
-        let mut len = 0;
-        let page = state.history.from(next).take_while(|publication| {
-            let is_first = len == 0;
-            len += publication.payload().framed().len();
-            is_first || len <= len_max
-        });
-        let page: Vec<_> = page.map(Arc::clone).collect();
-        // What is left was for those who were live when it came.
-        if page.is_empty() { CatchUp::Live } else { CatchUp::Behind(page) }
-    }
-
-    /// A page of at most `limit` publications: those after `since`, or else the newest.
-    pub fn page(&self, since: Option<Since>, limit: usize) -> Page {
-        let mut state = self.state.lock();
-        self.expire(&mut state, Instant::now());
-        let recovered = since.map(|since| self.is_kept(&state, since));
-        let kept = &state.history;
-        let publications = match (since, recovered) {
-            (Some(since), Some(true)) => page(kept.after(since.offset), limit),
-            // What is left, from the oldest; the caller sees `recovered: false`.
-            (Some(_), _) => page(kept.after(0), limit),
-            (None, _) => page(kept.last(limit), limit),
-        };
-        let top = Position { epoch: self.epoch, offset: state.offset() };
-        Page { top, recovered, publications }
     }
 
     fn expire(&self, state: &mut State, now: Instant) {
@@ -610,13 +525,6 @@ impl Drop for Topic {
         self.memory.release(MemoryKind::Connections, roster);
         self.memory.release(MemoryKind::Connections, cost(&self.name));
     }
-}
-
-fn page<'a>(
-    publications: impl Iterator<Item = &'a Arc<Publication>>,
-    limit: usize,
-) -> Vec<Arc<Publication>> {
-    publications.take(limit).map(Arc::clone).collect()
 }
 
 /// What a topic of that name is charged, whatever it keeps.
