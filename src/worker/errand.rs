@@ -163,7 +163,7 @@ impl Worker {
                 self.drive(key, &mut commands, |session, _| match topic {
                     Some(topic) => session.end(topic, UnsubscribeCode::Server),
                     None => session.end_all(),
-                })
+                });
             }
         }
         match outcome {
