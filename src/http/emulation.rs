@@ -1,8 +1,9 @@
 //! `/connection/http_stream`, `/connection/sse` and `/emulation`: the Centrifugo protocol for
-//! clients that cannot have a WebSocket.
+//! clients that cannot have a WebSocket; `/connection/uni_http_stream` and `/connection/uni_sse` for
+//! those that only listen.
 //!
 //! Messages to the client are the body of an answer that does not end; its first commands come with
-//! the request, later ones by requests of their own.
+//! the request, later ones by requests of their own. Who only listens sends a request to connect.
 
 use std::rc::Rc;
 
@@ -20,21 +21,20 @@ use super::service::{Answer, Fault, Service};
 use super::subscribe::streaming;
 use crate::auth::Rights;
 use crate::hub::decode_strict;
-use crate::id::Door;
 use crate::protocol::centrifugo::{
-    Codec, EmulationRequest, Opening as SessionOpening, Pings, Wire,
+    Codec, Commands, ConnectRequest, EmulationRequest, Opening as SessionOpening, Pings, Wire,
 };
 use crate::reason::{Refusal, Refused};
 use crate::worker::{Opening, Undelivered};
 
-/// Query parameter with the first commands.
+/// Query parameter with the first commands, or with the request to connect.
 const CONNECT_PARAMETER: &str = "cf_connect";
 
 /// What event streams begin with: some clients wait for a first byte.
 const EVENTS_GREETING: &[u8] = b"\r\n";
 
 impl Service {
-    /// Answers a request on one of the three paths.
+    /// Answers a request on one of these paths.
     pub(super) async fn emulated(
         &self,
         connection: &Rc<Connection>,
@@ -45,36 +45,43 @@ impl Service {
             return self.emulate(connection, (parts, body)).await;
         }
         let identity = self.caller(connection, &parts).await?;
-        let (wire, commands) = match (route, codec(&parts.headers)?) {
-            (Route::CentrifugoEvents, _) if parts.method == Method::GET => {
-                (Wire::Events, connect_parameter(parts.uri.query())?.into_bytes())
-            }
-            (Route::CentrifugoEvents, _) => (Wire::Events, self.read(&parts, body).await?),
-            (_, Codec::Json) => (Wire::JsonBody, self.read(&parts, body).await?),
-            (_, Codec::Protobuf) => (Wire::ProtobufBody, self.read(&parts, body).await?),
+        let wire = match (route, codec(&parts.headers)?) {
+            (Route::UniEvents, _) => Wire::UniEvents,
+            (Route::UniStream, _) => Wire::UniBody,
+            (Route::CentrifugoEvents, _) => Wire::Events,
+            (_, Codec::Json) => Wire::JsonBody,
+            (_, Codec::Protobuf) => Wire::ProtobufBody,
+        };
+        let said = if parts.method == Method::GET {
+            connect_parameter(parts.uri.query())?.map(String::into_bytes)
+        } else {
+            Some(self.read(&parts, body).await?)
+        };
+        let commands = if wire.is_unidirectional() {
+            let request = said.as_deref().map(connect_request).transpose()?;
+            Commands::connect(Ok(request.unwrap_or_default()))
+        } else {
+            let said = said.as_deref().ok_or_else(no_connect_parameter)?;
+            Commands::new(wire.codec(), said)
         };
         if self.drain.is_draining() {
             // It began while the body came.
             return Err(Refusal::Draining.into());
         }
         let (content_type, greeting) = match wire {
-            Wire::Events => ("text/event-stream", EVENTS_GREETING),
+            Wire::Events | Wire::UniEvents => ("text/event-stream", EVENTS_GREETING),
             Wire::ProtobufBody => ("application/octet-stream", &b""[..]),
             _ => ("application/x-ndjson", &b""[..]),
         };
-        let session =
-            SessionOpening { wire, identity, pings: Pings::Messages, emulation_key: None };
+        let session = SessionOpening { wire, identity, pings: Pings::Messages, name: None };
         let opening = Opening {
             rights: Rights::NONE,
             grant: None,
-            door: match wire.codec() {
-                Codec::Json => Door::CentrifugoJson,
-                Codec::Protobuf => Door::CentrifugoProtobuf,
-            },
+            door: wire.codec().door(),
             deflate: None,
             session: Some(session),
         };
-        let pending = self.worker.open_emulated(opening, greeting, &commands);
+        let pending = self.worker.open_session(opening, greeting, commands);
         Ok(streaming(pending.into_body(connection.carrier()), content_type))
     }
 
@@ -118,17 +125,31 @@ fn codec(headers: &HeaderMap) -> Result<Codec, Refused> {
     Ok(if is_protobuf { Codec::Protobuf } else { Codec::Json })
 }
 
-/// The first commands in a query, which is written as forms are: a plus is a space.
-fn connect_parameter(query: Option<&str>) -> Result<String, Refused> {
+/// What a query says first, if it does; it is written as forms are: a plus is a space.
+pub(super) fn connect_parameter(query: Option<&str>) -> Result<Option<String>, Refused> {
     let parameters = query.unwrap_or_default().split('&');
     let mut values = parameters.filter_map(|parameter| match parameter.split_once('=') {
         Some((CONNECT_PARAMETER, value)) => Some(decode_strict(&value.replace('+', " "))),
         _ => None,
     });
-    if let (Some(Some(commands)), None) = (values.next(), values.next()) {
-        return Ok(commands);
+    match (values.next(), values.next()) {
+        (Some(Some(said)), None) => Ok((!said.is_empty()).then_some(said)),
+        (None, _) => Ok(None),
+        _ => Err(no_connect_parameter()),
     }
-    Err(Refusal::QueryInvalid.because("`cf_connect` is the first command, percent-encoded, once"))
+}
+
+fn no_connect_parameter() -> Refused {
+    Refusal::QueryInvalid.because("`cf_connect` is the first command, percent-encoded, once")
+}
+
+/// What a client that only listens says; nothing is a request without wishes.
+pub(super) fn connect_request(said: &[u8]) -> Result<ConnectRequest, Refused> {
+    ConnectRequest::parse(said).map_err(|_| {
+        let message =
+            "a client that only listens sends a JSON object with `token`, `subs`, or neither";
+        Refusal::QueryInvalid.because(message)
+    })
 }
 
 #[cfg(test)]
@@ -161,20 +182,19 @@ mod tests {
     #[test]
     fn the_first_commands_come_once_and_percent_encoded() {
         for (query, expected) in [
-            (Some("cf_connect=%7B%22id%22%3A1%7D"), Some("{\"id\":1}")),
-            (Some("a=b&cf_connect={}&cf_connector=x"), Some("{}")),
-            (Some("cf_connect=a+b%2Bc%20d"), Some("a b+c d")),
-            (Some("cf_connect="), Some("")),
-            (None, None),
-            (Some(""), None),
-            (Some("cf_connect"), None),
-            (Some("cf_connect={}&cf_connect={}"), None),
-            (Some("cf_connect=%zz"), None),
-            (Some("cf_connect=%FF"), None),
+            (Some("cf_connect=%7B%22id%22%3A1%7D"), Ok(Some("{\"id\":1}"))),
+            (Some("a=b&cf_connect={}&cf_connector=x"), Ok(Some("{}"))),
+            (Some("cf_connect=a+b%2Bc%20d"), Ok(Some("a b+c d"))),
+            (Some("cf_connect="), Ok(None)),
+            (None, Ok(None)),
+            (Some(""), Ok(None)),
+            (Some("cf_connect"), Ok(None)),
+            (Some("cf_connect={}&cf_connect={}"), Err(Refusal::QueryInvalid)),
+            (Some("cf_connect=%zz"), Err(Refusal::QueryInvalid)),
+            (Some("cf_connect=%FF"), Err(Refusal::QueryInvalid)),
         ] {
             let got = connect_parameter(query).map_err(|refused| refused.refusal);
-            let expected = expected.map(str::to_owned).ok_or(Refusal::QueryInvalid);
-            assert_eq!(got, expected, "{query:?}");
+            assert_eq!(got, expected.map(|said| said.map(str::to_owned)), "{query:?}");
         }
     }
 
@@ -186,7 +206,8 @@ mod tests {
                 percent_encoding::NON_ALPHANUMERIC,
             );
             let query = format!("cf_connect={written}");
-            prop_assert_eq!(connect_parameter(Some(&query)), Ok(commands));
+            let expected = (!commands.is_empty()).then_some(commands);
+            prop_assert_eq!(connect_parameter(Some(&query)), Ok(expected));
         }
     }
 }

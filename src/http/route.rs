@@ -23,7 +23,13 @@ pub enum Route {
     CentrifugoStream,
     /// `/connection/sse`: the same as server-sent events.
     CentrifugoEvents,
-    /// `/emulation`: what clients of those two send later.
+    /// `/connection/uni_websocket`: the Centrifugo protocol for clients that only listen.
+    UniSocket,
+    /// `/connection/uni_http_stream`: the same in the body of an answer.
+    UniStream,
+    /// `/connection/uni_sse`: the same as server-sent events.
+    UniEvents,
+    /// `/emulation`: what clients of the other streams send later.
     Emulation,
     /// `/api/{method}`: the server API.
     Api(Procedure),
@@ -55,6 +61,9 @@ impl Route {
             [Some("connection"), Some("websocket"), None, _] => Ok(Self::Centrifugo),
             [Some("connection"), Some("http_stream"), None, _] => Ok(Self::CentrifugoStream),
             [Some("connection"), Some("sse"), None, _] => Ok(Self::CentrifugoEvents),
+            [Some("connection"), Some("uni_websocket"), None, _] => Ok(Self::UniSocket),
+            [Some("connection"), Some("uni_http_stream"), None, _] => Ok(Self::UniStream),
+            [Some("connection"), Some("uni_sse"), None, _] => Ok(Self::UniEvents),
             [Some("emulation"), None, ..] => Ok(Self::Emulation),
             [Some("api"), Some(word), None, _] => Procedure::parse(word)
                 .map(Self::Api)
@@ -68,12 +77,15 @@ impl Route {
     /// Methods that the path takes, as `Allow` lists them.
     pub fn methods(&self) -> &'static str {
         match self {
-            Self::Topic(_) | Self::CentrifugoEvents => "GET, POST, OPTIONS",
-            Self::CentrifugoStream | Self::Emulation | Self::Api(_) => "POST, OPTIONS",
+            Self::Topic(_) | Self::CentrifugoEvents | Self::UniEvents => "GET, POST, OPTIONS",
+            Self::CentrifugoStream | Self::UniStream | Self::Emulation | Self::Api(_) => {
+                "POST, OPTIONS"
+            }
             Self::Topics
             | Self::History(_)
             | Self::Presence(_)
             | Self::Centrifugo
+            | Self::UniSocket
             | Self::Index => "GET, OPTIONS",
         }
     }
@@ -132,6 +144,10 @@ mod tests {
             ("/connection/websocket/", not_found()),
             ("/connection/http_stream", Ok(Route::CentrifugoStream)),
             ("/connection/sse", Ok(Route::CentrifugoEvents)),
+            ("/connection/uni_websocket", Ok(Route::UniSocket)),
+            ("/connection/uni_http_stream", Ok(Route::UniStream)),
+            ("/connection/uni_sse", Ok(Route::UniEvents)),
+            ("/connection/uni_sse/", not_found()),
             ("/emulation", Ok(Route::Emulation)),
             ("/emulation/", not_found()),
             ("/connection/sse/a", not_found()),
@@ -176,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_this_build_lacks_says_so() {
-        for path in ["/stomp", "/app/key", "/connection/uni_sse"] {
+        for path in ["/stomp", "/app/key", "/connection/uni_grpc"] {
             let refused = Route::parse(path, 255).expect_err("not in this build");
             assert!(refused.message.contains("not in this build"), "{path}");
         }

@@ -160,11 +160,15 @@ impl Service {
             return Err(Refusal::NotFound.into());
         }
         match route {
-            Route::Centrifugo => {
-                return self.connect(connection, (parts, upgrade), handshake).await;
+            Route::Centrifugo | Route::UniSocket => {
+                return self.connect(connection, &route, (parts, upgrade), handshake).await;
             }
             Route::Topics => return self.several(connection, (parts, upgrade), handshake).await,
-            Route::CentrifugoStream | Route::CentrifugoEvents | Route::Emulation
+            Route::CentrifugoStream
+            | Route::CentrifugoEvents
+            | Route::UniStream
+            | Route::UniEvents
+            | Route::Emulation
                 if handshake.is_none() =>
             {
                 return self.emulated(connection, &route, (parts, body)).await;
@@ -188,8 +192,8 @@ impl Service {
                 self.upgrade(connection, &topic, checked, &handshake)
             }
             (_, Some(_)) => {
-                let message =
-                    "a WebSocket handshake goes to /topics/{topic} or /connection/websocket";
+                let message = "a WebSocket handshake goes to /topics/{topic}, \
+                               /connection/websocket or /connection/uni_websocket";
                 Err(Refusal::HandshakeInvalid.because(message).into())
             }
             (Route::Topic(topic), None) if is_post => {

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::{CENTRIFUGO_JSON, CENTRIFUGO_PROTOBUF, JSON, NATIVE, delta};
+use super::{CENTRIFUGO_JSON, CENTRIFUGO_PROTOBUF, CENTRIFUGO_UNI_FRAMES, JSON, NATIVE, delta};
 use crate::hub::{Derive, Variant, VariantId};
 use crate::ws::{Deflater, Window};
 
@@ -12,7 +12,7 @@ use crate::ws::{Deflater, Window};
 const FIRST: usize = delta::FIRST + delta::COUNT;
 
 /// Variants with twins, and their names by window.
-const ROWS: [(VariantId, [&str; Window::ALL.len()]); 8] = [
+const ROWS: [(VariantId, [&str; Window::ALL.len()]); 9] = [
     (NATIVE, ["plain_deflate_15", "plain_deflate_12", "plain_deflate_9"]),
     (JSON, ["json_deflate_15", "json_deflate_12", "json_deflate_9"]),
     (
@@ -25,6 +25,14 @@ const ROWS: [(VariantId, [&str; Window::ALL.len()]); 8] = [
             "centrifugo_protobuf_deflate_15",
             "centrifugo_protobuf_deflate_12",
             "centrifugo_protobuf_deflate_9",
+        ],
+    ),
+    (
+        CENTRIFUGO_UNI_FRAMES,
+        [
+            "centrifugo_uni_frames_deflate_15",
+            "centrifugo_uni_frames_deflate_12",
+            "centrifugo_uni_frames_deflate_9",
         ],
     ),
     (
@@ -105,8 +113,8 @@ mod tests {
     use super::{ROWS, base, twin};
     use crate::hub::VariantId;
     use crate::protocol::{
-        CENTRIFUGO_JSON, CENTRIFUGO_PROTOBUF, JSON, NATIVE, NDJSON, SSE, SSE_JSON, skipped,
-        variants,
+        CENTRIFUGO_JSON, CENTRIFUGO_PROTOBUF, CENTRIFUGO_UNI_BODY, CENTRIFUGO_UNI_FRAMES, JSON,
+        NATIVE, NDJSON, SSE, SSE_JSON, skipped, variants,
     };
     use crate::ws::Window;
 
@@ -120,6 +128,7 @@ mod tests {
             (JSON, "json"),
             (CENTRIFUGO_JSON, "centrifugo_json"),
             (CENTRIFUGO_PROTOBUF, "centrifugo_protobuf"),
+            (CENTRIFUGO_UNI_FRAMES, "centrifugo_uni_frames"),
         ] {
             for window in Window::ALL {
                 let twin = twin(variant, window);
@@ -132,7 +141,7 @@ mod tests {
 
     #[test]
     fn other_variants_have_no_twin() {
-        for variant in [SSE, SSE_JSON, NDJSON] {
+        for variant in [SSE, SSE_JSON, NDJSON, CENTRIFUGO_UNI_BODY] {
             assert_eq!(twin(variant, Window::Full), variant);
         }
         for variant in [NATIVE, JSON, SSE, SSE_JSON, NDJSON, VariantId::new(200)] {

@@ -10,10 +10,14 @@ use super::deflate;
 use crate::hub::{Publication, TopicName, Variant, VariantId};
 
 /// Place of the first of them in the table.
-pub(super) const FIRST: usize = super::SSE_JSON_SEVERAL.index() + 1;
+pub(super) const FIRST: usize = super::CENTRIFUGO_UNI_EVENTS.index() + 1;
+
+/// Wires whose clients can ask for deltas.
+const WIRES: [Wire; 5] =
+    [Wire::JsonFrames, Wire::ProtobufFrames, Wire::JsonBody, Wire::ProtobufBody, Wire::Events];
 
 /// How many there are.
-pub(super) const COUNT: usize = 2 * Wire::ALL.len();
+pub(super) const COUNT: usize = 2 * WIRES.len();
 
 /// Those of WebSocket frames.
 pub(super) const JSON_WHOLE: VariantId = at(0);
@@ -21,9 +25,10 @@ pub(super) const JSON_DELTA: VariantId = at(1);
 pub(super) const PROTOBUF_WHOLE: VariantId = at(2);
 pub(super) const PROTOBUF_DELTA: VariantId = at(3);
 
-/// What those who have just come get on `wire`.
+/// What those who have just come get on `wire`; the whole where there are no deltas.
 pub fn opening(wire: Wire) -> VariantId {
-    at(2 * place(wire))
+    let place = WIRES.iter().position(|one| *one == wire);
+    place.map_or(wire.variant(), |place| at(2 * place))
 }
 
 /// What comes for a subscriber that was served in `variant`: deltas after whole publications in
@@ -69,10 +74,6 @@ fn changed(wire: Wire, it: &Publication, topic: &TopicName) -> Bytes {
     centrifugo::delta(wire, it, it.before(), topic)
 }
 
-fn place(wire: Wire) -> usize {
-    Wire::ALL.iter().position(|one| *one == wire).expect("it is one of them")
-}
-
 #[expect(clippy::cast_possible_truncation, reason = "it is looked at first")]
 const fn at(offset: usize) -> VariantId {
     assert!(FIRST + offset <= u8::MAX as usize, "the table is short");
@@ -81,7 +82,7 @@ const fn at(offset: usize) -> VariantId {
 
 #[cfg(test)]
 mod tests {
-    use super::{following, is_of_deltas, opening};
+    use super::{WIRES, following, is_of_deltas, opening};
     use crate::protocol::centrifugo::Wire;
     use crate::protocol::{NATIVE, deflate, variants};
     use crate::ws::Window;
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn every_wire_has_a_whole_and_a_delta_variant() {
         let names: Vec<_> = variants(Some(0)).encodings().map(|(name, _)| name).collect();
-        for wire in Wire::ALL {
+        for wire in WIRES {
             let base = names[wire.variant().index()];
             let first = opening(wire);
             assert_eq!(names[first.index()], format!("{base}_whole"));
@@ -100,6 +101,9 @@ mod tests {
             assert!(!is_of_deltas(wire.variant()));
         }
         assert!(!is_of_deltas(NATIVE));
+        for wire in Wire::ALL.into_iter().filter(|wire| wire.is_unidirectional()) {
+            assert_eq!(opening(wire), wire.variant());
+        }
     }
 
     #[test]

@@ -44,6 +44,13 @@ pub const SSE_SEVERAL: VariantId = VariantId::new(10);
 /// As [`SSE_JSON`], for readers of several topics, whose ids are their own.
 pub const SSE_JSON_SEVERAL: VariantId = VariantId::new(11);
 
+/// The Centrifugo door to those who only listen: a text frame of a WebSocket with a bare push.
+pub const CENTRIFUGO_UNI_FRAMES: VariantId = VariantId::new(12);
+/// The same over an answer's body: a bare push on a line of its own.
+pub const CENTRIFUGO_UNI_BODY: VariantId = VariantId::new(13);
+/// The same over server-sent events, a bare push each.
+pub const CENTRIFUGO_UNI_EVENTS: VariantId = VariantId::new(14);
+
 /// The encodings of all front doors, in the order of the constants above; those with deltas; then, with compression,
 /// the deflated ones, which leave payloads under `deflate_len_min` bytes as they are (0: none).
 pub fn variants(deflate_len_min: Option<usize>) -> Variants {
@@ -60,6 +67,9 @@ pub fn variants(deflate_len_min: Option<usize>) -> Variants {
         Variant::new("centrifugo_events", |it, at| publication(Wire::Events, it, at)),
         Variant::new("sse_several", sse::publication_of_several),
         Variant::new("sse_json_several", sse::publication_object_of_several),
+        Variant::new("centrifugo_uni_frames", |it, at| publication(Wire::UniFrames, it, at)),
+        Variant::new("centrifugo_uni_body", |it, at| publication(Wire::UniBody, it, at)),
+        Variant::new("centrifugo_uni_events", |it, at| publication(Wire::UniEvents, it, at)),
     ];
     let twins = deflate_len_min.map(deflate::twins);
     let own = whole.into_iter().chain(delta::variants());

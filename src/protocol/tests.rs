@@ -69,10 +69,13 @@ fn the_constants_name_the_table() {
         (Wire::Events.variant(), "centrifugo_events"),
         (SSE_SEVERAL, "sse_several"),
         (SSE_JSON_SEVERAL, "sse_json_several"),
+        (Wire::UniFrames.variant(), "centrifugo_uni_frames"),
+        (Wire::UniBody.variant(), "centrifugo_uni_body"),
+        (Wire::UniEvents.variant(), "centrifugo_uni_events"),
     ] {
         assert_eq!(names[variant.index()], name);
     }
-    assert_eq!(names.len(), 12 + delta::COUNT);
+    assert_eq!(names.len(), 15 + delta::COUNT);
 }
 
 #[test]

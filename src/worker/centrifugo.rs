@@ -10,10 +10,9 @@ use crate::hub::{
     self, Admission, Draft, Parting, Peer, Publish, PublishError, Since, Start, Topic, TopicId,
     TopicName,
 };
-use crate::id::Door;
 use crate::protocol::centrifugo::{
-    Action, ClientInfo, Codec, CommandId, Commands, Context, Delta, ErrorCode, Opening,
-    PAGE_COUNT_MAX, Publish as Publication, Session, Subscribe, Subscribed, UnsubscribeCode,
+    Action, ClientInfo, CommandId, Commands, Context, Delta, ErrorCode, Opening, PAGE_COUNT_MAX,
+    Publish as Publication, Session, Subscribe, Subscribed, UnsubscribeCode,
 };
 use crate::protocol::delta;
 use crate::reason::CloseReason;
@@ -48,8 +47,12 @@ impl Worker {
     }
 
     /// Hands a message of the client to its session.
-    pub(super) fn on_commands(&mut self, key: ConnectionKey, codec: Codec, data: &[u8]) {
-        self.drive(key, &mut Commands::new(codec, data), |_, _| {});
+    pub(super) fn on_commands(&mut self, key: ConnectionKey, data: &[u8]) {
+        let Some(session) = self.get(key).and_then(|connection| connection.commanded()) else {
+            return;
+        };
+        let mut commands = session.read(data);
+        self.drive(key, &mut commands, |_, _| {});
     }
 
     /// Tells a session that its time has come.
@@ -240,7 +243,7 @@ impl Worker {
         };
         match published {
             Ok(accepted) => {
-                self.metrics.count_publication(door_of(session), len);
+                self.metrics.count_publication(session.wire().codec().door(), len);
                 if accepted.overrun {
                     self.pause(key);
                 }
@@ -313,14 +316,6 @@ fn peer(info: ClientInfo) -> Peer {
     }
 }
 
-/// The door of a session.
-pub(super) fn door_of(session: &Session) -> Door {
-    match session.wire().codec() {
-        Codec::Json => Door::CentrifugoJson,
-        Codec::Protobuf => Door::CentrifugoProtobuf,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Buf;
@@ -330,7 +325,7 @@ mod tests {
     use crate::auth::{Identity, Rights};
     use crate::hub::{Start, TopicName, VariantId};
     use crate::id::Door;
-    use crate::protocol::centrifugo::{self, Codec, Pings, Wire};
+    use crate::protocol::centrifugo::{self, Codec, Commands, Pings, Wire};
 
     const PUSH: &str = "{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1}}}\n";
     const REPLY: &str = "{\"id\":3,\"publish\":{}}\n";
@@ -367,12 +362,13 @@ mod tests {
                 wire: Wire::JsonBody,
                 identity: Some(Identity::SERVER),
                 pings: Pings::Messages,
-                emulation_key: None,
+                name: None,
             };
             let commands =
                 "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}";
             let opening = opening(Door::CentrifugoJson, Some(session));
-            let publisher = handle.open_emulated(opening, b"", commands.as_bytes());
+            let publisher =
+                handle.open_session(opening, b"", Commands::new(Codec::Json, commands.as_bytes()));
             let crowd = Self { handle, others, publisher };
             assert!(crowd.got().contains("\"subscribe\""));
             crowd
@@ -389,7 +385,7 @@ mod tests {
 
         fn say(&self, command: &str) {
             let key = self.key();
-            self.handle.with(|worker| worker.on_commands(key, Codec::Json, command.as_bytes()));
+            self.handle.with(|worker| worker.on_commands(key, command.as_bytes()));
         }
 
         /// What the publisher got since it was last asked; without what differs from run to run.

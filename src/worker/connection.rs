@@ -104,7 +104,7 @@ pub(super) struct Extra {
     pub(super) session: Option<Box<centrifugo::Session>>,
     /// When that session is to be told the time.
     pub(super) session_due: Tick,
-    /// What that session needs if its client sends by requests of their own.
+    /// What that session needs if requests of their own are for it.
     pub(super) emulation: Option<Box<Emulation>>,
 }
 
@@ -200,7 +200,7 @@ impl Connection {
 
     /// The user, where one is known: by the token of its request, or by that of its session.
     pub(super) fn user(&self) -> Option<&Arc<str>> {
-        let session = || self.extra.as_ref()?.session.as_ref()?.user();
+        let session = || self.commanded()?.user();
         self.grant.as_ref().and_then(|grant| grant.user()).or_else(session)
     }
 
@@ -219,16 +219,21 @@ impl Connection {
         matches!(self.door, Door::CentrifugoJson | Door::CentrifugoProtobuf)
     }
 
+    /// That session; `None` also while it is driven.
+    pub(super) fn commanded(&self) -> Option<&centrifugo::Session> {
+        self.extra.as_ref()?.session.as_deref()
+    }
+
     /// A close as the connection's protocol tells it.
     pub(super) fn in_its_words(&self, reason: CloseReason) -> CloseReason {
         let told = Disconnect::of(reason).filter(|_| self.has_session());
         told.map_or(reason, CloseReason::Centrifugo)
     }
 
-    /// What tells the client why its stream ends, if its protocol has words for that.
+    /// What tells the client why its session ends, if its wire has a message for that.
     pub(super) fn farewell(&self, reason: CloseReason, words: &str) -> Option<Box<[u8]>> {
         let CloseReason::Centrifugo(disconnect) = reason else { return None };
-        self.extra.as_ref()?.session.as_ref()?.wire().farewell(disconnect, words)
+        self.commanded()?.wire().farewell(disconnect, words)
     }
 
     /// Takes the next piece out of the outbox, for a stream.
@@ -245,9 +250,8 @@ impl Connection {
 
     /// Whether its session looks after it, and not the transport.
     pub(super) fn is_pinged_by_session(&self) -> bool {
-        let session = self.extra.as_ref().and_then(|extra| extra.session.as_ref());
         self.phase == Phase::Open
-            && session.is_some_and(|session| session.pings() == centrifugo::Pings::Messages)
+            && self.commanded().is_some_and(|it| it.pings() == centrifugo::Pings::Messages)
     }
 
     /// When its session is to be told the time.

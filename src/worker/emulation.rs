@@ -1,4 +1,5 @@
-//! Sessions whose client sends by requests of their own, which may reach any worker.
+//! Sessions that requests of their own are for, which may reach any worker: those whose client
+//! cannot send otherwise, and those that only listen, of which the application may speak.
 //!
 //! Such a session has a name that leads to its worker and slot at once and that nobody guesses. Its
 //! commands are carried out on its own worker, like those of a socket that was read: in order, at
@@ -81,7 +82,7 @@ impl fmt::Display for SessionName {
     }
 }
 
-/// What such a session has beside its state.
+/// What a session with a name has beside its state.
 #[derive(Debug)]
 pub(super) struct Emulation {
     secret: Secret,
@@ -157,15 +158,15 @@ impl WorkerHandle {
 }
 
 impl Worker {
-    /// Gives a session a name, if its client needs one.
+    /// Gives a session a name, if requests may be for it.
     pub(super) fn name_session(&mut self, key: ConnectionKey, opening: Opening) -> Opening {
-        if !opening.wire.is_emulated() {
+        if !opening.wire.is_emulated() && !opening.wire.is_unidirectional() {
             return opening;
         }
         let name = SessionName { worker: self.output.worker, key, secret: Secret::random() };
         let emulation = Emulation { secret: name.secret, held: Vec::new() };
         self.connections[key.index as usize].extra().emulation = Some(Box::new(emulation));
-        Opening { emulation_key: Some(name.to_string().into()), ..opening }
+        Opening { name: Some(name.to_string().into()), ..opening }
     }
 
     /// Whether the client of an open session calls it so.
@@ -181,7 +182,8 @@ impl Worker {
     fn take_in(&mut self, name: SessionName, parcel: Parcel) -> Taken {
         let SessionName { key, secret, .. } = name;
         let is_it = self.emulation(key).is_some_and(|emulation| emulation.secret.is(&secret));
-        if !is_it {
+        let session = self.get(key).and_then(|connection| connection.commanded());
+        if !is_it || session.is_none_or(|session| session.wire().is_unidirectional()) {
             return Taken::Unknown;
         }
         if self.is_held_back(key) {
@@ -189,7 +191,7 @@ impl Worker {
             self.hold(key, Held { parcel, done });
             return Taken::Held(is_done);
         }
-        self.carry_out(key, &parcel);
+        self.on_commands(key, &parcel.commands);
         Taken::Done
     }
 
@@ -203,7 +205,7 @@ impl Worker {
             if self.is_held_back(key) {
                 self.hold(key, held);
             } else if self.emulation(key).is_some() {
-                self.carry_out(key, &held.parcel);
+                self.on_commands(key, &held.parcel.commands);
                 // Whoever asked may be gone by now.
                 let _ = held.done.send(());
             }
@@ -223,14 +225,7 @@ impl Worker {
         emulation.held.push(held);
     }
 
-    fn carry_out(&mut self, key: ConnectionKey, parcel: &Parcel) {
-        let Some(connection) = self.get(key) else { return };
-        let session = connection.extra.as_ref().and_then(|extra| extra.session.as_ref());
-        let Some(codec) = session.map(|session| session.wire().codec()) else { return };
-        self.on_commands(key, codec, &parcel.commands);
-    }
-
-    /// What an emulated session has, for as long as it takes commands.
+    /// What a session with a name has, for as long as it goes on.
     fn emulation(&mut self, key: ConnectionKey) -> Option<&mut Emulation> {
         let connection = self.get(key).filter(|one| one.phase == Phase::Open)?;
         connection.extra.as_mut()?.emulation.as_deref_mut()
@@ -256,7 +251,9 @@ mod tests {
     };
     use crate::id::{Door, WorkerId};
     use crate::protocol;
-    use crate::protocol::centrifugo::{EmulationRequest, Opening as SessionOpening, Pings, Wire};
+    use crate::protocol::centrifugo::{
+        Commands, ConnectRequest, EmulationRequest, Opening as SessionOpening, Pings, Wire,
+    };
     use crate::time::Stamp;
 
     const ELSEWHERE: WorkerId = WorkerId(1);
@@ -271,20 +268,20 @@ mod tests {
 
     impl Client {
         fn connect() -> Self {
+            Self::connect_over(Wire::JsonBody)
+        }
+
+        fn connect_over(wire: Wire) -> Self {
             let (handle, hub) = idle_worker_of(2);
-            let session = SessionOpening {
-                wire: Wire::JsonBody,
-                identity: Some(Identity::SERVER),
-                pings: Pings::Messages,
-                emulation_key: None,
-            };
+            let (identity, pings) = (Some(Identity::SERVER), Pings::Messages);
+            let session = Some(SessionOpening { wire, identity, pings, name: None });
             let (rights, door) = (Rights::NONE, Door::CentrifugoJson);
-            let session = Some(session);
             let opening = Opening { rights, grant: None, door, deflate: None, session };
-            let pending = handle.open_emulated(opening, b"", br#"{"id":1,"connect":{}}"#);
+            let request = ConnectRequest::default();
+            let pending = handle.open_session(opening, b"", Commands::connect(Ok(request)));
             let mut client = Self { handle, hub, pending, session: String::new() };
             let reply: serde_json::Value =
-                serde_json::from_str(&client.got()).expect("the reply to connect");
+                serde_json::from_str(&client.got()).expect("the answer to connect");
             let name = reply["connect"]["session"].as_str();
             client.session = name.expect("a name").to_owned();
             client
@@ -391,6 +388,14 @@ mod tests {
         assert!(step(&mut asked).await.is_pending());
         handle.with(|worker| worker.turn(&mio::Events::with_capacity(1), 0));
         assert_eq!(asked.await, Err(Undelivered::Unknown), "it is gone");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_only_listens_takes_no_commands_by_its_name() {
+        let client = Client::connect_over(Wire::UniBody);
+        let got = ask(&client, client.publish(2)).await;
+        assert_eq!(got, Poll::Ready(Err(Undelivered::Unknown)));
+        assert_eq!((client.published(), client.got()), (0, String::new()));
     }
 
     #[tokio::test(start_paused = true)]

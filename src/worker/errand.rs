@@ -24,7 +24,8 @@ pub struct Whom {
     pub user: Box<str>,
     /// The one client with this id; `None` = all.
     pub client: Option<Box<str>>,
-    /// The one session with this name, which those over a WebSocket do not have; `None` = all.
+    /// The one session with this name, which those that send over a WebSocket do not have; `None` =
+    /// all.
     pub session: Option<Box<str>>,
     /// Clients with these ids are spared.
     pub spared: HashSet<Box<str>>,
@@ -134,8 +135,7 @@ impl Worker {
         let Some(connection) = self.get(key).filter(|one| one.phase == Phase::Open) else {
             return false;
         };
-        let session = connection.extra.as_ref().and_then(|extra| extra.session.as_ref());
-        let client = session.map(|session| Box::from(session.client().to_string()));
+        let client = connection.commanded().map(|session| Box::from(session.client().to_string()));
         let is_the_client = whom.client.is_none() || whom.client == client;
         let is_spared = client.is_some_and(|client| whom.spared.contains(&client));
         is_the_session && is_the_client && !is_spared

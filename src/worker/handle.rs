@@ -19,6 +19,7 @@ use crate::hub::{Hub, Joined};
 use crate::id::Door;
 use crate::metrics::{Charge, MemoryKind, WorkerMetrics};
 use crate::outbox::Piece;
+use crate::protocol::centrifugo::Commands;
 use crate::tls::Socket;
 
 /// What the task of an HTTP connection is charged, beside the head that it may have to hold.
@@ -132,24 +133,20 @@ impl WorkerHandle {
         result
     }
 
-    /// Begins a session that subscribes by commands.
-    pub fn open_session(&self, opening: Opening) -> Pending {
-        let key = self.stir(|worker| worker.open(opening));
-        Pending { worker: self.clone(), key, is_armed: true }
-    }
-
-    /// Begins a session whose first commands came with its request; `greeting` goes before all that
-    /// they bring.
-    pub fn open_emulated(&self, opening: Opening, greeting: &[u8], commands: &[u8]) -> Pending {
-        let codec = opening.session.as_ref().map(|session| session.wire.codec());
+    /// Begins a session that subscribes by commands, the first of which may have come with its
+    /// request; `greeting` goes before all that they bring.
+    pub fn open_session(
+        &self,
+        opening: Opening,
+        greeting: &[u8],
+        mut commands: Commands<'_>,
+    ) -> Pending {
         let key = self.stir(|worker| {
             let key = worker.open(opening);
             if !greeting.is_empty() {
                 worker.greet(key, greeting.into());
             }
-            if let Some(codec) = codec {
-                worker.on_commands(key, codec, commands);
-            }
+            worker.drive(key, &mut commands, |_, _| {});
             key
         });
         Pending { worker: self.clone(), key, is_armed: true }

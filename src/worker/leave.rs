@@ -82,12 +82,11 @@ impl Worker {
         let Self { connections, output, .. } = self;
         let connection = &mut connections[index as usize];
         connection.phase = Phase::Leaving;
+        if let Some(words) = connection.farewell(reason, ending.words(reason)) {
+            output.send_own(index, connection, words);
+        }
         if let Transport::Stream(_) = connection.transport {
-            if let Some(words) = connection.farewell(reason, ending.words(reason)) {
-                output.send_own(index, connection, words);
-            }
-            output::wake(connection);
-            return;
+            return output::wake(connection);
         }
         let frame = ws::close_frame(reason.code(), ending.words(reason));
         output.send_own(index, connection, frame.into());

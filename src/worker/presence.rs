@@ -14,7 +14,7 @@ use super::member::Seat;
 use super::topic::LocalTopic;
 use crate::hub::{Movement, Notice, Parting, Peer, Presence, TopicName};
 use crate::id::ClientId;
-use crate::protocol::centrifugo::{self, ClientInfo, ErrorCode, Headcount, Hears, Wire};
+use crate::protocol::centrifugo::{self, ClientInfo, ErrorCode, Headcount, Hears, Session, Wire};
 use crate::reason::CloseReason;
 
 /// Most members in one answer.
@@ -108,8 +108,7 @@ impl Worker {
         let mut encoded: SmallVec<[(Wire, Box<[u8]>); 2]> = SmallVec::new();
         for Seat { index, .. } in &listeners.seats {
             let connection = &mut connections[*index as usize];
-            let session = connection.extra.as_ref().and_then(|extra| extra.session.as_ref());
-            let Some(wire) = session.map(|session| session.wire()) else { continue };
+            let Some(wire) = connection.commanded().map(Session::wire) else { continue };
             if connection.phase != Phase::Open {
                 continue;
             }

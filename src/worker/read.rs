@@ -9,7 +9,7 @@ use crate::hub::{Admission, Draft, PayloadKind, Publish, PublishError};
 use crate::id::Door;
 use crate::metrics::MemoryKind;
 use crate::protocol;
-use crate::protocol::centrifugo::{Codec, Commands};
+use crate::protocol::centrifugo::Commands;
 use crate::reason::CloseReason;
 use crate::session::Action;
 use crate::ws::{self, DecodeError, Event, Inflater, Input, MessageKind};
@@ -204,8 +204,7 @@ impl Worker {
 
     fn on_message(&mut self, key: ConnectionKey, kind: MessageKind, data: &[u8]) {
         match self.connections[key.index as usize].door {
-            Door::CentrifugoJson => return self.on_commands(key, Codec::Json, data),
-            Door::CentrifugoProtobuf => return self.on_commands(key, Codec::Protobuf, data),
+            Door::CentrifugoJson | Door::CentrifugoProtobuf => return self.on_commands(key, data),
             Door::Plain | Door::Sse | Door::Ndjson | Door::Http => {}
         }
         if !self.take_rate(key) {

@@ -71,6 +71,22 @@ async function subscribe(client, channel, options = {}) {
   return subscription;
 }
 
+/** Leaves, misses 50 publications, and gets them on coming back; gives what it is told then. */
+async function comeBack(client, topic, wrap) {
+  const own = next(topic, "publication");
+  await topic.publish(wrap(0));
+  await own;
+  const disconnected = next(client, "disconnected");
+  client.disconnect();
+  await disconnected;
+  for (let number = 1; number <= 50; number++) await server.publish(topic.channel, String(number));
+  const arrived = several(topic, "publication", 50);
+  const subscribed = next(topic, "subscribed");
+  client.connect();
+  same((await arrived).map((one) => value(one.data)), Array.from({ length: 50 }, (_, index) => index + 1));
+  return subscribed;
+}
+
 const token = (claims) => sign(SECRET, claims);
 const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
 const value = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
@@ -119,18 +135,7 @@ for (const [name, kind, wrap] of [["JSON", Centrifuge, (data) => data], ["protob
   add("what was missed comes after a reconnect, in order", async () => {
     const client = await connect(kind);
     const topic = await subscribe(client, `missed-${name}`);
-    const own = next(topic, "publication");
-    await topic.publish(wrap(0));
-    await own;
-    const disconnected = next(client, "disconnected");
-    client.disconnect();
-    await disconnected;
-    for (let number = 1; number <= 50; number++) await server.publish(`missed-${name}`, String(number));
-    const arrived = several(topic, "publication", 50);
-    const subscribed = next(topic, "subscribed");
-    client.connect();
-    same([(await subscribed).wasRecovering, (await arrived).map((one) => value(one.data))],
-      [true, Array.from({ length: 50 }, (_, index) => index + 1)]);
+    same((await comeBack(client, topic, wrap)).wasRecovering, true);
     client.disconnect();
   });
 
@@ -270,18 +275,7 @@ for (const [transport, name, kind, wrap] of emulated) {
   add("what was missed comes after a reconnect, in order", async () => {
     const client = await connectOver(transport, kind);
     const topic = await subscribe(client, topicName("missed"));
-    const own = next(topic, "publication");
-    await topic.publish(wrap(0));
-    await own;
-    const disconnected = next(client, "disconnected");
-    client.disconnect();
-    await disconnected;
-    for (let number = 1; number <= 50; number++) await server.publish(topicName("missed"), String(number));
-    const arrived = several(topic, "publication", 50);
-    const subscribed = next(topic, "subscribed");
-    client.connect();
-    same([(await subscribed).recovered, (await arrived).map((one) => value(one.data))],
-      [true, Array.from({ length: 50 }, (_, index) => index + 1)]);
+    same((await comeBack(client, topic, wrap)).recovered, true);
     client.disconnect();
   });
 

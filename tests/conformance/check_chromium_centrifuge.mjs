@@ -260,6 +260,40 @@ for (const name of Object.keys(BUILDS)) {
     }));
 }
 
+cases["a page listens without an SDK, by what browsers have"] = () =>
+  withPage({}, async (page) => {
+    await page.goto(`${server.url}/topics/blank/history`);
+    await page.evaluate(() => {
+      const request = JSON.stringify({ subs: { bare: {} } });
+      window.got = { socket: [], events: [], stream: [] };
+      const query = new URLSearchParams({ cf_connect: request });
+      const socket = new WebSocket(`${location.origin.replace("http", "ws")}/connection/uni_websocket`);
+      socket.onopen = () => socket.send(request);
+      socket.onmessage = ({ data }) => got.socket.push(JSON.parse(data));
+      new EventSource(`/connection/uni_sse?${query}`).onmessage = ({ data }) => got.events.push(JSON.parse(data));
+      (async () => {
+        const { body } = await fetch("/connection/uni_http_stream", { method: "POST", body: request });
+        const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let rest = ""; ;) {
+          const { value, done } = await reader.read();
+          if (done) return;
+          const lines = (rest + value).split("\n");
+          rest = lines.pop();
+          got.stream.push(...lines.map((line) => JSON.parse(line)));
+        }
+      })();
+    });
+    const have = (count) => page.waitForFunction(
+      (count) => Object.values(got).every((all) => all.length === count), count);
+    await have(1);
+    await server.publish("bare", '{"from":"curl"}');
+    await have(2);
+    const all = await page.evaluate(() => Object.values(got));
+    for (const [{ connect }, { channel, pub }] of all) {
+      same([Object.keys(connect.subs), channel, pub.data, pub.offset], [["bare"], "bare", { from: "curl" }, 1]);
+    }
+  });
+
 /** The folder of the examples with the SDK beside them, at an address of its own. */
 async function withExamples(body) {
   const listener = createServer((request, response) => {

@@ -173,6 +173,18 @@ async def ndjson_recovers_from_a_position(server):
 
 
 @cases.add
+async def curl_listens_to_the_centrifugo_protocol(server):
+    url = f"{server.url}/connection/uni_http_stream"
+    async with Stream("-d", '{"subs":{"uni":{}}}', url) as stream:
+        connected = (await stream.objects(1))[0]["connect"]
+        await publish(server, "uni", b"{\"n\":1}")
+        epoch = connected["subs"]["uni"]["epoch"]
+        publication = {"data": {"n": 1}, "offset": 1, "epoch": epoch}
+        same(await stream.objects(1), [{"channel": "uni", "pub": publication}])
+    await refused(400, "query_invalid", "-d", "", url)
+
+
+@cases.add
 async def sse_carries_text_lines_and_binary(server):
     async with sse(server, "events") as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")

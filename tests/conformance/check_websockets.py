@@ -327,6 +327,24 @@ async def json_and_a_replay_come_deflated_too(_):
 
 
 @cases.add
+async def a_client_that_only_listens_gets_bare_pushes_deflated(_):
+    with Server(CONFIG + "[websocket]\ncompression = true\n") as server:
+        url = f"{server.url.replace('http', 'ws', 1)}/connection/uni_websocket"
+        async with connect(url) as socket:
+            await socket.send(json.dumps({"subs": {"uni": {}}}))
+            connected = (await objects(socket))[0]["connect"]
+            same((connected["ping"], list(connected["subs"])), (25, ["uni"]))
+            texts = ["many words " * n for n in (50, 60)]
+            async with connect(server.ws("uni", "?echo=false")) as publisher:
+                for text in texts:
+                    await publisher.send(text)
+                got = await objects(socket, 2)
+            same([(one["channel"], one["pub"]["data"]) for one in got], [("uni", text) for text in texts])
+        made = await asyncio.to_thread(encodings, server)
+        same(made["centrifugo_uni_frames_deflate_15"], 2)
+
+
+@cases.add
 async def a_draining_server_delivers_and_closes_with_1012(_):
     with Server(CONFIG) as server:
         socket = await connect(server.ws("drain"))

@@ -2,33 +2,18 @@
 //! when sessions end with them.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Process, Request, Response, Server, Stream, TEXT, WebSocket, eventually, fanwire,
+    Process, Request, Response, SECRET, Server, Stream, TEXT, WebSocket, eventually, fanwire, now,
+    sign, token,
 };
-
-const SECRET: &str = "the secret of a test, 32 characters";
 
 fn start(more: &str) -> Server {
     Server::start(&format!("[auth]\nanonymous = \"none\"\njwt_hmac_secret = \"{SECRET}\"\n{more}"))
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-fn sign(claims: &Value) -> String {
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
-}
-
-fn token(user: &str) -> String {
-    sign(&json!({ "sub": user, "exp": now() + 3600 }))
 }
 
 fn with_caps(user: &str, topics: &[&str], allow: &[&str]) -> String {

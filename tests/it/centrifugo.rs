@@ -1,21 +1,8 @@
 //! The Centrifugo door by hand: what its SDKs do not show.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::harness::{Emulated, PING, PONG, Server, TEXT};
-
-const SECRET: &str = "the secret of a test, 32 characters";
-
-fn connect_by_token() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let claims = json!({ "sub": "ann", "exp": now + 3600 });
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
-    json!({ "id": 1, "connect": { "token": token } }).to_string()
-}
+use crate::harness::{Emulated, PING, PONG, SECRET, Server, TEXT, token};
 
 #[test]
 fn the_transport_pings_clients_that_ask_for_it() {
@@ -24,7 +11,7 @@ fn the_transport_pings_clients_that_ask_for_it() {
     let server = Server::start(&config);
     let mut socket = server.websocket("/connection/websocket?cf_ws_frame_ping_pong=true");
     // A token gives the session a deadline of its own, which must not stand in the way.
-    socket.text(&connect_by_token());
+    socket.text(&json!({ "id": 1, "connect": { "token": token("ann") } }).to_string());
     let reply: Value = serde_json::from_str(&socket.next_text()).unwrap();
     assert!(reply["connect"].get("ping").is_none(), "{reply}");
     for _ in 0..3 {

@@ -3,7 +3,7 @@
 use fanwire::protocol::centrifugo::fossil;
 use serde_json::{Value, json};
 
-use crate::harness::{Request, Server, WebSocket};
+use crate::harness::{Client, Request, Server};
 
 /// The `n`th state of a long document of which little changes.
 fn document(n: u64) -> String {
@@ -14,7 +14,7 @@ fn document(n: u64) -> String {
 
 /// A client in JSON that takes deltas of one topic.
 struct Follower {
-    socket: WebSocket,
+    client: Client,
     state: Option<Vec<u8>>,
     /// How many of the publications came as a delta.
     delta_count: usize,
@@ -22,18 +22,14 @@ struct Follower {
 
 impl Follower {
     fn new(server: &Server, topic: &str, recover: Value) -> (Self, Value) {
-        let socket = server.websocket("/connection/websocket");
-        let mut follower = Self { socket, state: None, delta_count: 0 };
-        follower.socket.text(r#"{"id":1,"connect":{}}"#);
-        follower.socket.next_text();
+        let mut client = Client::connect_by(server, &json!({}));
         let mut request = json!({ "channel": topic, "delta": "fossil" });
         if let (Some(request), Value::Object(recover)) = (request.as_object_mut(), recover) {
             request.extend(recover);
         }
-        follower.socket.text(&json!({ "id": 2, "subscribe": request }).to_string());
-        let reply: Value = serde_json::from_str(&follower.socket.next_text()).unwrap();
+        let reply = client.ask_alone("subscribe", &request);
         assert_eq!(reply["subscribe"]["delta"], true, "{reply}");
-        (follower, reply["subscribe"].clone())
+        (Self { client, state: None, delta_count: 0 }, reply["subscribe"].clone())
     }
 
     fn take(&mut self, publication: &Value) {
@@ -51,8 +47,8 @@ impl Follower {
     /// Takes `count` publications, which may come several to a frame or batch.
     fn follow(&mut self, count: usize) {
         for _ in 0..count {
-            let push: Value = serde_json::from_str(&self.socket.next_text()).unwrap();
-            self.take(&push["push"]["pub"]);
+            let push = self.client.push();
+            self.take(&push["pub"]);
         }
     }
 
@@ -174,13 +170,9 @@ fn deltas_hold_while_others_publish_and_followers_come_and_go() {
 #[test]
 fn a_topic_without_history_has_no_deltas() {
     let server = Server::start("[[topic]]\nhistory_size = 0\n");
-    let mut socket = server.websocket("/connection/websocket");
-    socket.text(r#"{"id":1,"connect":{}}"#);
-    socket.next_text();
-    socket.text(r#"{"id":2,"subscribe":{"channel":"a","delta":"fossil"}}"#);
-    let reply: Value = serde_json::from_str(&socket.next_text()).unwrap();
+    let mut client = Client::connect_by(&server, &json!({}));
+    let reply = client.ask_alone("subscribe", &json!({ "channel": "a", "delta": "fossil" }));
     assert!(reply["subscribe"].get("delta").is_none(), "{reply}");
     assert_eq!(server.post("/topics/a", "{\"x\":1}").status, 200);
-    let push: Value = serde_json::from_str(&socket.next_text()).unwrap();
-    assert_eq!(push["push"]["pub"]["data"], json!({ "x": 1 }), "not a string");
+    assert_eq!(client.push()["pub"]["data"], json!({ "x": 1 }), "not a string");
 }

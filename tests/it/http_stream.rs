@@ -263,17 +263,7 @@ fn a_slow_client_is_told_so_behind_what_it_got() {
     let wire = Wire::connect_small(server.addr);
     let mut slow = Emulated::http_stream_over(wire, &[subscribe(2, "a")]);
     assert_eq!(slow.message()["id"], 2);
-    let mut publisher = server.websocket("/topics/a");
-    let overflows = || server.metric("fanwire_outbox_overflows_total", &[("delivery", "reliable")]);
-    let padding = "x".repeat(4000);
-    for number in 1.. {
-        assert!(number < 20_000, "nothing overflowed");
-        publisher.text(&format!("\"{number} {padding}\""));
-        publisher.next_text();
-        if number % 100 == 0 && overflows() > 0 {
-            break;
-        }
-    }
+    server.overflow("a", "reliable");
     let mut got = 0;
     let disconnect = loop {
         let push = slow.message()["push"].clone();

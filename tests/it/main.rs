@@ -38,3 +38,4 @@ mod slow;
 mod startup;
 mod streams;
 mod tls;
+mod unidirectional;

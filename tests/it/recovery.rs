@@ -24,20 +24,6 @@ fn delivered(checker: &mut Checker, subscriber: &str, publication: &Value) {
     checker.delivered((subscriber, "a"), &position, payload).unwrap();
 }
 
-/// A WebSocket publisher that numbers its publications until told to stop; gives their number.
-fn publish_until(server: &Server, stop: &Stop) -> u64 {
-    let mut publisher = server.websocket("/topics/a?echo=false");
-    let mut count = 0;
-    // Fewer than the history keeps, however slow the reader is.
-    while !stop.is_set() && count < 50_000 {
-        count += 1;
-        publisher.text(&count.to_string());
-    }
-    publisher.close(1000, "");
-    publisher.drain();
-    count
-}
-
 #[test]
 fn a_client_cut_again_and_again_under_load_misses_nothing() {
     let server = Server::start_with(DEEP, &["--workers", "2"]);
@@ -47,7 +33,7 @@ fn a_client_cut_again_and_again_under_load_misses_nothing() {
     checker.starts(("s", "a"), &start);
     thread::scope(|scope| {
         let stopping = stop.on_drop();
-        let publisher = scope.spawn(|| publish_until(&server, &stop));
+        let publisher = scope.spawn(|| server.publish_until("a", &stop));
         for _ in 0..20 {
             let since = format!("?format=json&since={}:{}", start.epoch, checker.top(("s", "a")));
             let (mut socket, _, recovered) = resume(&server, &since);

@@ -241,20 +241,6 @@ fn every_topic_needs_the_right_to_subscribe() {
     server.await_metric("fanwire_subscriptions", &[], 0);
 }
 
-/// Publishes numbers to `topic` until told to stop; gives how many.
-fn publish_until(server: &Server, topic: &str, stop: &Stop) -> u64 {
-    let mut publisher = server.websocket(&format!("/topics/{topic}?echo=false"));
-    let mut count = 0;
-    // Fewer than the history keeps, however slow the reader is.
-    while !stop.is_set() && count < 50_000 {
-        count += 1;
-        publisher.text(&count.to_string());
-    }
-    publisher.close(1000, "");
-    publisher.drain();
-    count
-}
-
 /// Takes an event: its object must be the next of its topic, and its id where the reader is in all.
 fn take(checker: &mut Checker, epochs: &[(&str, Position)], event: Block) {
     let object: Value = serde_json::from_str(&event.data.unwrap()).unwrap();
@@ -285,8 +271,7 @@ fn a_stream_cut_again_and_again_under_load_misses_nothing_of_any_topic() {
     });
     thread::scope(|scope| {
         let stopping = stop.on_drop();
-        let publishers =
-            ["a", "b"].map(|topic| scope.spawn(|| publish_until(&server, topic, &stop)));
+        let publishers = ["a", "b"].map(|topic| scope.spawn(|| server.publish_until(topic, &stop)));
         for _ in 0..20 {
             let id = id_of(&checker, &epochs);
             let mut stream = resume(&server, target, &id);

@@ -86,6 +86,22 @@ impl ErrorCode {
         }
     }
 
+    /// What ends a connection whose client sends no commands that the error could answer.
+    pub fn disconnect(self) -> Disconnect {
+        match self {
+            Self::TokenExpired | Self::Expired => Disconnect::Expired,
+            Self::TooManyRequests => Disconnect::TooManyRequests,
+            Self::PermissionDenied => Disconnect::PermissionDenied,
+            Self::Internal
+            | Self::UnknownTopic
+            | Self::AlreadySubscribed
+            | Self::LimitExceeded
+            | Self::BadRequest
+            | Self::NotAvailable
+            | Self::UnrecoverablePosition => Disconnect::ServerError,
+        }
+    }
+
     /// Whether the same command can succeed later.
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Internal | Self::TooManyRequests)

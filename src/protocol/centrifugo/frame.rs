@@ -7,8 +7,9 @@ use prost::Message as _;
 
 use super::code::Disconnect;
 use super::json::Json;
-use super::message::{self, Command, EmulationRequest, Push, Reply};
+use super::message::{self, Command, ConnectRequest, EmulationRequest, Push, Reply};
 use crate::hub::VariantId;
+use crate::id::Door;
 use crate::protocol;
 use crate::ws::{self, MessageKind};
 
@@ -19,6 +20,16 @@ pub enum Codec {
     Json,
     /// Protobuf, each message behind its length.
     Protobuf,
+}
+
+impl Codec {
+    /// The door of sessions whose messages are written so.
+    pub fn door(self) -> Door {
+        match self {
+            Self::Json => Door::CentrifugoJson,
+            Self::Protobuf => Door::CentrifugoProtobuf,
+        }
+    }
 }
 
 /// How messages are written, and what carries them to the client.
@@ -34,17 +45,36 @@ pub enum Wire {
     ProtobufBody,
     /// Server-sent events with a message each.
     Events,
+    /// As [`Wire::JsonFrames`] to a client that only listens: bare pushes, one in each frame.
+    UniFrames,
+    /// As [`Wire::JsonBody`] to a client that only listens: bare pushes.
+    UniBody,
+    /// As [`Wire::Events`] to a client that only listens: bare pushes.
+    UniEvents,
 }
 
 impl Wire {
     /// Every wire, in the order of their variants.
-    pub const ALL: [Self; 5] =
-        [Self::JsonFrames, Self::ProtobufFrames, Self::JsonBody, Self::ProtobufBody, Self::Events];
+    pub const ALL: [Self; 8] = [
+        Self::JsonFrames,
+        Self::ProtobufFrames,
+        Self::JsonBody,
+        Self::ProtobufBody,
+        Self::Events,
+        Self::UniFrames,
+        Self::UniBody,
+        Self::UniEvents,
+    ];
 
     /// How messages are written, in both directions.
     pub fn codec(self) -> Codec {
         match self {
-            Self::JsonFrames | Self::JsonBody | Self::Events => Codec::Json,
+            Self::JsonFrames
+            | Self::JsonBody
+            | Self::Events
+            | Self::UniFrames
+            | Self::UniBody
+            | Self::UniEvents => Codec::Json,
             Self::ProtobufFrames | Self::ProtobufBody => Codec::Protobuf,
         }
     }
@@ -52,8 +82,24 @@ impl Wire {
     /// Whether what the client sends comes by requests of their own.
     pub fn is_emulated(self) -> bool {
         match self {
-            Self::JsonFrames | Self::ProtobufFrames => false,
             Self::JsonBody | Self::ProtobufBody | Self::Events => true,
+            Self::JsonFrames
+            | Self::ProtobufFrames
+            | Self::UniFrames
+            | Self::UniBody
+            | Self::UniEvents => false,
+        }
+    }
+
+    /// Whether the client sends nothing but its request to connect, and gets pushes only.
+    pub fn is_unidirectional(self) -> bool {
+        match self {
+            Self::UniFrames | Self::UniBody | Self::UniEvents => true,
+            Self::JsonFrames
+            | Self::ProtobufFrames
+            | Self::JsonBody
+            | Self::ProtobufBody
+            | Self::Events => false,
         }
     }
 
@@ -65,13 +111,16 @@ impl Wire {
             Self::JsonBody => protocol::CENTRIFUGO_JSON_BODY,
             Self::ProtobufBody => protocol::CENTRIFUGO_PROTOBUF_BODY,
             Self::Events => protocol::CENTRIFUGO_EVENTS,
+            Self::UniFrames => protocol::CENTRIFUGO_UNI_FRAMES,
+            Self::UniBody => protocol::CENTRIFUGO_UNI_BODY,
+            Self::UniEvents => protocol::CENTRIFUGO_UNI_EVENTS,
         }
     }
 
-    /// The last message of a session, where the transport does not tell why it ends; `reason` is in
-    /// words.
+    /// The last message of a session, where the transport does not tell why it ends or the client
+    /// reads messages only; `reason` is in words.
     pub fn farewell(self, disconnect: Disconnect, reason: &str) -> Option<Box<[u8]>> {
-        if !self.is_emulated() {
+        if matches!(self, Self::JsonFrames | Self::ProtobufFrames) {
             return None;
         }
         let code = disconnect.code().into();
@@ -130,15 +179,24 @@ impl Frame {
         let (before, after): (&[u8], &[u8]) = match self.wire {
             Wire::JsonFrames if self.body.is_empty() => (b"", b""),
             Wire::JsonFrames => (b"\n", b""),
-            Wire::JsonBody => (b"", b"\n"),
-            Wire::Events => (b"data: ", b"\n\n"),
-            Wire::ProtobufFrames | Wire::ProtobufBody => (b"", b""),
+            Wire::JsonBody | Wire::UniBody => (b"", b"\n"),
+            Wire::Events | Wire::UniEvents => (b"data: ", b"\n\n"),
+            Wire::ProtobufFrames | Wire::ProtobufBody | Wire::UniFrames => (b"", b""),
         };
         self.body.extend_from_slice(before);
-        match self.wire.codec() {
-            Codec::Json => reply.write(&mut self.body).expect("a vector takes what it is given"),
-            Codec::Protobuf => {
+        match self.wire {
+            Wire::JsonFrames | Wire::JsonBody | Wire::Events => {
+                reply.write(&mut self.body).expect("a vector takes what it is given");
+            }
+            Wire::ProtobufFrames | Wire::ProtobufBody => {
                 reply.encode_length_delimited(&mut self.body).expect("a vector grows");
+            }
+            Wire::UniBody | Wire::UniEvents => write_push(reply, &mut self.body),
+            // Its client parses a frame as one message.
+            Wire::UniFrames => {
+                let mut push = Vec::new();
+                write_push(reply, &mut push);
+                self.body.extend_from_slice(&ws::data_frame(MessageKind::Text, &push));
             }
         }
         self.body.extend_from_slice(after);
@@ -150,7 +208,12 @@ impl Frame {
         let frame = match self.wire {
             Wire::JsonFrames => ws::data_frame(MessageKind::Text, &body),
             Wire::ProtobufFrames => ws::data_frame(MessageKind::Binary, &body),
-            Wire::JsonBody | Wire::ProtobufBody | Wire::Events => body,
+            Wire::JsonBody
+            | Wire::ProtobufBody
+            | Wire::Events
+            | Wire::UniFrames
+            | Wire::UniBody
+            | Wire::UniEvents => body,
         };
         frame.into_boxed_slice()
     }
@@ -164,34 +227,46 @@ pub struct Malformed;
 /// The commands of one frame, decoded one by one: what is malformed later does not undo what came
 /// before.
 #[derive(Debug)]
-pub struct Commands<'a> {
-    codec: Codec,
-    /// `None` = all are read.
-    rest: Option<&'a [u8]>,
+pub struct Commands<'a>(Rest<'a>);
+
+/// What is left of a frame.
+#[derive(Debug)]
+enum Rest<'a> {
+    /// At least one message.
+    Frame(Codec, &'a [u8]),
+    /// A request to connect.
+    Request(Result<ConnectRequest, Malformed>),
+    /// Nothing.
+    Empty,
 }
 
 impl<'a> Commands<'a> {
     /// The commands of a frame's payload, or of a request's body. A frame has at least one.
     pub fn new(codec: Codec, frame: &'a [u8]) -> Self {
-        Self { codec, rest: Some(frame) }
+        Self(Rest::Frame(codec, frame))
+    }
+
+    /// The one command of a client that only listens: its request, or that it sent none.
+    pub fn connect(request: Result<ConnectRequest, Malformed>) -> Self {
+        Self(Rest::Request(request))
     }
 
     /// No commands: for actions that no frame brought about.
     pub fn none() -> Self {
-        Self { codec: Codec::Json, rest: None }
+        Self(Rest::Empty)
     }
 
-    /// Takes the next message off the front.
-    fn split(&mut self) -> Option<Result<&'a [u8], Malformed>> {
-        let rest = self.rest.take()?;
-        let split = match self.codec {
-            Codec::Json => split_line(rest),
-            Codec::Protobuf => split_delimited(rest),
-        };
-        Some(split.map(|(message, after)| {
-            self.rest = (!after.is_empty()).then_some(after);
-            message
-        }))
+    /// Decodes the message in front of `frame`.
+    fn split(&mut self, codec: Codec, frame: &'a [u8]) -> Result<Command, Malformed> {
+        let (message, after) = match codec {
+            Codec::Json => split_line(frame),
+            Codec::Protobuf => split_delimited(frame),
+        }?;
+        let command = decode(codec, message)?;
+        if !after.is_empty() {
+            self.0 = Rest::Frame(codec, after);
+        }
+        Ok(command)
     }
 }
 
@@ -199,12 +274,26 @@ impl Iterator for Commands<'_> {
     type Item = Result<Command, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let codec = self.codec;
-        let command = self.split()?.and_then(|message| decode(codec, message));
-        if command.is_err() {
-            self.rest = None;
+        match std::mem::replace(&mut self.0, Rest::Empty) {
+            Rest::Frame(codec, frame) => Some(self.split(codec, frame)),
+            // Its answer is a push, which carries no number.
+            Rest::Request(request) => Some(request.map(|request| Command {
+                id: 1,
+                connect: Some(request),
+                ..Command::default()
+            })),
+            Rest::Empty => None,
         }
-        Some(command)
+    }
+}
+
+impl ConnectRequest {
+    /// Decodes what a client that only listens says first.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is no such request in JSON.
+    pub fn parse(text: &[u8]) -> Result<Self, Malformed> {
+        decode(Codec::Json, text)
     }
 }
 
@@ -222,6 +311,14 @@ impl EmulationRequest {
             request.data = data.into();
         }
         Ok(request)
+    }
+}
+
+/// Writes what a client that only listens gets of a reply; without a push it is a ping.
+fn write_push(reply: &Reply, out: &mut Vec<u8>) {
+    match &reply.push {
+        Some(push) => push.write(out).expect("a vector takes what it is given"),
+        None => out.extend_from_slice(b"{}"),
     }
 }
 

@@ -370,6 +370,8 @@ messages! {
         pub unsubscribe: Option<Unsubscribe>,
         #[prost(message, optional, tag = "9")]
         pub subscribe: Option<Subscribe>,
+        #[prost(message, optional, tag = "10")]
+        pub connect: Option<ConnectResult>,
         #[prost(message, optional, tag = "11")]
         pub disconnect: Option<Disconnect>,
         #[prost(message, optional, tag = "12")]

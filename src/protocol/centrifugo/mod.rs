@@ -20,7 +20,7 @@ pub use host::{
     Settings, SubscriptionToken, TokenFault, TopicOptions,
 };
 pub use json::DEPTH_MAX;
-pub use message::{ClientInfo, EmulationRequest};
+pub use message::{ClientInfo, ConnectRequest, EmulationRequest};
 pub use publication::{delta, join, leave, publication};
 pub use session::{
     Action, CommandId, Headcount, History, Opening, Order, PAGE_COUNT_MAX, Page, Pings, Publish,

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Client, assert_error, publish, result, start};
-use crate::harness::Server;
+use super::{assert_error, publish, result, start};
+use crate::harness::{Client, Server};
 
 const FORGETFUL: &str = "[[topic]]\nmatch = \"forgetful*\"\nhistory_size = 0\n";
 
@@ -49,7 +49,7 @@ fn a_page_begins_and_ends_where_it_is_asked_to() {
 fn a_publication_names_its_publisher() {
     let server = start("");
     let mut ann = Client::connect(&server, "ann");
-    let reply = ann.ask(&json!({ "publish": { "channel": "a", "data": 1 } }));
+    let reply = ann.ask("publish", &json!({ "channel": "a", "data": 1 }));
     assert!(reply.get("error").is_none(), "{reply}");
     let page = history(&server, &json!({ "limit": 1 }));
     let info = &page["publications"][0]["info"];

@@ -1,7 +1,6 @@
 //! The server API: `POST /api/<method>`, seen by an application's own servers and by the clients
 //! that they act on.
 
-mod client;
 mod history;
 mod node;
 mod publish;
@@ -10,12 +9,9 @@ mod user;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Request, Response, Server};
-
-pub(super) use client::Client;
+use crate::harness::{Request, Response, SECRET, Server};
 
 const KEY: &str = "key-of-a-test-0123456789abcdef";
-const SECRET: &str = "the secret of a test, 32 characters";
 
 /// Starts with two workers: users' sessions are on all of them.
 fn start(more: &str) -> Server {

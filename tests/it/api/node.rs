@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{Client, assert_error, call, publish, request, result, start};
-use crate::harness::{Server, eventually, eventually_equal};
+use super::{assert_error, call, publish, request, result, start};
+use crate::harness::{Client, Server, eventually, eventually_equal};
 
 #[test]
 fn the_topics_with_subscribers_are_listed() {

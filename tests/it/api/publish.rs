@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Client, assert_error, call, publish, request, result, start, start_workers};
-use crate::harness::{BINARY, TEXT, eventually};
+use super::{assert_error, call, publish, request, result, start, start_workers};
+use crate::harness::{BINARY, Client, TEXT, eventually};
 
 #[test]
 fn a_publication_gets_a_position_and_reaches_every_door() {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{KEY, assert_error, call, publish, request, result, start};
-use crate::harness::Request;
+use crate::harness::{Request, token};
 
 const METHODS: [&str; 14] = [
     "publish",
@@ -58,7 +58,7 @@ fn a_key_comes_by_header_authorization_or_query() {
         server.request(&bad).assert_refused(401, "token_invalid");
     }
     // A user's token is no key, and a key stands where keys stand.
-    let token = super::client::token("ann");
+    let token = token("ann");
     let of_user = post(&format!("?api_key={KEY}"));
     let of_user = of_user.header("Authorization", &format!("Bearer {token}"));
     server.request(&of_user).assert_refused(401, "token_required");

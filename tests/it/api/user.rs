@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::client::token;
-use super::{Client, assert_error, publish, result, start};
-use crate::harness::{Emulated, Request, Server, Stream, WebSocket, eventually_equal};
+use super::{assert_error, publish, result, start};
+use crate::harness::{
+    Client, Emulated, Request, Server, Stream, WebSocket, eventually_equal, now, token,
+};
 
 /// A client of each worker and more: connections are spread over the two.
 const COUNT: usize = 8;
@@ -19,11 +20,6 @@ fn bearer(request: Request, user: &str) -> Request {
 
 fn plain(server: &Server, user: &str) -> WebSocket {
     WebSocket::open(server.wire(), &bearer(Request::handshake("/topics/a"), user))
-}
-
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap().as_secs()
 }
 
 #[test]
@@ -61,7 +57,7 @@ fn what_is_told_with_a_subscription_may_be_bytes() {
     let body = json!({ "user": "ann", "channel": "a", "b64data": "eyJhIjoxfQ==", "info": [1] });
     result(&server, "subscribe", &body);
     assert_eq!(ann.push()["subscribe"]["data"], json!({ "a": 1 }));
-    ann.ask(&json!({ "publish": { "channel": "a", "data": 1 } }));
+    ann.ask("publish", &json!({ "channel": "a", "data": 1 }));
     let page = result(&server, "history", &json!({ "channel": "a", "limit": 1 }));
     assert_eq!(page["publications"][0]["info"]["chan_info"], json!([1]));
 }
@@ -217,7 +213,7 @@ fn a_refresh_moves_the_end_and_tells_the_client() {
         let ttl = push["refresh"]["ttl"].as_u64().unwrap();
         assert!((900..=1000).contains(&ttl), "{push}");
     }
-    anns[0].ask(&json!({ "publish": { "channel": "a", "data": 1 } }));
+    anns[0].ask("publish", &json!({ "channel": "a", "data": 1 }));
     let page = result(&server, "history", &json!({ "channel": "a", "limit": 1 }));
     assert_eq!(page["publications"][0]["info"]["conn_info"], json!({ "name": "Ann" }));
     // Without an end there is none.

@@ -2,15 +2,18 @@
 //!
 //! Nothing here uses the library: a fault of the server's codecs must not be repeated by what tests them.
 
+mod client;
 mod emulated;
 mod figure;
 mod http;
+mod listener;
 mod metrics;
 mod position;
 mod process;
 mod proxy;
 mod server;
 mod stream;
+mod token;
 mod websocket;
 mod wire;
 
@@ -19,13 +22,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use client::Client;
 pub(crate) use emulated::Emulated;
 pub(crate) use figure::{figure, percentile};
 pub(crate) use http::{Request, Response};
+pub(crate) use listener::{Carrier, Listener};
 pub(crate) use process::{Process, fanwire, raise_descriptor_limit, with_files};
 pub(crate) use proxy::CutProxy;
 pub(crate) use server::{Authority, Server};
 pub(crate) use stream::{Block, Stream};
+pub(crate) use token::{SECRET, now, sign, token};
 pub(crate) use websocket::{
     BINARY, CLOSE, CONTINUATION, FIN, Frame, LEN_16_BITS, LEN_64_BITS, MASKED, PING, PONG, RSV1,
     TEXT, WebSocket, close_payload, deflated, frame,

@@ -18,7 +18,7 @@ use super::process::{Process, fanwire};
 use super::stream::Stream;
 use super::websocket::WebSocket;
 use super::wire::Wire;
-use super::{eventually, eventually_equal};
+use super::{Stop, eventually, eventually_equal};
 use crate::invariant::{Baseline, Position};
 
 /// A server on free ports of the loopback, killed when dropped.
@@ -152,6 +152,36 @@ impl Server {
             self.publish(topic, &number.to_string());
         }
         self.publish(topic, &count.to_string())
+    }
+
+    /// Publishes numbers over a WebSocket until told to stop; gives how many.
+    pub(crate) fn publish_until(&self, topic: &str, stop: &Stop) -> u64 {
+        let mut publisher = self.websocket(&format!("/topics/{topic}?echo=false"));
+        let mut count = 0;
+        // Fewer than the history keeps, however slow the reader is.
+        while !stop.is_set() && count < 50_000 {
+            count += 1;
+            publisher.text(&count.to_string());
+        }
+        publisher.close(1000, "");
+        publisher.drain();
+        count
+    }
+
+    /// Publishes numbered strings of JSON, of 4 KB each, until an outbox of the topic is full, whose
+    /// `delivery` is that.
+    pub(crate) fn overflow(&self, topic: &str, delivery: &str) {
+        let mut publisher = self.websocket(&format!("/topics/{topic}"));
+        let overflows = || self.metric("fanwire_outbox_overflows_total", &[("delivery", delivery)]);
+        let padding = "x".repeat(4000);
+        for number in 1.. {
+            assert!(number < 20_000, "nothing overflowed");
+            publisher.text(&format!("\"{number} {padding}\""));
+            publisher.next_text();
+            if number % 100 == 0 && overflows() > 0 {
+                break;
+            }
+        }
     }
 
     pub(crate) fn websocket(&self, target: &str) -> WebSocket {

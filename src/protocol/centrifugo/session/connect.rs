@@ -10,7 +10,7 @@ use super::super::message::{
 };
 use super::action::{Action, Cause, Wish};
 use super::subscription::Origin;
-use super::{Account, CommandId, Failure, Phase, Pings, Session};
+use super::{Account, CommandId, Failure, Phase, Session};
 use crate::auth::{Expiry, Right};
 use crate::hub::TopicName;
 
@@ -142,13 +142,15 @@ impl Session {
             version: context.settings.version.to_string(),
             ..ConnectResult::default()
         };
-        if self.pings == Pings::Messages {
+        if self.sends_pings() {
             let interval = context.settings.ping_interval.as_secs();
             result.ping = u32::try_from(interval).unwrap_or(u32::MAX);
-            result.pong = true;
+            result.pong = !self.wire().is_unidirectional();
         }
-        if let Some(key) = &self.emulation_key {
-            result.session = key.to_string();
+        if let Some(name) = &self.name {
+            result.session = name.to_string();
+        }
+        if self.wire().is_emulated() {
             result.node = context.settings.node.to_string();
         }
         result
@@ -186,9 +188,13 @@ impl Session {
         };
         let Connecting { command: CommandId(id), result, .. } = *connecting;
         self.phase = Phase::Open;
-        self.emulation_key = None;
+        self.name = None;
         self.start_pings(context);
-        self.out.push(&Reply { id, connect: Some(result), ..Reply::default() });
+        if self.wire().is_unidirectional() {
+            self.push(Push { connect: Some(result), ..Push::default() });
+        } else {
+            self.out.push(&Reply { id, connect: Some(result), ..Reply::default() });
+        }
     }
 
     pub(super) fn refresh(

@@ -4,7 +4,7 @@
 //! what came of them, until there is none left:
 //!
 //! ```text
-//! let mut commands = Commands::new(session.wire().codec(), frame);
+//! let mut commands = session.read(frame);
 //! while let Some(action) = session.next_action(&mut commands, &mut context) {
 //!     match action {
 //!         Action::Send(bytes) => outbox.push(bytes),
@@ -37,7 +37,7 @@ use bytes::Bytes;
 use super::code::{Disconnect, ErrorCode};
 use super::frame::{Commands, Frame, Wire};
 use super::host::Context;
-use super::message::{ClientInfo, Command, Push, Reply};
+use super::message::{ClientInfo, Command, ConnectRequest, Push, Reply};
 use crate::auth::{Expiry, Identity};
 use crate::hub::TopicName;
 use crate::id::ClientId;
@@ -65,8 +65,9 @@ pub struct Opening {
     pub identity: Option<Identity>,
     /// Who looks whether the client is still there.
     pub pings: Pings,
-    /// What names the session in requests of its own, on an emulated wire. Nobody may guess it.
-    pub emulation_key: Option<Box<str>>,
+    /// What the session is called in requests about it, where a WebSocket cannot bring them. Nobody
+    /// may guess it.
+    pub name: Option<Box<str>>,
 }
 
 /// Who looks whether the client is still there.
@@ -146,7 +147,7 @@ pub struct Session {
     identity: Option<Identity>,
     /// `None` = without a token.
     account: Option<Box<Account>>,
-    emulation_key: Option<Box<str>>,
+    name: Option<Box<str>>,
     subscriptions: Subscriptions,
     connecting: Option<Box<Connecting>>,
     timers: Timers,
@@ -159,14 +160,14 @@ pub struct Session {
 impl Session {
     /// A session of a client that has said nothing yet.
     pub fn new(opening: Opening, context: &mut Context<'_>) -> Self {
-        let Opening { wire, identity, pings, emulation_key } = opening;
+        let Opening { wire, identity, pings, name } = opening;
         Self {
             phase: Phase::New,
             pings,
             client: ClientId::random(context.random),
             identity,
             account: None,
-            emulation_key,
+            name,
             subscriptions: Subscriptions::default(),
             connecting: None,
             timers: Timers::new(context),
@@ -228,6 +229,18 @@ impl Session {
         self.topics().any(|known| known == topic)
     }
 
+    /// The commands in a frame of the client's. One that only listens sends a request to connect, and
+    /// what it says later is not looked at.
+    pub fn read<'a>(&self, frame: &'a [u8]) -> Commands<'a> {
+        if !self.wire().is_unidirectional() {
+            Commands::new(self.wire().codec(), frame)
+        } else if self.phase == Phase::New {
+            Commands::connect(ConnectRequest::parse(frame))
+        } else {
+            Commands::none()
+        }
+    }
+
     /// What to do next; `None` = nothing until something happens.
     pub fn next_action(
         &mut self,
@@ -281,6 +294,9 @@ impl Session {
 
     fn refuse(&mut self, CommandId(id): CommandId, error: ErrorCode, context: &Context<'_>) {
         context.host.refused(error);
+        if self.wire().is_unidirectional() {
+            return self.close(error.disconnect());
+        }
         self.out.push(&Reply { id, error: Some(error.into()), ..Reply::default() });
     }
 

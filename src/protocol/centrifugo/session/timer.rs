@@ -60,16 +60,24 @@ impl Session {
     /// answer together.
     pub(super) fn start_pings(&mut self, context: &mut Context<'_>) {
         self.timers.due = None;
-        if self.pings == Pings::Messages {
+        if self.sends_pings() {
             let interval = context.settings.ping_interval;
             let first = interval.mul_f64(0.5 + context.random.f64() / 2.0);
             self.timers.due = Some(context.now.instant + first);
         }
     }
 
+    /// Whether the client gets pings as messages: one that only listens does in any case, and does not
+    /// answer.
+    pub(super) fn sends_pings(&self) -> bool {
+        self.pings == Pings::Messages || self.wire().is_unidirectional()
+    }
+
     fn ping(&mut self, context: &Context<'_>) {
         self.timers.due = Some(context.now.instant + context.settings.ping_interval);
-        if self.timers.pong_due.is_none() {
+        if self.wire().is_unidirectional() {
+            self.out.push(&Reply::default());
+        } else if self.timers.pong_due.is_none() {
             self.timers.pong_due = Some(context.now.instant + context.settings.pong_timeout);
             self.out.push(&Reply::default());
         }

@@ -250,7 +250,7 @@ fn a_request_to_emulation_brings_a_frame_of_commands() {
 }
 
 #[test]
-fn the_last_message_of_an_emulated_session_tells_why_it_ends() {
+fn the_last_message_of_a_session_tells_why_it_ends_where_no_close_frame_is_read() {
     let said = |wire: Wire| wire.farewell(Disconnect::Shutdown, "shutdown").map(Vec::from);
     let json = r#"{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}"#;
     assert_eq!(said(Wire::JsonBody), Some(format!("{json}\n").into_bytes()));
@@ -260,6 +260,10 @@ fn the_last_message_of_an_emulated_session_tells_why_it_ends() {
     let reply = Reply { push, ..Reply::default() };
     assert_eq!(said(Wire::ProtobufBody), Some(reply.encode_length_delimited_to_vec()));
     assert_eq!((said(Wire::JsonFrames), said(Wire::ProtobufFrames)), (None, None));
+    let bare = r#"{"disconnect":{"code":3001,"reason":"shutdown"}}"#;
+    assert_eq!(said(Wire::UniFrames), Some([b"\x81\x30", bare.as_bytes()].concat()));
+    assert_eq!(said(Wire::UniBody), Some(format!("{bare}\n").into_bytes()));
+    assert_eq!(said(Wire::UniEvents), Some(format!("data: {bare}\n\n").into_bytes()));
 }
 
 /// Any JSON text that is one value on one line.
@@ -325,7 +329,11 @@ proptest! {
             command.encode_length_delimited(&mut frame)?;
         }
         let read: Result<Vec<_>, _> = Commands::new(Codec::Protobuf, &frame).collect();
-        prop_assert_eq!(read, Ok(sent));
+        prop_assert_eq!(read.as_ref(), Ok(&sent));
+        // Who only listens sends the request without a command around it.
+        for connect in sent.iter().filter_map(|command| command.connect.as_ref()) {
+            prop_assert_eq!(ConnectRequest::parse(&connect.to_json()), Ok(connect.clone()));
+        }
     }
 
     #[test]
@@ -341,6 +349,8 @@ proptest! {
         prop_assert!(read.len() <= noise.len() + 1);
         let held: usize = read.iter().flatten().map(prost::Message::encoded_len).sum();
         prop_assert!(held <= noise.len() + 16 * read.len(), "{} of {}", held, noise.len());
+        let request = ConnectRequest::parse(&noise).unwrap_or_default();
+        prop_assert!(request.encoded_len() <= noise.len() + 16);
         let faults = read.iter().filter(|one| one.is_err()).count();
         prop_assert!(faults <= 1 && (faults == 0 || read.last() == Some(&Err(Malformed))));
     }

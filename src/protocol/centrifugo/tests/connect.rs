@@ -244,7 +244,7 @@ fn a_connection_ends_with_the_token_that_its_request_came_with() {
         wire: Wire::JsonFrames,
         identity: Some(Identity::token(Grant { publisher: None, caps: None, expiry })),
         pings: Pings::Transport,
-        emulation_key: None,
+        name: None,
     });
     world.say(client, r#"{"id":1,"connect":{}}"#);
     world.pass(Duration::from_secs(58));
@@ -260,7 +260,7 @@ fn a_transport_that_pings_leaves_no_word_of_it() {
         wire: Wire::JsonFrames,
         identity: Some(Identity::SERVER),
         pings: Pings::Transport,
-        emulation_key: None,
+        name: None,
     });
     let got = world.say(client, r#"{"id":1,"connect":{}}"#);
     assert_eq!(got, [r#"{"id":1,"connect":{"client":"CLIENT","version":"Fanwire"}}"#]);

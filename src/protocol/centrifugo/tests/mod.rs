@@ -10,4 +10,5 @@ mod publication;
 mod subscribe;
 mod time;
 mod token;
+mod uni;
 mod world;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::world::unframe;
+use super::world::{is_framed, unframe};
 use crate::hub::{Draft, Epoch, PayloadKind, Peer, Publication, TopicName};
 use crate::metrics::Memory;
 use crate::protocol::centrifugo::message::{self, ClientInfo};
@@ -35,6 +35,7 @@ fn json(publication: &Publication) -> String {
 fn a_push_is_these_bytes_on_every_wire() {
     let one = publication(5, PayloadKind::Text, b"{\"t\":1}");
     let object = r#"{"push":{"channel":"a","pub":{"data":{"t":1},"offset":5}}}"#;
+    let bare = r#"{"channel":"a","pub":{"data":{"t":1},"offset":5}}"#;
     let proto = b"\x12\x22\x10\x12\x01a\x22\x0b\x22\x07{\"t\":1}\x30\x05";
     for (wire, expected) in [
         (Wire::JsonFrames, [b"\x81\x3a", object.as_bytes()].concat()),
@@ -42,6 +43,9 @@ fn a_push_is_these_bytes_on_every_wire() {
         (Wire::Events, [b"data: ", object.as_bytes(), b"\n\n"].concat()),
         (Wire::ProtobufFrames, [&b"\x82\x13"[..], &proto[..1], &proto[1..]].concat()),
         (Wire::ProtobufBody, proto.to_vec()),
+        (Wire::UniFrames, [b"\x81\x31", bare.as_bytes()].concat()),
+        (Wire::UniBody, [bare.as_bytes(), b"\n"].concat()),
+        (Wire::UniEvents, [b"data: ", bare.as_bytes(), b"\n\n"].concat()),
     ] {
         assert_eq!(centrifugo::publication(wire, &one, &topic()).as_ref(), expected, "{wire:?}");
     }
@@ -143,8 +147,12 @@ fn members_are_told_who_comes_and_goes() {
         "{\"push\":{\"channel\":\"a\",\"join\":{\"info\":{\"user\":\"ann\",\"client\":\"c\"}}}}\n"
     );
     assert_eq!(
-        centrifugo::leave(Wire::JsonBody, &topic(), info),
+        centrifugo::leave(Wire::JsonBody, &topic(), info.clone()),
         "{\"push\":{\"channel\":\"a\",\"leave\":{\"info\":{\"user\":\"ann\",\"client\":\"c\"}}}}\n"
+    );
+    assert_eq!(
+        centrifugo::join(Wire::UniBody, &topic(), info),
+        "{\"channel\":\"a\",\"join\":{\"info\":{\"user\":\"ann\",\"client\":\"c\"}}}\n"
     );
 }
 
@@ -160,7 +168,7 @@ proptest! {
         let one = publication(5, kind, data);
         for wire in Wire::ALL {
             let bytes = centrifugo::publication(wire, &one, &topic());
-            let bytes = if wire.is_emulated() { bytes } else { Bytes::from(unframe(&bytes)) };
+            let bytes = if is_framed(wire) { Bytes::from(unframe(&bytes)) } else { bytes };
             if matches!(wire, Wire::ProtobufFrames | Wire::ProtobufBody) {
                 let reply = message::Reply::decode_length_delimited(bytes).unwrap();
                 let got = reply.push.unwrap().r#pub.unwrap();
@@ -170,7 +178,8 @@ proptest! {
             let text = str::from_utf8(&bytes)?;
             prop_assert!(!text.trim_end().contains(['\n', '\r']));
             let object: serde_json::Value = serde_json::from_str(text.trim_start_matches("data: "))?;
-            let got = &object["push"]["pub"]["data"];
+            let push = if wire.is_unidirectional() { &object } else { &object["push"] };
+            let got = &push["pub"]["data"];
             match serde_json::from_slice::<serde_json::Value>(data) {
                 Ok(value) if is_text => prop_assert_eq!(got, &value),
                 _ if is_text => prop_assert_eq!(got.as_str().map(str::as_bytes), Some(data)),

@@ -193,7 +193,7 @@ impl World {
             wire,
             identity,
             pings: Pings::Messages,
-            emulation_key: wire.is_emulated().then(|| "secret".into()),
+            name: (wire.is_emulated() || wire.is_unidirectional()).then(|| "secret".into()),
         })
     }
 
@@ -239,8 +239,8 @@ impl World {
     }
 
     pub(super) fn hear(&mut self, client: usize, frame: &[u8]) {
-        let codec = self.clients[client].session.wire().codec();
-        self.drive(client, &mut Commands::new(codec, frame));
+        let mut commands = self.clients[client].session.read(frame);
+        self.drive(client, &mut commands);
     }
 
     /// What a host does.
@@ -438,9 +438,10 @@ impl World {
     /// What the client got since the last look: the payloads of frames, or pieces of a body.
     pub(super) fn received(&mut self, client: usize) -> Vec<Vec<u8>> {
         let client = &mut self.clients[client];
-        let is_framed = !client.session.wire().is_emulated();
+        let is_framed = is_framed(client.session.wire());
         let received = client.received.drain(..);
-        received.map(|bytes| if is_framed { unframe(&bytes) } else { bytes.to_vec() }).collect()
+        let pieces = |bytes: Bytes| if is_framed { frames(&bytes) } else { vec![bytes.to_vec()] };
+        received.flat_map(pieces).collect()
     }
 
     /// As text, with the words for what only the server knows.
@@ -472,13 +473,31 @@ impl World {
     }
 }
 
-/// The payload of a frame, whose head is the shortest.
-pub(super) fn unframe(frame: &[u8]) -> Vec<u8> {
-    let (head_len, len) = match frame[1] {
-        126 => (4, usize::from(u16::from_be_bytes([frame[2], frame[3]]))),
-        127 => (10, usize::try_from(u64::from_be_bytes(frame[2..10].try_into().unwrap())).unwrap()),
-        len => (2, usize::from(len)),
-    };
-    assert_eq!(frame.len(), head_len + len);
-    frame[head_len..].to_vec()
+/// Whether messages come in frames of a WebSocket.
+pub(super) fn is_framed(wire: Wire) -> bool {
+    matches!(wire, Wire::JsonFrames | Wire::ProtobufFrames | Wire::UniFrames)
+}
+
+/// The payload of the one frame that `bytes` are.
+pub(super) fn unframe(bytes: &[u8]) -> Vec<u8> {
+    let mut payloads = frames(bytes);
+    assert_eq!(payloads.len(), 1);
+    payloads.remove(0)
+}
+
+/// The payloads of frames whose heads are the shortest.
+fn frames(mut rest: &[u8]) -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    while !rest.is_empty() {
+        let (head_len, len) = match rest[1] {
+            126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+            127 => {
+                (10, usize::try_from(u64::from_be_bytes(rest[2..10].try_into().unwrap())).unwrap())
+            }
+            len => (2, usize::from(len)),
+        };
+        payloads.push(rest[head_len..head_len + len].to_vec());
+        rest = &rest[head_len + len..];
+    }
+    payloads
 }

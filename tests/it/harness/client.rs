@@ -1,58 +1,68 @@
-//! A client of the Centrifugo protocol in JSON, by hand.
+//! A client of the Centrifugo protocol in JSON, over a WebSocket, by hand.
 
 use std::collections::VecDeque;
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use super::SECRET;
-use crate::harness::{Server, WebSocket};
-
-/// A token of `user` that does not expire.
-pub(super) fn token(user: &str) -> String {
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let claims = json!({ "sub": user });
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
-}
+use super::server::Server;
+use super::token::token;
+use super::websocket::WebSocket;
 
 /// A connected client.
 #[derive(Debug)]
 pub(crate) struct Client {
     socket: WebSocket,
-    /// Its id, as the server knows it.
-    pub(crate) id: String,
     waiting: VecDeque<Value>,
+    /// The number of the last command.
+    sent: u64,
+    /// What the server calls it.
+    pub(crate) id: String,
 }
 
 impl Client {
     /// Connects as `user`.
     pub(crate) fn connect(server: &Server, user: &str) -> Self {
-        let socket = server.websocket("/connection/websocket");
-        let client = Self { socket, id: String::new(), waiting: VecDeque::new() };
-        client.log_in(&token(user))
+        Self::connect_by(server, &json!({ "token": token(user) }))
     }
 
-    fn log_in(mut self, token: &str) -> Self {
-        let reply = self.ask(&json!({ "connect": { "token": token } }));
-        let id = reply["connect"]["client"].as_str().expect("connected").to_owned();
-        Self { id, ..self }
+    /// Connects with what `request` says.
+    pub(crate) fn connect_by(server: &Server, request: &Value) -> Self {
+        let socket = server.websocket("/connection/websocket");
+        let mut client = Self { socket, waiting: VecDeque::new(), sent: 0, id: String::new() };
+        let reply = client.ask("connect", request);
+        reply["connect"]["client"].as_str().expect("connected").clone_into(&mut client.id);
+        client
+    }
+
+    /// Sends a command; gives its number.
+    pub(crate) fn say(&mut self, command: &str, request: &Value) -> u64 {
+        self.sent += 1;
+        self.socket.text(&json!({ "id": self.sent, command: request }).to_string());
+        self.sent
     }
 
     /// Sends a command; gives its reply. Pushes that come before it are left out.
-    pub(crate) fn ask(&mut self, command: &Value) -> Value {
-        let mut command = command.clone();
-        command["id"] = json!(7);
-        self.socket.text(&command.to_string());
+    pub(crate) fn ask(&mut self, command: &str, request: &Value) -> Value {
+        let id = self.say(command, request);
         loop {
             let message = self.message();
-            if message["id"] == 7 {
+            if message["id"] == id {
                 return message;
             }
         }
     }
 
+    /// As [`Client::ask`], but nothing may come before the reply.
+    #[track_caller]
+    pub(crate) fn ask_alone(&mut self, command: &str, request: &Value) -> Value {
+        let id = self.say(command, request);
+        let message = self.message();
+        assert_eq!(message["id"], id, "{message}");
+        message
+    }
+
     pub(crate) fn subscribe(&mut self, topic: &str) {
-        let reply = self.ask(&json!({ "subscribe": { "channel": topic } }));
+        let reply = self.ask("subscribe", &json!({ "channel": topic }));
         assert!(reply.get("error").is_none(), "{reply}");
     }
 
@@ -65,7 +75,7 @@ impl Client {
     }
 
     /// The next message other than a ping.
-    fn message(&mut self) -> Value {
+    pub(crate) fn message(&mut self) -> Value {
         loop {
             if let Some(message) = self.waiting.pop_front() {
                 if message != json!({}) {
@@ -89,9 +99,6 @@ impl Client {
     /// Asserts that the connection goes on, and that nothing came before the answer.
     #[track_caller]
     pub(crate) fn assert_untouched(&mut self) {
-        let history = json!({ "history": { "channel": "nobody's", "limit": 0 }, "id": 9 });
-        self.socket.text(&history.to_string());
-        let message = self.message();
-        assert_eq!(message["id"], 9, "{message}");
+        self.ask_alone("history", &json!({ "channel": "nobody's", "limit": 0 }));
     }
 }
