@@ -28,7 +28,7 @@ const FAMILIES: [(&str, &str, usize); 35] = [
     ("fanwire_connections_total", "counter", 6),
     ("fanwire_requests_refused_total", "counter", 27),
     ("fanwire_commands_refused_total", "counter", 1),
-    ("fanwire_closes_total", "counter", 32),
+    ("fanwire_closes_total", "counter", 33),
     ("fanwire_protocol_errors_total", "counter", 13),
     ("fanwire_tls_handshakes_total", "counter", 2),
     ("fanwire_accept_pauses_total", "counter", 1),

@@ -10,10 +10,13 @@ use crate::limits::TopicRule;
 
 /// A ring of publications.
 ///
-/// Invariant: sequences are consecutive and end at the topic's top.
+/// Invariant: offsets are consecutive and end at the topic's. Sequences ascend; where one is left
+/// out, that publication was not to be kept.
 #[derive(Debug, Default)]
 pub(super) struct History {
     ring: VecDeque<Arc<Publication>>,
+    /// Sequence of the newest publication that was dropped; 0 = none was.
+    dropped: u64,
     /// Payload bytes in the ring.
     len: usize,
     /// What the memory account was charged for the ring.
@@ -58,6 +61,7 @@ impl History {
     /// Drops the oldest publication, if there is one.
     pub(super) fn drop_oldest(&mut self) {
         if let Some(oldest) = self.ring.pop_front() {
+            self.dropped = oldest.sequence;
             self.len -= oldest.payload().data().len();
             self.charged -= oldest.held_len();
         }
@@ -78,19 +82,31 @@ impl History {
         self.ring.back()
     }
 
-    /// Sequence of the oldest publication kept, `None` if nothing is.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.ring.front().map(|publication| publication.sequence)
+    /// The oldest publication kept, `None` if nothing is.
+    pub(super) fn oldest(&self) -> Option<&Arc<Publication>> {
+        self.ring.front()
     }
 
-    /// Publications from `sequence` on, oldest first; empty if it is not kept.
+    /// Whether everything that was to be kept is, from `sequence` on.
+    pub(super) fn reaches(&self, sequence: u64) -> bool {
+        sequence > self.dropped
+    }
+
+    /// Publications from `sequence` on, oldest first. Logarithmic in their number.
     pub(super) fn from(&self, sequence: u64) -> impl Iterator<Item = &Arc<Publication>> {
-        let skip = match self.oldest() {
-            Some(oldest) if oldest <= sequence => {
-                usize::try_from(sequence - oldest).unwrap_or(usize::MAX)
-            }
-            _ => self.ring.len(),
-        };
+        let first = self.ring.partition_point(|publication| publication.sequence < sequence);
+        self.ring.range(first..)
+    }
+
+    /// Publications after `offset`, oldest first.
+    pub(super) fn after(&self, offset: u64) -> impl Iterator<Item = &Arc<Publication>> {
+        let oldest = self.oldest().map_or(0, |publication| publication.offset);
+        let skip = usize::try_from((offset + 1).saturating_sub(oldest)).unwrap_or(usize::MAX);
         self.ring.range(skip.min(self.ring.len())..)
+    }
+
+    /// The newest `count` publications, oldest first.
+    pub(super) fn last(&self, count: usize) -> impl Iterator<Item = &Arc<Publication>> {
+        self.ring.range(self.ring.len().saturating_sub(count)..)
     }
 }

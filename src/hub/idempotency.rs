@@ -19,14 +19,14 @@ const KEY_COST: usize = IDEMPOTENCY_KEY_LEN_MAX + 128;
 /// The keys of one topic, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    sequences: HashMap<Arc<str>, u64>,
+    offsets: HashMap<Arc<str>, u64>,
     order: VecDeque<(Instant, Arc<str>)>,
 }
 
 impl Keys {
-    /// Sequence of the publication that came with `key`, if it is remembered.
+    /// Offset of the publication that came with `key`, if it is remembered; 0 = it has none.
     pub(super) fn find(&self, key: &str) -> Option<u64> {
-        self.sequences.get(key).copied()
+        self.offsets.get(key).copied()
     }
 
     /// Bytes held, for the memory account.
@@ -35,12 +35,12 @@ impl Keys {
     }
 
     /// Remembers `key`, which is not remembered yet.
-    pub(super) fn insert(&mut self, key: &str, sequence: u64, now: Instant) {
+    pub(super) fn insert(&mut self, key: &str, offset: u64, now: Instant) {
         if self.order.len() >= IDEMPOTENCY_KEYS_MAX {
             self.drop_oldest();
         }
         let key: Arc<str> = Arc::from(key);
-        self.sequences.insert(Arc::clone(&key), sequence);
+        self.offsets.insert(Arc::clone(&key), offset);
         self.order.push_back((now, key));
     }
 
@@ -64,7 +64,7 @@ impl Keys {
     /// Forgets the oldest key, if there is one.
     pub(super) fn drop_oldest(&mut self) {
         if let Some((_, key)) = self.order.pop_front() {
-            self.sequences.remove(&key);
+            self.offsets.remove(&key);
         }
     }
 }

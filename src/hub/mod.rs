@@ -37,7 +37,8 @@ pub use position::{Epoch, Position, Since, Start};
 pub use presence::{Movement, Notice, Parting, Presence};
 pub use publication::{Draft, Payload, PayloadKind, Publication, Tags};
 pub use topic::{
-    Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Topic, TopicId, Version,
+    Admission, CatchUp, Joined, Page, Publish, PublishError, Published, Reach, Topic, TopicId,
+    Version,
 };
 pub use variant::{Derive, Variant, VariantId, Variants};
 

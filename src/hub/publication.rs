@@ -90,9 +90,11 @@ impl Draft {
 /// One payload with its place in the topic's order, immutable and shared by all workers.
 #[derive(Debug)]
 pub struct Publication {
-    /// Place in the topic's order, from 1. It exists without history too, but is then not shown.
+    /// Place in the topic's order, from 1. It is never shown.
     pub sequence: u64,
-    /// The topic's incarnation; `None` = the topic keeps no history and shows no position.
+    /// Offset of the topic with it: its own, or, if it is not kept, that of the one before.
+    pub offset: u64,
+    /// The topic's incarnation; `None` = it is not kept and shows no position.
     pub epoch: Option<Epoch>,
     /// When it was accepted, in milliseconds since 1970.
     pub time: u64,
@@ -119,7 +121,7 @@ struct Encoding {
 }
 
 impl Publication {
-    /// A publication that nobody has encoded yet.
+    /// A publication that nobody has encoded yet, of a topic that kept all before it.
     pub fn new(
         (sequence, epoch): (u64, Option<Epoch>),
         now: Stamp,
@@ -128,7 +130,13 @@ impl Publication {
     ) -> Self {
         let (time, accepted) = (now.wall, now.instant);
         let (before, encoding) = (None, OnceLock::new());
-        Self { sequence, epoch, time, accepted, draft, before, encoding, memory }
+        Self { sequence, offset: sequence, epoch, time, accepted, draft, before, encoding, memory }
+    }
+
+    /// The same, with another offset than its sequence.
+    pub(super) fn at(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
     }
 
     /// The same, known to come after the payload `before`.

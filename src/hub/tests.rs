@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::{
     Admission, CatchUp, Derive, Draft, Epoch, Hub, HubParts, IDEMPOTENCY_TTL, INBOX_LEN_MAX, Inbox,
-    Joined, Payload, PayloadKind, Publication, Publish, PublishError, Published, Since, Start,
-    TopicName, Variant, VariantId, Variants, Version,
+    Joined, Payload, PayloadKind, Publication, Publish, PublishError, Published, Reach, Since,
+    Start, TopicName, Variant, VariantId, Variants, Version,
 };
 use crate::id::WorkerId;
 use crate::limits::TopicRule;
@@ -334,6 +334,96 @@ fn removed_history_is_given_back_and_the_order_goes_on() {
     assert_eq!((kept(&hub, "a"), held()), (vec![], 0));
     assert_eq!((publish(&hub, "a", 1), kept(&hub, "a")), (4, vec![4]));
     assert_eq!(epoch_of(&hub, "a"), epoch);
+}
+
+/// Publishes to those who are there; gives the position.
+fn publish_to_present(hub: &Hub, topic: &str, key: Option<&str>) -> Published {
+    let now = Publish::new(Stamp::now(), Admission::IfRoom);
+    let options = Publish { idempotency_key: key, reach: Reach::Present, ..now };
+    hub.publish(&name(topic), &draft(b"x"), options).expect("there is room")
+}
+
+#[test]
+fn what_is_for_those_present_has_no_place_in_history() {
+    let hub = hub(TopicRule { history_size: 3, ..TopicRule::default() }, 1);
+    let (topic, _) = hub.subscribe(&name("a"), WORKER, Start::Live, |_| 0);
+    for offset in 1..=4 {
+        let present = publish_to_present(&hub, "a", None);
+        assert_eq!((present.position, publish(&hub, "a", 1)), (None, offset));
+    }
+    publish_to_present(&hub, "a", None);
+    // Its place in the order, the topic's offset with it, and whether that is shown.
+    let arrivals = std::iter::from_fn(|| hub.inbox(WORKER).pop()).map(|one| one.publication);
+    let places: Vec<_> =
+        arrivals.map(|one| (one.sequence, one.offset, one.epoch.is_some())).collect();
+    let pairs = (0..4).flat_map(|n| [(2 * n + 1, n, false), (2 * n + 2, n + 1, true)]);
+    assert_eq!(places, pairs.chain([(9, 4, false)]).collect::<Vec<_>>());
+    assert_eq!(kept(&hub, "a"), [4, 6, 8], "by their place in the order");
+    let page = |offset| {
+        let since = Some(Since { epoch: None, offset });
+        let page = hub.page(&name("a"), since, 9).expect("it is known");
+        let offsets: Vec<_> = page.publications.iter().map(|one| one.offset).collect();
+        (page.top.offset, page.recovered, offsets)
+    };
+    assert_eq!(page(2), (4, Some(true), vec![3, 4]));
+    assert_eq!(page(4), (4, Some(true), vec![]));
+    assert_eq!(page(0), (4, Some(false), vec![2, 3, 4]));
+    assert_eq!(page(5).1, Some(false));
+    let since = |offset| Start::Since(Since { epoch: None, offset });
+    for (start, next, offset, recovered) in [
+        (Start::Live, 10, 4, None),
+        (Start::Last(2), 6, 2, None),
+        (since(4), 10, 4, Some(true)),
+        (since(2), 6, 2, Some(true)),
+        (since(1), 4, 1, Some(true)),
+        (since(0), 10, 4, Some(false)),
+        (since(9), 10, 4, Some(false)),
+    ] {
+        let joined = subscribe(&hub, "a", start);
+        assert_eq!((joined.next, joined.top, joined.recovered), (next, 9, recovered), "{start:?}");
+        let offsets = [joined.position, joined.newest].map(|at| at.map(|at| at.offset));
+        assert_eq!(offsets, [Some(offset), Some(4)], "{start:?}");
+    }
+    let sequences = |next| match topic.catch_up(next, 99) {
+        CatchUp::Behind(page) => page.iter().map(|one| one.sequence).collect(),
+        CatchUp::Trimmed { oldest } => vec![0, oldest],
+        CatchUp::Live => Vec::new(),
+    };
+    for (next, expected) in
+        [(2, &[0, 4][..]), (3, &[4, 6, 8]), (5, &[6, 8]), (8, &[8]), (9, &[]), (10, &[])]
+    {
+        assert_eq!(sequences(next), expected, "from {next} on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_goes_on_where_its_history_ended_whoever_was_present() {
+    let ttl = Duration::from_secs(1);
+    let hub = hub(TopicRule { history_ttl: ttl, ..TopicRule::default() }, 1);
+    assert_eq!(publish(&hub, "a", 1), 1);
+    let first = publish_to_present(&hub, "a", Some("key"));
+    let again = publish_to_present(&hub, "a", Some("key"));
+    assert_eq!((first.position, first.duplicate), (None, false));
+    assert_eq!((again.position, again.duplicate), (None, true));
+    tokio::time::advance(IDEMPOTENCY_TTL).await;
+    hub.sweep(Instant::now());
+    assert_eq!(hub.topic_count(), 0, "it is forgotten");
+    assert_eq!(publish(&hub, "a", 1), 2);
+}
+
+#[test]
+fn a_delta_is_of_what_subscribers_got_last() {
+    let hub = hub(TopicRule::default(), 1);
+    let (topic, _) = hub.subscribe(&name("a"), WORKER, Start::Live, |_| 0);
+    topic.begin_deltas();
+    publish(&hub, "a", 1);
+    publish(&hub, "a", 2);
+    publish_to_present(&hub, "a", None);
+    publish(&hub, "a", 3);
+    publish(&hub, "a", 4);
+    let arrivals = std::iter::from_fn(|| hub.inbox(WORKER).pop()).map(|one| one.publication);
+    let before = arrivals.map(|one| one.before().map(|before| before.data().len()));
+    assert_eq!(before.collect::<Vec<_>>(), [None, Some(1), Some(2), None, Some(3)]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! that pushed after unlocking could reach two workers in different orders.
 
 mod members;
+mod reading;
 mod version;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::history::History;
 use super::idempotency::Keys;
 use super::inbox::{Arrival, Inbox};
 use super::name::TopicName;
-use super::position::{Epoch, Position, Since, Start};
+use super::position::{Epoch, Position, Start};
 use super::presence::Roster;
 use super::publication::{Draft, Publication};
 use crate::drain::Drain;
@@ -26,6 +27,7 @@ use crate::sync::Mutex;
 use crate::time::Stamp;
 use version::Newest;
 
+pub use reading::{CatchUp, Page};
 pub use version::Version;
 
 /// Publications and keys that are dropped in one go when memory is short.
@@ -53,7 +55,10 @@ pub struct Topic {
 struct State {
     /// Set once, before the topic leaves the directory; whoever finds it looks up again.
     closed: bool,
+    /// Sequence of the newest publication.
     top: u64,
+    /// How many of them have no offset of their own.
+    unkept: u64,
     history: History,
     interest: Vec<Interest>,
     keys: Option<Box<Keys>>,
@@ -66,6 +71,11 @@ struct State {
 }
 
 impl State {
+    /// Offset of the newest publication that has one.
+    fn offset(&self) -> u64 {
+        self.top - self.unkept
+    }
+
     /// Bytes that are kept for clients who come back, and for publishers.
     fn held_len(&self) -> usize {
         let keys = self.keys.as_ref().map_or(0, |keys| keys.held_len());
@@ -115,6 +125,15 @@ pub enum Admission {
     Always,
 }
 
+/// Who gets a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Who subscribes, and who comes back, as far as the topic keeps history.
+    All,
+    /// Who is there: it is not kept, and has no position.
+    Present,
+}
+
 /// How to publish.
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {
@@ -126,19 +145,21 @@ pub struct Publish<'a> {
     pub idempotency_key: Option<&'a str>,
     /// What is not newer than the topic's last version is answered, not published.
     pub version: Option<Version<'a>>,
+    /// Who gets it.
+    pub reach: Reach,
 }
 
 impl Publish<'_> {
     /// Publishes whatever comes, once for each call.
     pub fn new(now: Stamp, admission: Admission) -> Self {
-        Self { now, admission, idempotency_key: None, version: None }
+        Self { now, admission, idempotency_key: None, version: None, reach: Reach::All }
     }
 }
 
 /// An accepted publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    /// Its position; `None` = the topic keeps no history.
+    /// Its position; `None` = it is not kept.
     pub position: Option<Position>,
     /// The idempotency key was seen before, or a newer version: nothing was published now.
     pub duplicate: bool,
@@ -193,33 +214,10 @@ pub struct Joined {
     pub top: u64,
     /// Position just before `next`; `None` = the topic keeps no history.
     pub position: Option<Position>,
+    /// Position of the topic, which is that of everything up to `top`; `None` as above.
+    pub newest: Option<Position>,
     /// Whether the position asked for was recovered; `None` = none was asked.
     pub recovered: Option<bool>,
-}
-
-/// What a subscriber that catches up gets next.
-#[derive(Debug)]
-pub enum CatchUp {
-    /// The next publications, oldest first; never empty.
-    Behind(Vec<Arc<Publication>>),
-    /// It is at the top: live from here on.
-    Live,
-    /// History no longer has the next one; this is the oldest it has (or will have).
-    Trimmed {
-        /// Sequence to go on with.
-        oldest: u64,
-    },
-}
-
-/// A page of history.
-#[derive(Debug)]
-pub struct Page {
-    /// The topic's position.
-    pub top: Position,
-    /// Whether the position asked for is exact; `None` = none was asked.
-    pub recovered: Option<bool>,
-    /// Oldest first.
-    pub publications: Vec<Arc<Publication>>,
 }
 
 /// What went when a topic was trimmed.
@@ -250,6 +248,7 @@ impl Topic {
         let state = State {
             closed: false,
             top: position.offset,
+            unkept: 0,
             history: History::default(),
             interest: Vec::new(),
             keys: None,
@@ -303,15 +302,15 @@ impl Topic {
         if let Some(key) = options.idempotency_key {
             self.expire(&mut state, options.now.instant);
             let seen = state.keys.as_ref().and_then(|keys| keys.find(key));
-            if let Some(sequence) = seen {
-                let position = self.shown(sequence);
+            if let Some(offset) = seen {
+                let position = self.shown(offset).filter(|position| position.offset > 0);
                 return Ok(Ok(Published { position, duplicate: true, overrun: false }));
             }
         }
         if let (Some(version), Some(newest)) = (options.version, &state.version)
             && newest.is_at(version)
         {
-            let position = self.shown(state.top);
+            let position = self.shown(state.offset());
             return Ok(Ok(Published { position, duplicate: true, overrun: false }));
         }
         // Under the lock: a session that has left looked at the top after the drain began, so what
@@ -327,20 +326,27 @@ impl Topic {
         if self.memory.is_exhausted() {
             return Ok(Err(PublishError::Memory));
         }
-        let sequence = self.append(&mut state, inboxes, draft, options.now);
-        self.remember(&mut state, sequence, options);
-        Ok(Ok(Published { position: self.shown(sequence), duplicate: false, overrun }))
+        self.append(&mut state, inboxes, draft, options);
+        let is_kept = self.keeps(options.reach);
+        let position = self.shown(state.offset()).filter(|_| is_kept);
+        self.remember(&mut state, position, options);
+        Ok(Ok(Published { position, duplicate: false, overrun }))
+    }
+
+    fn keeps(&self, reach: Reach) -> bool {
+        self.has_history() && reach == Reach::All
     }
 
     /// Remembers what tells later publications from this one, if its publisher gave anything.
-    fn remember(&self, state: &mut State, sequence: u64, options: Publish<'_>) {
+    fn remember(&self, state: &mut State, position: Option<Position>, options: Publish<'_>) {
         let Publish { now, idempotency_key, version, .. } = options;
         if idempotency_key.is_none() && version.is_none() {
             return;
         }
         let before = state.held_len();
         if let Some(key) = idempotency_key {
-            state.keys.get_or_insert_default().insert(key, sequence, now.instant);
+            let offset = position.map_or(0, |position| position.offset);
+            state.keys.get_or_insert_default().insert(key, offset, now.instant);
         }
         if let Some(version) = version {
             state.version = Some(Box::new(Newest::after(state.version.as_deref(), version)));
@@ -349,18 +355,23 @@ impl Topic {
     }
 
     /// The one step that makes the order: sequence, history, every inbox.
-    fn append(&self, state: &mut State, inboxes: &[Arc<Inbox>], draft: Draft, now: Stamp) -> u64 {
+    fn append(
+        &self,
+        state: &mut State,
+        inboxes: &[Arc<Inbox>],
+        draft: Draft,
+        Publish { now, reach, .. }: Publish<'_>,
+    ) {
+        // Subscribers compare with what they got last, which must be at hand.
+        let before = state.history.newest().filter(|before| before.sequence == state.top);
+        let before = before.filter(|_| state.delta_count > 0).map(|one| one.payload().clone());
+        let is_kept = self.keeps(reach);
         state.top += 1;
-        let sequence = state.top;
-        let epoch = self.has_history().then_some(self.epoch);
-        let memory = Arc::clone(&self.memory);
-        let mut publication = Publication::new((sequence, epoch), now, draft, memory);
-        if state.delta_count > 0 {
-            let before = state.history.newest().map(|before| before.payload().clone());
-            publication = publication.after(before);
-        }
-        let publication = Arc::new(publication);
-        if self.has_history() {
+        state.unkept += u64::from(self.has_history() && !is_kept);
+        let place = (state.top, is_kept.then_some(self.epoch));
+        let publication = Publication::new(place, now, draft, Arc::clone(&self.memory));
+        let publication = Arc::new(publication.at(state.offset()).after(before));
+        if is_kept {
             let before = state.held_len();
             state.history.push(Arc::clone(&publication), &self.rule);
             self.account(before, state.held_len());
@@ -372,7 +383,6 @@ impl Topic {
             }
             self.send(last, inboxes, publication);
         }
-        sequence
     }
 
     fn send(&self, entry: &Interest, inboxes: &[Arc<Inbox>], publication: Arc<Publication>) {
@@ -410,32 +420,11 @@ impl Topic {
             state.interest.push(Interest { worker, local, count: 1, listener_count: 0 });
             local
         };
-        let (next, recovered) = self.begin(&state, start);
-        let position = self.shown(next - 1);
-        Ok(Joined { local, next, top: state.top, position, recovered })
-    }
-
-    /// Where a stream asked to begin at `start` begins, and whether that recovers.
-    fn begin(&self, state: &State, start: Start) -> (u64, Option<bool>) {
-        let live = state.top + 1;
-        match start {
-            Start::Live => (live, None),
-            Start::Last(count) => {
-                let kept = state.history.count().min(count);
-                (live - u64::try_from(kept).unwrap_or(0), None)
-            }
-            Start::Since(since) if self.is_kept(state, since) => (since.offset + 1, Some(true)),
-            Start::Since(_) | Start::Unknown => (live, Some(false)),
-        }
-    }
-
-    /// Whether everything after `since` up to the top is still there, in this epoch.
-    fn is_kept(&self, state: &State, since: Since) -> bool {
-        self.has_history()
-            && since.epoch.is_none_or(|epoch| epoch == self.epoch)
-            && since.offset <= state.top
-            && (since.offset == state.top
-                || state.history.oldest().is_some_and(|oldest| oldest <= since.offset + 1))
+        let (first, recovered) = self.begin(&state, start);
+        let before_live = (state.top + 1, state.offset());
+        let (next, offset) = first.map_or(before_live, |one| (one.sequence, one.offset - 1));
+        let (position, newest) = (self.shown(offset), self.shown(state.offset()));
+        Ok(Joined { local, next, top: state.top, position, newest, recovered })
     }
 
     /// Takes one subscriber of `worker` out. Returns whether it was the worker's last.
@@ -451,45 +440,6 @@ impl Topic {
             state.interest.swap_remove(index);
         }
         was_last
-    }
-
-    /// What comes at `next` for a subscriber that is not live yet: up to `len_max` payload bytes,
-    /// at least one publication.
-    pub fn catch_up(&self, next: u64, len_max: usize) -> CatchUp {
-        let state = self.state.lock();
-        if next > state.top {
-            return CatchUp::Live;
-        }
-        let mut len = 0;
-        let page = state.history.from(next).take_while(|publication| {
-            let is_first = len == 0;
-            len += publication.payload().framed().len();
-            is_first || len <= len_max
-        });
-        let page: Vec<_> = page.map(Arc::clone).collect();
-        if page.is_empty() {
-            return CatchUp::Trimmed { oldest: state.history.oldest().unwrap_or(state.top + 1) };
-        }
-        CatchUp::Behind(page)
-    }
-
-    /// A page of at most `limit` publications: those after `since`, or else the newest.
-    pub fn page(&self, since: Option<Since>, limit: usize) -> Page {
-        let mut state = self.state.lock();
-        self.expire(&mut state, Instant::now());
-        let recovered = since.map(|since| self.is_kept(&state, since));
-        let first = match (since, recovered) {
-            (Some(since), Some(true)) => since.offset + 1,
-            // What is left, from the oldest; the caller sees `recovered: false`.
-            (Some(_), _) => state.history.oldest().unwrap_or(0),
-            (None, _) => {
-                let kept = state.history.count().min(limit);
-                state.top + 1 - u64::try_from(kept).unwrap_or(0)
-            }
-        };
-        let publications = state.history.from(first).take(limit).map(Arc::clone).collect();
-        let top = Position { epoch: self.epoch, offset: state.top };
-        Page { top, recovered, publications }
     }
 
     fn expire(&self, state: &mut State, now: Instant) {
@@ -550,7 +500,7 @@ impl Topic {
             return None;
         }
         state.closed = true;
-        Some(Position { epoch: self.epoch, offset: state.top })
+        Some(Position { epoch: self.epoch, offset: state.offset() })
     }
 }
 

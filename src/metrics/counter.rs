@@ -1,5 +1,6 @@
 //! A counter and a histogram with one writer and many readers.
 
+use std::ops::Index;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -23,6 +24,24 @@ impl Counter {
     /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters side by side, for more kinds than the 32 up to which plain arrays have a default.
+#[derive(Debug)]
+pub struct Counters<const COUNT: usize>([Counter; COUNT]);
+
+impl<const COUNT: usize> Default for Counters<COUNT> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const COUNT: usize> Index<usize> for Counters<COUNT> {
+    type Output = Counter;
+
+    fn index(&self, index: usize) -> &Counter {
+        &self.0[index]
     }
 }
 

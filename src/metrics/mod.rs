@@ -5,7 +5,7 @@
 mod counter;
 mod memory;
 
-pub use counter::{Counter, Histogram};
+pub use counter::{Counter, Counters, Histogram};
 pub use memory::{Charge, Memory, MemoryKind, Shed};
 
 use crate::id::Door;
@@ -25,7 +25,7 @@ pub struct WorkerMetrics {
     pub connections: [Counter; Door::COUNT],
     pub connections_total: [Counter; Door::COUNT],
     pub refused: [Counter; Refusal::ALL.len()],
-    pub closes: [Counter; CloseReason::ALL.len()],
+    pub closes: Counters<{ CloseReason::ALL.len() }>,
     pub subscriptions: Counter,
     pub publications: [Counter; Door::COUNT],
     pub publication_bytes: [Counter; Door::COUNT],

@@ -16,8 +16,8 @@ use crate::metrics::{Charge, Memory, MemoryKind};
 pub struct Batch {
     /// The topic, as its worker numbers it: what is dropped for one topic is of that topic.
     topic: u32,
-    /// Sequence of the first publication; the others follow one by one, unless some were left out
-    /// for a session of its own.
+    /// Offset of the topic with the first publication; the others follow one by one, unless some
+    /// were left out for a session of its own.
     first: u64,
     run: Run,
     ends: Vec<usize>,
@@ -55,7 +55,7 @@ impl Batch {
         Self { topic, first: 0, run: Run::Joined(buf), ends, charge: OnceCell::new() }
     }
 
-    /// Says where in the topic's order it begins.
+    /// Says at which offset of the topic it begins.
     #[must_use]
     pub fn numbered(self, first: u64) -> Self {
         Self { first, ..self }
@@ -150,13 +150,13 @@ impl Slice {
         self.batch.topic
     }
 
-    /// Its publications with their sequences. It must not be begun.
+    /// Its publications, each with the topic's offset. It must not be begun.
     pub fn publications(&self) -> impl Iterator<Item = (u64, &[u8])> {
         debug_assert!(!self.is_begun(), "whole publications");
         let indices = self.batch.index_at(self.at)..self.batch.index_at(self.end);
-        let sequences = self.batch.first + indices.start as u64..;
-        sequences.zip(indices).map(|(sequence, index)| {
-            (sequence, &self.batch.bytes()[self.batch.range(index..index + 1)])
+        let offsets = self.batch.first + indices.start as u64..;
+        offsets.zip(indices).map(|(offset, index)| {
+            (offset, &self.batch.bytes()[self.batch.range(index..index + 1)])
         })
     }
 

@@ -36,7 +36,7 @@ const ROWS: [(VariantId, [&str; Window::ALL.len()]); 9] = [
         ],
     ),
     (
-        VariantId::new(15),
+        delta::JSON_WHOLE,
         [
             "centrifugo_json_whole_deflate_15",
             "centrifugo_json_whole_deflate_12",
@@ -44,7 +44,7 @@ const ROWS: [(VariantId, [&str; Window::ALL.len()]); 9] = [
         ],
     ),
     (
-        VariantId::new(16),
+        delta::JSON_DELTA,
         [
             "centrifugo_json_delta_deflate_15",
             "centrifugo_json_delta_deflate_12",
@@ -52,7 +52,7 @@ const ROWS: [(VariantId, [&str; Window::ALL.len()]); 9] = [
         ],
     ),
     (
-        VariantId::new(17),
+        delta::PROTOBUF_WHOLE,
         [
             "centrifugo_protobuf_whole_deflate_15",
             "centrifugo_protobuf_whole_deflate_12",
@@ -60,7 +60,7 @@ const ROWS: [(VariantId, [&str; Window::ALL.len()]); 9] = [
         ],
     ),
     (
-        VariantId::new(18),
+        delta::PROTOBUF_DELTA,
         [
             "centrifugo_protobuf_delta_deflate_15",
             "centrifugo_protobuf_delta_deflate_12",

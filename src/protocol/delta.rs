@@ -19,6 +19,12 @@ const WIRES: [Wire; 5] =
 /// How many there are.
 pub(super) const COUNT: usize = 2 * WIRES.len();
 
+/// Those of WebSocket frames.
+pub(super) const JSON_WHOLE: VariantId = at(0);
+pub(super) const JSON_DELTA: VariantId = at(1);
+pub(super) const PROTOBUF_WHOLE: VariantId = at(2);
+pub(super) const PROTOBUF_DELTA: VariantId = at(3);
+
 /// What those who have just come get on `wire`; the whole where there are no deltas.
 pub fn opening(wire: Wire) -> VariantId {
     let place = WIRES.iter().position(|one| *one == wire);
@@ -68,8 +74,10 @@ fn changed(wire: Wire, it: &Publication, topic: &TopicName) -> Bytes {
     centrifugo::delta(wire, it, it.before(), topic)
 }
 
-fn at(offset: usize) -> VariantId {
-    VariantId::new(u8::try_from(FIRST + offset).expect("the table is short"))
+#[expect(clippy::cast_possible_truncation, reason = "it is looked at first")]
+const fn at(offset: usize) -> VariantId {
+    assert!(FIRST + offset <= u8::MAX as usize, "the table is short");
+    VariantId::new((FIRST + offset) as u8)
 }
 
 #[cfg(test)]

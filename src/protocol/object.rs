@@ -21,7 +21,7 @@ pub fn publication<W: Write + ?Sized>(
     out.write_all(b"{\"topic\":")?;
     string(out, topic.as_str())?;
     if let Some(epoch) = publication.epoch {
-        let offset = publication.sequence;
+        let offset = publication.offset;
         place(out, Position { epoch, offset })?;
     }
     write!(out, ",\"time\":{}", publication.time)?;

@@ -109,7 +109,7 @@ impl fmt::Display for Id<'_> {
 }
 
 fn position(publication: &Publication) -> [Option<Position>; 1] {
-    let offset = publication.sequence;
+    let offset = publication.offset;
     [publication.epoch.map(|epoch| Position { epoch, offset })]
 }
 

@@ -14,6 +14,8 @@ pub enum Disconnect {
     ServerError,
     /// The connection's token ran out and was not renewed.
     Expired,
+    /// The time of a server-side subscription is over.
+    SubscriptionExpired,
     /// The client reads slower than its topics publish.
     Slow,
     /// The client took nothing for too long.
@@ -44,10 +46,11 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// Every one in a fixed order; metrics index by it.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Shutdown,
         Self::ServerError,
         Self::Expired,
+        Self::SubscriptionExpired,
         Self::Slow,
         Self::WriteError,
         Self::InsufficientState,
@@ -83,6 +86,7 @@ impl Disconnect {
             Self::Shutdown => "3001",
             Self::ServerError => "3004",
             Self::Expired => "3005",
+            Self::SubscriptionExpired => "3006",
             Self::Slow => "3008",
             Self::WriteError => "3009",
             Self::InsufficientState => "3010",
@@ -105,6 +109,7 @@ impl Disconnect {
             Self::Shutdown => "shutdown",
             Self::ServerError => "internal server error",
             Self::Expired => "connection expired",
+            Self::SubscriptionExpired => "subscription expired",
             Self::Slow => "slow",
             Self::WriteError => "write error",
             Self::InsufficientState => "insufficient state",

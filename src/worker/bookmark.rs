@@ -29,9 +29,9 @@ impl Bookmark {
     pub(super) fn advance(&mut self, events: &Slice) -> Vec<u8> {
         let place = self.topics.iter().position(|its| *its == events.topic());
         let mut out = Vec::new();
-        for (sequence, event) in events.publications() {
+        for (offset, event) in events.publications() {
             if let Some(Some(position)) = place.and_then(|place| self.positions.get_mut(place)) {
-                position.offset = sequence;
+                position.offset = offset;
             }
             sse::push_id(&mut out, &self.positions);
             out.extend_from_slice(event);

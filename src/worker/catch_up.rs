@@ -68,7 +68,8 @@ impl Worker {
                 let Self { connections, topics, output, variants, .. } = self;
                 let (connection, topic) =
                     (&mut connections[key.index as usize], &topics[member.topic as usize].topic);
-                connection.extra().replays[0].next = next + publications.len() as u64;
+                let last = publications.last().map_or(next, |last| last.sequence);
+                connection.extra().replays[0].next = last + 1;
                 let own = Some(key.session(output.worker));
                 let publications: Vec<_> = publications
                     .into_iter()

@@ -3,18 +3,31 @@
 use std::sync::Arc;
 
 use super::connection::{ConnectionKey, Phase};
-use super::member::{Pick, Seat};
+use super::member::{Member, Pick, Seat};
 use super::wheel::Tick;
 use super::{Subscription, Worker};
 use crate::hub::{
-    Admission, Draft, Parting, Peer, Position, Publish, PublishError, Since, Start, TopicName,
+    self, Admission, Draft, Parting, Peer, Publish, PublishError, Since, Start, Topic, TopicId,
+    TopicName,
 };
 use crate::protocol::centrifugo::{
-    Action, ClientInfo, Commands, Context, Delta, ErrorCode, Opening, PAGE_COUNT_MAX,
+    Action, ClientInfo, CommandId, Commands, Context, Delta, ErrorCode, Opening, PAGE_COUNT_MAX,
     Publish as Publication, Session, Subscribe, Subscribed, UnsubscribeCode,
 };
 use crate::protocol::delta;
 use crate::reason::CloseReason;
+
+/// A publication of a subscriber, which gets its own push before the reply.
+///
+/// There are never more of them than publications on their way to this worker, which its inbox
+/// bounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unanswered {
+    key: ConnectionKey,
+    command: CommandId,
+    topic: TopicId,
+    sequence: u64,
+}
 
 impl Worker {
     /// Begins the session of a connection.
@@ -112,18 +125,23 @@ impl Worker {
             Action::Unsubscribe(topic) => self.close_subscription(key, &topic),
             Action::Publish(publication) => {
                 let command = publication.command;
-                let outcome = self.publish_for(key, session, *publication);
-                session.on_published(command, outcome);
+                match self.publish_for(key, session, *publication) {
+                    Ok(Some((topic, sequence))) => {
+                        self.unanswered.push(Unanswered { key, command, topic, sequence });
+                    }
+                    Ok(None) => session.on_published(command, Ok(()), context),
+                    Err(error) => session.on_published(command, Err(error), context),
+                }
             }
             Action::History(history) => {
                 let page = history.span.read(&self.hub, &history.topic);
                 session.on_history(&history, Ok(page), context);
             }
             Action::Presence(command, topic) => {
-                session.on_presence(command, self.members_of(&topic));
+                session.on_presence(command, self.members_of(&topic), context);
             }
             Action::PresenceStats(command, topic) => {
-                session.on_presence_stats(command, self.headcount_of(&topic));
+                session.on_presence_stats(command, self.headcount_of(&topic), context);
             }
             Action::Close(disconnect) => self.end(key, CloseReason::Centrifugo(disconnect)),
         }
@@ -165,7 +183,6 @@ impl Worker {
         // What it missed goes into the answer, not before it.
         self.join(key, slot, joined.top + 1);
         let topic = Arc::clone(&self.topics[joined.local as usize].topic);
-        let top = joined.position.map(|position| Position { offset: joined.top, ..position });
         let is_replayed = match (subscribe.start, joined.recovered) {
             (Start::Last(_), _) | (_, Some(true)) => true,
             (Start::Live | Start::Since(_) | Start::Unknown, _) => false,
@@ -175,40 +192,38 @@ impl Worker {
             Some(false) => self.metrics.not_recovered.add(1),
             None => {}
         }
-        let missed = is_replayed.then(|| {
-            let since = Since { epoch: None, offset: joined.next - 1 };
-            let mut missed = topic.page(Some(since), PAGE_COUNT_MAX + 1).publications;
-            // What another thread published since then comes live.
-            missed.retain(|publication| publication.sequence <= joined.top);
-            missed
-        });
-        // Another thread may have pushed the oldest out since then.
-        let is_whole = |missed: &Vec<Arc<_>>| {
-            let wanted = usize::try_from(joined.top + 1 - joined.next).unwrap_or(usize::MAX);
-            missed.len() == wanted.min(PAGE_COUNT_MAX + 1)
-        };
-        let missed = missed.filter(is_whole);
+        let way = joined.position.zip(joined.newest).filter(|_| is_replayed);
+        let missed = way.and_then(|(from, to)| missed(&topic, from.offset, to.offset));
         let seat = Seat { index: key.index, slot };
-        Ok((seat, Subscribed { topic: topic.name().clone(), top, missed }))
+        Ok((seat, Subscribed { topic: topic.name().clone(), top: joined.newest, missed }))
     }
 
     fn close_subscription(&mut self, key: ConnectionKey, topic: &TopicName) {
-        let Some(connection) = self.connections.get(key.index as usize) else { return };
-        let mut members = connection.members.iter();
-        let found =
-            members.find(|(_, member)| self.topics[member.topic as usize].topic.name() == topic);
-        if let Some(slot) = found.map(|(slot, _)| slot) {
-            drop(members);
+        if let Some((slot, _)) = self.member_on(key, |known| known.name() == topic) {
             self.unsubscribe(Seat { index: key.index, slot }, Parting::Unsubscribed);
         }
     }
 
+    /// The subscription of a connection to the topic that `is_it` picks. Linear in its
+    /// subscriptions.
+    fn member_on(
+        &self,
+        key: ConnectionKey,
+        is_it: impl Fn(&Topic) -> bool,
+    ) -> Option<(u32, Member)> {
+        let connection = self.connections.get(key.index as usize)?;
+        let mut members = connection.members.iter().filter(|_| connection.key(key.index) == key);
+        members.find(|(_, member)| is_it(&self.topics[member.topic as usize].topic))
+    }
+
+    /// Publishes for a session. Returns what its client is to get before the reply, if it
+    /// subscribes to the topic: everything up to that place in it.
     fn publish_for(
         &mut self,
         key: ConnectionKey,
         session: &Session,
         publication: Publication,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<(TopicId, u64)>, ErrorCode> {
         if !self.take_rate(key) {
             return Err(ErrorCode::TooManyRequests);
         }
@@ -220,17 +235,49 @@ impl Worker {
             ..Draft::new(payload)
         };
         let options = Publish::new(self.clock, Admission::Always);
-        match self.hub.publish(&topic, &draft, options) {
+        let own = self.member_on(key, |known| *known.name() == topic);
+        let own = own.map(|(_, member)| Arc::clone(&self.topics[member.topic as usize].topic));
+        let published = match &own {
+            Some(topic) => self.hub.publish_to(topic, draft, options),
+            None => self.hub.publish(&topic, &draft, options),
+        };
+        match published {
             Ok(accepted) => {
                 self.metrics.count_publication(session.wire().codec().door(), len);
                 if accepted.overrun {
                     self.pause(key);
                 }
-                Ok(())
+                Ok(own.map(|topic| (topic.id(), topic.top())))
             }
             Err(PublishError::Overrun) => Err(ErrorCode::TooManyRequests),
             Err(_) => Err(ErrorCode::Internal),
         }
+    }
+
+    /// Replies to publishers who have been handed their own push, or never will be.
+    pub(super) fn answer_publishers(&mut self) {
+        let unanswered = std::mem::take(&mut self.unanswered);
+        let (ripe, unripe) = unanswered.into_iter().partition::<Vec<_>, _>(|one| self.is_ripe(one));
+        self.unanswered = unripe;
+        for of_one in ripe.chunk_by(|one, next| one.key == next.key) {
+            let key = of_one[0].key;
+            let phase = self.get(key).map(|connection| connection.phase);
+            // Behind a close frame nothing is written.
+            if matches!(phase, Some(Phase::Open | Phase::Closing)) {
+                self.drive(key, &mut Commands::none(), |session, context| {
+                    for Unanswered { command, .. } in of_one {
+                        session.on_published(*command, Ok(()), context);
+                    }
+                });
+            }
+        }
+    }
+
+    fn is_ripe(&self, &Unanswered { key, topic, sequence, .. }: &Unanswered) -> bool {
+        let member = self.member_on(key, |known| known.id() == topic);
+        member.is_none_or(|(_, member)| {
+            self.topics[member.topic as usize].served_to(member) >= sequence
+        })
     }
 
     /// Tells the sessions that lost publications of a topic, which then subscribe again.
@@ -262,6 +309,18 @@ impl Worker {
     }
 }
 
+/// What a topic kept after one offset and up to another, as far as a reply may hold it; `None` = it
+/// is not whole any more.
+fn missed(topic: &Topic, from: u64, to: u64) -> Option<Vec<Arc<hub::Publication>>> {
+    let since = Since { epoch: None, offset: from };
+    let mut missed = topic.page(Some(since), PAGE_COUNT_MAX + 1).publications;
+    // What another thread published since then comes live.
+    missed.retain(|publication| publication.offset <= to);
+    // It may have pushed the oldest out, too.
+    let wanted = usize::try_from(to - from).unwrap_or(usize::MAX);
+    (missed.len() == wanted.min(PAGE_COUNT_MAX + 1)).then_some(missed)
+}
+
 /// A client of the protocol as those of other doors see it.
 fn peer(info: ClientInfo) -> Peer {
     Peer {
@@ -269,5 +328,160 @@ fn peer(info: ClientInfo) -> Peer {
         client: info.client.into(),
         info: info.conn_info,
         topic_info: info.chan_info,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::super::tests::idle_worker_of;
+    use super::super::{ConnectionKey, Opening, Pending, Pick, Subscription, WorkerHandle};
+    use crate::auth::{Identity, Rights};
+    use crate::hub::{Start, TopicName, VariantId};
+    use crate::id::Door;
+    use crate::outbox::SLICES_MAX;
+    use crate::protocol::centrifugo::{self, Codec, Commands, Pings, Wire};
+    use crate::protocol::chunk;
+
+    const PUSH: &str = "{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1}}}\n";
+    const REPLY: &str = "{\"id\":3,\"publish\":{}}\n";
+
+    /// A publisher behind two other subscribers of its topic, of which a turn serves one.
+    struct Crowd {
+        handle: WorkerHandle,
+        others: Vec<Pending>,
+        publisher: Pending,
+    }
+
+    impl Crowd {
+        fn new() -> Self {
+            let (handle, _hub) = idle_worker_of(1);
+            handle.with(|worker| worker.portions.writes = 1);
+            let opening = |door, session| Opening {
+                rights: Rights::ALL,
+                grant: None,
+                door,
+                deflate: None,
+                session,
+            };
+            let others = (0..2).map(|_| {
+                let subscription = Subscription {
+                    topic: TopicName::new("a", 255).expect("a topic name"),
+                    start: Start::Live,
+                    variant: VariantId::NATIVE,
+                    pick: Pick::All,
+                };
+                handle.open(opening(Door::Plain, None), subscription, |_| None).0
+            });
+            let others = others.collect();
+            let session = centrifugo::Opening {
+                wire: Wire::JsonBody,
+                identity: Some(Identity::SERVER),
+                pings: Pings::Messages,
+                name: None,
+            };
+            let commands =
+                "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}";
+            let opening = opening(Door::CentrifugoJson, Some(session));
+            let publisher =
+                handle.open_session(opening, b"", Commands::new(Codec::Json, commands.as_bytes()));
+            let crowd = Self { handle, others, publisher };
+            assert!(crowd.got().contains("\"subscribe\""));
+            crowd
+        }
+
+        fn key(&self) -> ConnectionKey {
+            self.handle.with(|worker| {
+                let mut connections = worker.connections.iter();
+                let found = connections.find(|(_, one)| one.has_session());
+                let (index, one) = found.expect("the publisher is there");
+                one.key(u32::try_from(index).expect("few"))
+            })
+        }
+
+        fn say(&self, command: &str) {
+            let key = self.key();
+            self.handle.with(|worker| worker.on_commands(key, command.as_bytes()));
+        }
+
+        /// What the publisher got since it was last asked; without what differs from run to run.
+        fn got(&self) -> String {
+            let key = self.key();
+            self.handle.with(|worker| {
+                let outbox = worker.get(key).and_then(|connection| connection.outbox.take());
+                let outbox = outbox.unwrap_or_default();
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = outbox.slices(&mut slices);
+                let contents = slices[..count].iter().flat_map(|chunk| chunk::contents(chunk));
+                String::from_utf8_lossy(&contents.flatten().copied().collect::<Vec<_>>()).into()
+            })
+        }
+
+        fn turn(&self) {
+            self.handle.with(|worker| worker.turn(&mio::Events::with_capacity(1), 0));
+        }
+
+        fn unanswered(&self) -> usize {
+            self.handle.with(|worker| worker.unanswered.len())
+        }
+    }
+
+    /// A push as far as it is the same each time.
+    fn plainly(got: &str) -> String {
+        let Some((before, after)) = got.split_once(",\"info\"") else { return got.to_owned() };
+        let (_, reply) = after.split_once('\n').expect("a line end");
+        format!("{before}}}}}}}\n{reply}")
+    }
+
+    #[test]
+    fn a_reply_waits_for_the_publishers_own_push_also_through_a_pause() {
+        let crowd = Crowd::new();
+        crowd.say("{\"id\":3,\"publish\":{\"channel\":\"a\",\"data\":1}}");
+        for _ in 0..2 {
+            crowd.turn();
+            assert_eq!((crowd.got().as_str(), crowd.unanswered()), ("", 1));
+        }
+        crowd.say("{\"id\":4,\"publish\":{\"channel\":\"b\",\"data\":1}}");
+        let other = "{\"id\":4,\"publish\":{}}\n";
+        assert_eq!(crowd.got(), other, "it does not subscribe to that topic");
+        crowd.turn();
+        assert_eq!(plainly(&crowd.got()), [PUSH, REPLY].concat());
+        assert_eq!(crowd.unanswered(), 0);
+    }
+
+    #[test]
+    fn a_publisher_that_unsubscribes_meanwhile_gets_its_reply() {
+        let crowd = Crowd::new();
+        crowd.say("{\"id\":3,\"publish\":{\"channel\":\"a\",\"data\":1}}");
+        crowd.turn();
+        crowd.say("{\"id\":4,\"unsubscribe\":{\"channel\":\"a\"}}");
+        crowd.turn();
+        assert_eq!(crowd.got(), ["{\"id\":4,\"unsubscribe\":{}}\n", REPLY].concat());
+        assert_eq!(crowd.unanswered(), 0);
+    }
+
+    #[test]
+    fn a_publisher_that_breaks_the_protocol_next_gets_its_reply_before_the_end() {
+        let crowd = Crowd::new();
+        crowd.say("{\"id\":3,\"publish\":{\"channel\":\"a\",\"data\":1}}\nnonsense");
+        for _ in 0..3 {
+            crowd.turn();
+        }
+        let got = plainly(&crowd.got());
+        let close_frame = got.strip_prefix(&[PUSH, REPLY].concat());
+        assert!(close_frame.is_some_and(|frame| frame.ends_with("bad request")), "{got}");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_publisher_that_is_gone() {
+        let crowd = Crowd::new();
+        crowd.say("{\"id\":3,\"publish\":{\"channel\":\"a\",\"data\":1}}");
+        crowd.turn();
+        let Crowd { handle, others, publisher } = crowd;
+        drop(publisher);
+        handle.with(|worker| worker.turn(&mio::Events::with_capacity(1), 0));
+        assert_eq!(handle.with(|worker| worker.unanswered.len()), 0);
+        drop(others);
     }
 }

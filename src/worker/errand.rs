@@ -37,8 +37,8 @@ pub struct Whom {
 pub enum Errand {
     /// Subscribe it; the client is told.
     Subscribe(ServerSubscription),
-    /// End its subscription of a topic; the client is told.
-    Unsubscribe(TopicName),
+    /// End its subscription of a topic, `None` = of all; the client is told.
+    Unsubscribe(Option<TopicName>),
     /// End it, with these words for a client that can be told.
     Disconnect(Disconnect, Option<Box<str>>),
     /// Set when it ends, and what others see of its client.
@@ -131,12 +131,14 @@ impl Worker {
     }
 
     fn is_meant(&mut self, key: ConnectionKey, whom: &Whom) -> bool {
-        let is_named = whom.session.as_ref().is_none_or(|name| self.is_named(key, name));
-        let Some(connection) = self.get(key) else { return false };
-        let client = connection.commanded().map(|session| session.client().to_string());
-        let is_asked_for = whom.client.is_none() || client.as_deref() == whom.client.as_deref();
-        let is_spared = client.as_ref().is_some_and(|client| whom.spared.contains(&**client));
-        connection.phase == Phase::Open && is_asked_for && is_named && !is_spared
+        let is_the_session = whom.session.as_ref().is_none_or(|name| self.is_named(key, name));
+        let Some(connection) = self.get(key).filter(|one| one.phase == Phase::Open) else {
+            return false;
+        };
+        let client = connection.commanded().map(|session| Box::from(session.client().to_string()));
+        let is_the_client = whom.client.is_none() || whom.client == client;
+        let is_spared = client.is_some_and(|client| whom.spared.contains(&client));
+        is_the_session && is_the_client && !is_spared
     }
 
     fn serve(&mut self, key: ConnectionKey, errand: &Errand) -> Result<(), ErrorCode> {
@@ -157,9 +159,12 @@ impl Worker {
                     outcome = session.subscribe_for_server(subscription.clone(), context);
                 });
             }
-            Errand::Unsubscribe(topic) => self.drive(key, &mut commands, |session, _| {
-                session.end(topic, UnsubscribeCode::Server);
-            }),
+            Errand::Unsubscribe(topic) => {
+                self.drive(key, &mut commands, |session, _| match topic {
+                    Some(topic) => session.end(topic, UnsubscribeCode::Server),
+                    None => session.end_all(),
+                });
+            }
         }
         match outcome {
             // It has what it is to have.

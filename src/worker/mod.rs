@@ -39,6 +39,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use slab::Slab;
 
+use centrifugo::Unanswered;
 use connection::{Carrier, Connection, Inflow, Phase, Transport};
 use member::{Member, Members, Place, Replay, Seat};
 use output::Output;
@@ -171,6 +172,8 @@ pub struct Worker {
     catching: VecDeque<ConnectionKey>,
     /// Publishers that are not read until the inboxes have room.
     paused: Vec<ConnectionKey>,
+    /// Publications whose publishers are told when they have got them, in order.
+    unanswered: Vec<Unanswered>,
     read_buf: Box<[u8]>,
     /// Made for the first client that may deflate.
     inflater: Option<Box<Inflater>>,
@@ -225,6 +228,7 @@ impl Worker {
             untold: Vec::new(),
             catching: VecDeque::new(),
             paused: Vec::new(),
+            unanswered: Vec::new(),
             read_buf: vec![0; read::READ_LEN].into(),
             inflater: None,
             pongs: Vec::new(),

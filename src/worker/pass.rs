@@ -79,18 +79,21 @@ impl Pass {
     }
 }
 
-/// How many of the first publications go into one batch; at least one.
+/// How many of the first publications go into one batch; at least one. Their offsets follow each
+/// other: one that is not kept begins a batch.
 fn fitting<'a>(
     publications: impl Iterator<Item = &'a Arc<Publication>>,
     batch_len_max: usize,
 ) -> usize {
-    let mut len = 0;
+    let (mut len, mut offset) = (0, None);
     let fit = publications.take_while(|publication| {
+        let is_next = offset.is_none_or(|offset| publication.offset == offset + 1);
+        offset = Some(publication.offset);
         let next = publication.payload().framed().len().max(PUBLICATION_LEN_MIN);
         let large = if next >= LARGE_LEN { LARGE_BATCH_LEN_MAX } else { BATCH_LEN_MAX };
         let is_first = len == 0;
         len += next;
-        is_first || len <= large.min(batch_len_max)
+        is_first || is_next && len <= large.min(batch_len_max)
     });
     fit.count()
 }
@@ -128,7 +131,7 @@ pub(super) struct Encoding<'a> {
 impl Encoding<'_> {
     /// Publications, one after the other, in `variant`.
     pub(super) fn batch(&mut self, publications: &[Arc<Publication>], variant: VariantId) -> Batch {
-        let first = publications.first().map_or(0, |publication| publication.sequence);
+        let first = publications.first().map_or(0, |publication| publication.offset);
         if let [one] = publications {
             let encoded = one.encoded(variant, self.topic, self.variants);
             return Batch::single(self.local, encoded.clone()).numbered(first);

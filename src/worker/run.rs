@@ -123,6 +123,7 @@ impl Worker {
         let has_orders = self.carry_out_orders();
         self.drain_inbox();
         self.flush_topics();
+        self.answer_publishers();
         self.spread_news();
         self.catch_up();
         self.tell_gaps();

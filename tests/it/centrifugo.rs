@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{PING, PONG, Request, SECRET, Server, TEXT, WebSocket, Wire, token};
+use crate::harness::{Emulated, PING, PONG, Request, SECRET, Server, TEXT, WebSocket, Wire, token};
 
 #[test]
 fn the_transport_pings_clients_that_ask_for_it() {
@@ -111,4 +111,51 @@ fn a_slow_client_goes_on_from_before_the_gap_that_it_is_told_of() {
     assert_eq!(reply["was_recovering"], true);
     let next = reply["publications"][0]["offset"].as_u64();
     assert!(reply.get("recovered").is_none() || next == Some(last + 1), "{reply}");
+}
+
+/// What a client says in one frame, and what it gets for it: replies by their numbers, pushes as 0.
+fn order_of(messages: &[Value]) -> Vec<u64> {
+    messages.iter().map(|message| message["id"].as_u64().unwrap_or(0)).collect()
+}
+
+#[test]
+fn a_publisher_gets_its_own_push_before_the_reply() {
+    let server = Server::start("[[topic]]\nmatch = \"off\"\nhistory_size = 0\n");
+    for (topic, more) in [("a", json!({})), ("off", json!({})), ("b", json!({"delta": "fossil"}))] {
+        let mut subscribe = json!({"channel": topic});
+        subscribe.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let publish = |id: u64| json!({"id": id, "publish": {"channel": topic, "data": id}});
+        let say = [
+            json!({"id": 1, "connect": {}}),
+            json!({"id": 2, "subscribe": subscribe}),
+            publish(3),
+            publish(4),
+            json!({"id": 5, "publish": {"channel": "nobody's", "data": 1}}),
+        ];
+        let lines = say.each_ref().map(Value::to_string);
+        let mut socket = server.websocket("/connection/websocket");
+        socket.text(&lines.join("\n"));
+        let mut got = Vec::new();
+        while got.len() < 7 {
+            let text = socket.next_text();
+            got.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        }
+        assert_eq!(order_of(&got), [1, 2, 5, 0, 0, 3, 4], "{got:?}");
+        let mut client = Emulated::http_stream(&server, &say[1..]);
+        let got: Vec<_> = (0..6).map(|_| client.message()).collect();
+        assert_eq!(order_of(&got), [2, 5, 0, 0, 3, 4], "{got:?}");
+    }
+}
+
+#[test]
+fn a_publication_that_is_refused_is_counted() {
+    let server = Server::start("limits.publish_rate_max = 1\n");
+    let mut socket = server.websocket("/connection/websocket");
+    let publish = |id: u64| json!({"id": id, "publish": {"channel": "a", "data": id}}).to_string();
+    let connect = json!({"id": 1, "connect": {}}).to_string();
+    socket.text(&[connect, publish(2), publish(3)].join("\n"));
+    let text = socket.next_text();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["id"], &last["error"]["code"]), (&json!(3), &json!(111)), "{text}");
+    server.await_metric("fanwire_commands_refused_total", &[("code", "111")], 1);
 }

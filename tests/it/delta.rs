@@ -3,7 +3,7 @@
 use fanwire::protocol::centrifugo::fossil;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Server};
+use crate::harness::{Client, Request, Server};
 
 /// The `n`th state of a long document of which little changes.
 fn document(n: u64) -> String {
@@ -104,6 +104,22 @@ fn a_delta_is_made_once_for_all() {
         follower.assert_at(5);
     }
     assert_eq!((made("centrifugo_json_whole"), made("centrifugo_json_delta")), (2, 4));
+}
+
+#[test]
+fn a_publication_that_skips_history_breaks_no_chain() {
+    let server = Server::start("auth.api_keys = [\"key\"]\n");
+    let (mut follower, _) = Follower::new(&server, "a", json!({}));
+    for n in 1..=6 {
+        let (document, skips) = (document(n), n % 3 == 0);
+        let body = format!(r#"{{"channel":"a","data":{document},"skip_history":{skips}}}"#);
+        let request = Request::post("/api/publish", body).header("X-API-Key", "key");
+        assert_eq!(server.request(&request).status, 200);
+        follower.follow(1);
+        follower.assert_at(n);
+    }
+    // The first is whole, and the one after a publication that is not at hand any more.
+    assert_eq!(follower.delta_count, 4);
 }
 
 #[test]

@@ -41,6 +41,7 @@ impl Service {
         let options = Publish {
             idempotency_key: request.idempotency_key()?,
             version: request.version()?,
+            reach: request.reach(),
             ..Publish::new(Stamp::now(), Admission::IfRoom)
         };
         let published = self.worker.hub().publish(topic, draft, options);
@@ -57,7 +58,7 @@ fn draft(Content { payload, tags }: Content) -> Draft {
     Draft { tags: tags.map(Arc::new), ..Draft::new(payload) }
 }
 
-/// `{"offset","epoch"}`, and nothing where the topic keeps no history.
+/// `{"offset","epoch"}`, and nothing where it is not kept.
 fn accepted(published: Published) -> Vec<u8> {
     #[derive(Serialize)]
     struct Place<'a> {

@@ -19,13 +19,14 @@ use super::answer::CallError;
 use crate::auth::Attachment;
 use crate::http::query::HISTORY_LIMIT_MAX;
 use crate::hub::{
-    Epoch, IDEMPOTENCY_KEY_LEN_MAX, Payload, PayloadKind, Since, Tags, TopicName, Version,
+    Epoch, IDEMPOTENCY_KEY_LEN_MAX, Payload, PayloadKind, Reach, Since, Tags, TopicName, Version,
 };
 use crate::protocol::centrifugo::{
-    Disconnect, ErrorCode, Hears, Order, ServerSubscription, Span, json_of,
+    Asked, Disconnect, ErrorCode, Hears, Order, ServerSubscription, Span, json_of,
 };
 use crate::protocol::plain;
 use crate::reason::{Refusal, Refused};
+use crate::time::Stamp;
 use crate::worker::{Errand, Whom};
 
 /// Most items of one list or map: topics of a broadcast, commands of a batch, tags, client ids.
@@ -197,11 +198,6 @@ impl PublishRequest<'_> {
 
     /// The payload: JSON byte for byte as it is written, or bytes.
     pub(super) fn content(&mut self, bounds: Bounds) -> Result<Content, CallError> {
-        if self.skip_history {
-            let detail = "skip_history: every publication of a topic with history has its place \
-                          in it; publish to a topic with history_size = 0";
-            return Err(CallError::new(ErrorCode::NotAvailable, detail));
-        }
         let (kind, data) = match (self.data, &*self.b64data) {
             (Some(data), "") => (PayloadKind::Text, Cow::Borrowed(data.get().as_bytes())),
             (None, "") => return Err(CallError::bad("data is missing")),
@@ -219,6 +215,10 @@ impl PublishRequest<'_> {
         }
         let tags = (!tags.is_empty()).then_some(tags);
         Ok(Content { payload: plain::payload(kind, &data), tags })
+    }
+
+    pub(super) fn reach(&self) -> Reach {
+        if self.skip_history { Reach::Present } else { Reach::All }
     }
 
     pub(super) fn idempotency_key(&self) -> Result<Option<&str>, CallError> {
@@ -264,7 +264,7 @@ pub(super) struct UserRequest<'a> {
     #[serde(borrow)]
     b64data: Cow<'a, str>,
     #[serde(borrow)]
-    recover_since: Option<&'a RawValue>,
+    recover_since: Option<Place<'a>>,
     #[serde(rename = "override")]
     overrides: Overrides,
     #[serde(borrow)]
@@ -310,11 +310,11 @@ impl UserRequest<'_> {
         })
     }
 
-    pub(super) fn subscribe(&self, bounds: Bounds) -> Result<Errand, CallError> {
+    pub(super) fn subscribe(&self, bounds: Bounds, now: Stamp) -> Result<Errand, CallError> {
         let topic = self.protocol_topic(bounds)?;
-        if self.recover_since.is_some() || self.expire_at > 0 {
-            let detail = "recover_since and expire_at of a subscription are not in this build";
-            return Err(CallError::new(ErrorCode::NotAvailable, detail));
+        let expires_at = (self.expire_at > 0).then_some(self.expire_at);
+        if expires_at.is_some_and(|at| at <= now.wall / 1_000) {
+            return Err(CallError::new(ErrorCode::Expired, "expire_at is not to come"));
         }
         let hears = match self.overrides.force_push_join_leave {
             Some(Switch { value: true }) => Hears::Members,
@@ -324,12 +324,16 @@ impl UserRequest<'_> {
             info: attached(self.info, &self.b64info)?,
             data: attached(self.data, &self.b64data)?,
             hears,
-            ..ServerSubscription::to(topic.as_str())
+            recover: self.recover_since.as_ref().map(Place::asked),
+            expires_at,
+            topic: topic.as_str().into(),
         }))
     }
 
     pub(super) fn unsubscribe(&self, bounds: Bounds) -> Result<Errand, CallError> {
-        self.protocol_topic(bounds).map(Errand::Unsubscribe)
+        let is_named = !self.channel.is_empty();
+        let topic = is_named.then(|| self.protocol_topic(bounds)).transpose()?;
+        Ok(Errand::Unsubscribe(topic))
     }
 
     pub(super) fn disconnect(&self) -> Result<Errand, CallError> {
@@ -394,6 +398,12 @@ struct Place<'a> {
     offset: u64,
     #[serde(borrow)]
     epoch: Cow<'a, str>,
+}
+
+impl Place<'_> {
+    fn asked(&self) -> Asked {
+        Asked { epoch: Box::from(&*self.epoch), offset: self.offset }
+    }
 }
 
 impl TopicRequest<'_> {

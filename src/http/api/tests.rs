@@ -9,10 +9,18 @@ use super::request::{
     command, decode,
 };
 use crate::hub::{Epoch, PayloadKind, Since, Version};
-use crate::protocol::centrifugo::{Disconnect, ErrorCode, Hears, Order, Span};
+use crate::protocol::centrifugo::{
+    Asked, Disconnect, ErrorCode, Hears, Order, ServerSubscription, Span,
+};
+use crate::time::Stamp;
 use crate::worker::Errand;
 
 const BOUNDS: Bounds = Bounds { message_len_max: 10, topic_name_len_max: 255 };
+
+/// Seven seconds after the beginning of time.
+fn now() -> Stamp {
+    Stamp { wall: 7_000, ..Stamp::now() }
+}
 
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> T {
     decode(text).unwrap_or_else(|refused| panic!("{refused}: {text}"))
@@ -56,7 +64,7 @@ fn a_payload_is_json_as_written_or_bytes() {
         (r#"{"b64data":""}"#, Err(ErrorCode::BadRequest)),
         (r#"{"b64data":"AP8"}"#, Err(ErrorCode::BadRequest)),
         (r#"{"data":1,"b64data":"AP8="}"#, Err(ErrorCode::BadRequest)),
-        (r#"{"data":1,"skip_history":true}"#, Err(ErrorCode::NotAvailable)),
+        (r#"{"data":1,"skip_history":true}"#, Ok((Text, b"1"))),
     ] {
         let content = read::<PublishRequest<'_>>(body).content(BOUNDS);
         let got = content.map(|content| (content.payload.kind(), content.payload.data().to_vec()));
@@ -132,11 +140,31 @@ fn a_subscription_may_hear_who_comes_and_goes() {
         (r#"{"force_push_join_leave":{"value":true},"other":1}"#, Hears::Members),
     ] {
         let body = format!(r#"{{"channel":"a","override":{overrides}}}"#);
-        match read::<UserRequest<'_>>(&body).subscribe(BOUNDS) {
+        match read::<UserRequest<'_>>(&body).subscribe(BOUNDS, now()) {
             Ok(Errand::Subscribe(subscription)) => assert_eq!(subscription.hears, expected),
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_subscription_may_have_a_begin_and_an_end() {
+    let asked = |epoch: &str, offset| Some(Asked { epoch: epoch.into(), offset });
+    for (body, expected) in [
+        (r#"{"channel":"a"}"#, (None, None)),
+        (r#"{"channel":"a","recover_since":null,"expire_at":0}"#, (None, None)),
+        (r#"{"channel":"a","recover_since":{},"expire_at":8}"#, (asked("", 0), Some(8))),
+        (r#"{"channel":"a","recover_since":{"offset":3,"epoch":"e"}}"#, (asked("e", 3), None)),
+    ] {
+        match read::<UserRequest<'_>>(body).subscribe(BOUNDS, now()) {
+            Ok(Errand::Subscribe(ServerSubscription { recover, expires_at, .. })) => {
+                assert_eq!((recover, expires_at), expected, "{body}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let over = read::<UserRequest<'_>>(r#"{"channel":"a","expire_at":7}"#).subscribe(BOUNDS, now());
+    assert_eq!(over.map_err(|error| error.code), Err(ErrorCode::Expired));
 }
 
 #[test]
@@ -171,7 +199,7 @@ fn read_all(text: &str) {
         assert!(request.topics(BOUNDS).map_or(0, Iterator::count) <= ITEMS_MAX);
     }
     if let Ok(request) = decode::<UserRequest<'_>>(text) {
-        let _ = (request.whom().is_ok(), request.subscribe(BOUNDS).is_ok());
+        let _ = (request.whom().is_ok(), request.subscribe(BOUNDS, now()).is_ok());
         let _ = (request.disconnect().is_ok(), request.refresh().is_ok());
     }
     if let Ok(request) = decode::<TopicRequest<'_>>(text) {

@@ -9,6 +9,7 @@ use super::procedure::Procedure;
 use super::request::UserRequest;
 use crate::http::service::Service;
 use crate::protocol::centrifugo::ErrorCode;
+use crate::time::Stamp;
 
 /// Where the kernel tells what this machine is called.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
@@ -22,7 +23,7 @@ impl Service {
     ) -> Outcome {
         let whom = request.whom()?;
         let errand = match procedure {
-            Procedure::Subscribe => request.subscribe(self.bounds())?,
+            Procedure::Subscribe => request.subscribe(self.bounds(), Stamp::now())?,
             Procedure::Unsubscribe => request.unsubscribe(self.bounds())?,
             Procedure::Refresh => request.refresh()?,
             _ => request.disconnect()?,

@@ -66,19 +66,7 @@ impl ErrorCode {
 
     /// The number on the wire.
     pub fn code(self) -> u32 {
-        match self {
-            Self::Internal => 100,
-            Self::UnknownTopic => 102,
-            Self::PermissionDenied => 103,
-            Self::AlreadySubscribed => 105,
-            Self::LimitExceeded => 106,
-            Self::BadRequest => 107,
-            Self::NotAvailable => 108,
-            Self::TokenExpired => 109,
-            Self::Expired => 110,
-            Self::TooManyRequests => 111,
-            Self::UnrecoverablePosition => 112,
-        }
+        self.label().parse().unwrap_or(100)
     }
 
     /// The words beside the number, as SDKs and their users know them.

@@ -104,7 +104,16 @@ pub struct ConnectionToken {
     pub subscriptions: Vec<ServerSubscription>,
 }
 
-/// A subscription that comes with the connection.
+/// A position as it was written, be it that of a topic or not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Empty = the current one.
+    pub epoch: Box<str>,
+    /// The last offset that the client has.
+    pub offset: u64,
+}
+
+/// A subscription that the client gets without a command of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSubscription {
     /// The topic's name, not checked yet.
@@ -115,13 +124,23 @@ pub struct ServerSubscription {
     pub data: Bytes,
     /// Whether it hears who comes and goes.
     pub hears: Hears,
+    /// The position to recover from, if there is one.
+    pub recover: Option<Asked>,
+    /// When it ends, in seconds since 1970; `None` = never.
+    pub expires_at: Option<u64>,
 }
 
 impl ServerSubscription {
     /// A subscription to `topic` of which there is nothing to tell.
     pub fn to(topic: &str) -> Self {
-        let (info, data) = (Bytes::new(), Bytes::new());
-        Self { topic: topic.into(), info, data, hears: Hears::Publications }
+        Self {
+            topic: topic.into(),
+            info: Bytes::new(),
+            data: Bytes::new(),
+            hears: Hears::Publications,
+            recover: None,
+            expires_at: None,
+        }
     }
 }
 

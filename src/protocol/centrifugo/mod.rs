@@ -16,8 +16,8 @@ mod token;
 pub use code::{Disconnect, ErrorCode, UnsubscribeCode};
 pub use frame::{Codec, Commands, Malformed, Wire};
 pub use host::{
-    ConnectionToken, Context, Delta, Hears, Host, Presence, Recovery, ServerSubscription, Settings,
-    SubscriptionToken, TokenFault, TopicOptions,
+    Asked, ConnectionToken, Context, Delta, Hears, Host, Presence, Recovery, ServerSubscription,
+    Settings, SubscriptionToken, TokenFault, TopicOptions,
 };
 pub use json::DEPTH_MAX;
 pub use message::{ClientInfo, ConnectRequest, EmulationRequest};

@@ -35,7 +35,7 @@ impl Publication {
     pub fn of(codec: Codec, publication: &hub::Publication) -> Self {
         let (data, tags) = content(codec, publication.payload());
         let tags = with_own(tags, publication.draft.tags.as_deref());
-        let offset = publication.epoch.map_or(0, |_| publication.sequence);
+        let offset = publication.epoch.map_or(0, |_| publication.offset);
         // Where a stream begins, the client learns which one it is.
         let epoch = publication.epoch.filter(|_| offset == 1);
         let epoch = epoch.map(|epoch| epoch.to_string()).unwrap_or_default();

@@ -113,6 +113,58 @@ fn only_a_newer_version_is_published() {
 }
 
 #[test]
+fn what_skips_history_reaches_those_who_are_there() {
+    let server = start("");
+    let epoch = |topic| publish(&server, topic, &json!(0))["epoch"].as_str().unwrap().to_owned();
+    let (a, b) = (epoch("a"), epoch("b"));
+    let mut plain = server.websocket("/topics/a");
+    let mut object = server.websocket("/topics/a?format=json");
+    assert_eq!(object.json()["subscribed"]["offset"], 1);
+    let (mut one, mut several) = (server.sse("/topics/a"), server.sse("/topics?topic=a&topic=b"));
+    let mut ann = Client::connect(&server, "ann");
+    ann.subscribe("a");
+    // In one batch, so that they come in one go.
+    let offsets = [Some(2), None, Some(3), Some(4), None];
+    let commands = (1..).zip(offsets).map(|(data, offset): (u64, Option<u64>)| {
+        let (channel, skips) = ("a", offset.is_none());
+        json!({ "publish": { "channel": channel, "data": data, "skip_history": skips } })
+    });
+    let commands: Vec<_> = commands.collect();
+    let replies = call(&server, "batch", &json!({ "commands": commands })).json();
+    for (reply, offset) in replies["replies"].as_array().unwrap().iter().zip(offsets) {
+        assert_eq!(reply["publish"]["offset"].as_u64(), offset, "{replies}");
+    }
+    assert_eq!(replies["replies"][1], json!({ "publish": {} }));
+    let mut last = 1;
+    for (number, offset) in (1..).zip(offsets) {
+        last = offset.unwrap_or(last);
+        let data = number.to_string();
+        assert_eq!(plain.next_text(), data);
+        let got = object.json();
+        assert_eq!((got["data"].as_str(), got["offset"].as_u64()), (Some(&*data), offset));
+        assert_eq!(got.get("epoch").is_some(), offset.is_some(), "{got}");
+        let event = one.event();
+        let id = offset.map(|offset| format!("{a}:{offset}"));
+        assert_eq!((event.data.as_deref(), event.id), (Some(&*data), id));
+        let event = several.event();
+        let id = format!("{a}:{last},{b}:1");
+        assert_eq!((event.data.as_deref(), event.id), (Some(&*data), Some(id)));
+        let got = ann.push()["pub"].clone();
+        assert_eq!((got["data"].as_u64(), got["offset"].as_u64()), (Some(number), offset));
+    }
+    let mut back = server.sse(&format!("/topics/a?since={a}:2"));
+    assert_eq!(back.head.header("fanwire-recovered"), Some("true"));
+    for data in ["3", "4"] {
+        assert_eq!(back.event().data.as_deref(), Some(data));
+    }
+    publish(&server, "a", &json!(6));
+    assert_eq!(back.event().id, Some(format!("{a}:5")), "it is live behind what was not kept");
+    let page = result(&server, "history", &json!({ "channel": "a", "limit": 9 }));
+    let kept: Vec<_> = page["publications"].as_array().unwrap().iter().collect();
+    assert_eq!((kept.len(), &page["offset"]), (5, &json!(5)), "{page}");
+}
+
+#[test]
 fn what_cannot_be_published_is_told() {
     let server = start("[limits]\nmessage_bytes_max = 20\n");
     for (body, error) in [
@@ -125,7 +177,6 @@ fn what_cannot_be_published_is_told() {
         (json!({ "channel": "a", "b64data": "%" }), (107, 400)),
         (json!({ "channel": "a", "data": "x".repeat(19) }), (107, 400)),
         (json!({ "channel": "a", "data": 1, "tags": { "a": "x".repeat(19) } }), (107, 400)),
-        (json!({ "channel": "a", "data": 1, "skip_history": true }), (108, 400)),
     ] {
         assert_error(&server, "publish", &body, error);
     }

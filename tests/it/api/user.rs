@@ -86,6 +86,15 @@ fn a_user_is_unsubscribed_wherever_it_is() {
     assert_eq!(result(&server, "unsubscribe", &body), json!({}));
     for ann in &mut anns {
         ann.assert_untouched();
+        ann.subscribe("c");
+    }
+    // Without a topic, all of them.
+    assert_eq!(result(&server, "unsubscribe", &json!({ "user": "ann" })), json!({}));
+    for ann in &mut anns {
+        for topic in ["b", "c"] {
+            assert_eq!(ann.push(), json!({ "channel": topic, "unsubscribe": told }));
+        }
+        ann.assert_untouched();
     }
 }
 
@@ -252,18 +261,36 @@ fn users_and_topics_must_be_named() {
         let nobody = json!({ "user": "nobody", "channel": "a" });
         assert_eq!(result(&server, method, &nobody), json!({}), "{method}");
     }
-    for method in ["subscribe", "unsubscribe"] {
-        for name in ["", "\u{e9}", "*"] {
-            let body = json!({ "user": "ann", "channel": name });
-            assert_error(&server, method, &body, (107, 400));
-        }
+    for (method, name) in [
+        ("subscribe", ""),
+        ("subscribe", "\u{e9}"),
+        ("subscribe", "*"),
+        ("unsubscribe", "\u{e9}"),
+        ("unsubscribe", "*"),
+    ] {
+        let body = json!({ "user": "ann", "channel": name });
+        assert_error(&server, method, &body, (107, 400));
     }
     let bytes = json!({ "user": "ann", "channel": "a", "b64info": "%" });
     assert_error(&server, "subscribe", &bytes, (107, 400));
-    for more in [json!({ "expire_at": 1 }), json!({ "recover_since": { "offset": 1 } })] {
-        let mut body = json!({ "user": "ann", "channel": "a" });
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        assert_error(&server, "subscribe", &body, (108, 400));
+    let over = json!({ "user": "ann", "channel": "a", "expire_at": 1 });
+    assert_error(&server, "subscribe", &over, (110, 400));
+}
+
+#[test]
+fn a_user_is_subscribed_from_a_position_on() {
+    let server = start("");
+    let epoch = publish(&server, "a", &json!(1))["epoch"].clone();
+    publish(&server, "a", &json!(2));
+    let mut ann = Client::connect(&server, "ann");
+    let place = json!({ "offset": 1, "epoch": epoch });
+    let later = now() + 3600;
+    let body = json!({ "user": "ann", "channel": "a", "recover_since": place, "expire_at": later });
+    assert_eq!(result(&server, "subscribe", &body), json!({}));
+    publish(&server, "a", &json!(3));
+    assert_eq!(ann.push()["subscribe"]["offset"], 1);
+    for number in 2..=3 {
+        assert_eq!(ann.push()["pub"], json!({ "data": number, "offset": number }));
     }
 }
 

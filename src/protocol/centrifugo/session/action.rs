@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::subscription::{SubscriptionKey, Terms};
 use crate::hub::{Hub, Payload, Position, Publication, Since, Start, TopicName};
-use crate::protocol::centrifugo::{ClientInfo, Delta, Disconnect, Hears};
+use crate::protocol::centrifugo::{Asked, ClientInfo, Delta, Disconnect, Hears};
 
 /// What the host is to do next.
 ///
@@ -28,7 +28,8 @@ pub enum Action {
     Presence(CommandId, TopicName),
     /// Tell how many are there; answered by [`super::Session::on_presence_stats`].
     PresenceStats(CommandId, TopicName),
-    /// End the connection with all its subscriptions. Nothing follows.
+    /// End the connection with all its subscriptions. Nothing follows but answers to what was asked
+    /// before.
     Close(Disconnect),
 }
 
@@ -70,20 +71,13 @@ pub(super) enum Cause {
     Server,
 }
 
-/// What a client said about the past of the topic.
+/// What is wanted of the topic's past.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Wish {
-    /// The position that it has, if it wants to recover from it.
+    /// The position that the client has, if it is to recover from it.
     pub(super) recover: Option<Asked>,
     /// Whether the subscription is to fail if that cannot be.
     pub(super) else_reject: bool,
-}
-
-/// A position as the client wrote it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) epoch: Box<str>,
-    pub(super) offset: u64,
 }
 
 /// A subscription in force.
@@ -150,7 +144,7 @@ impl Span {
         let mut publications = page.publications;
         if self.order == Order::NewestFirst {
             let before = self.since.map_or(u64::MAX, |since| since.offset);
-            publications.retain(|publication| publication.sequence < before);
+            publications.retain(|publication| publication.offset < before);
             publications.reverse();
             publications.truncate(self.limit);
         }

@@ -51,8 +51,14 @@ impl Session {
     }
 
     /// The outcome of [`Action::Publish`].
-    pub fn on_published(&mut self, command: CommandId, outcome: Result<(), ErrorCode>) {
-        self.answer(command, outcome, |(), reply| reply.publish = Some(PublishResult {}));
+    pub fn on_published(
+        &mut self,
+        command: CommandId,
+        outcome: Result<(), ErrorCode>,
+        context: &Context<'_>,
+    ) {
+        let fill = |(), reply: &mut Reply| reply.publish = Some(PublishResult {});
+        self.answer(command, outcome, fill, context);
     }
 
     pub(super) fn history(
@@ -105,7 +111,8 @@ impl Session {
             let offset = top.map_or(0, |top| top.offset);
             Ok(HistoryResult { publications, epoch, offset })
         });
-        self.answer(history.command, outcome, |result, reply| reply.history = Some(result));
+        let fill = |result, reply: &mut Reply| reply.history = Some(result);
+        self.answer(history.command, outcome, fill, context);
     }
 
     pub(super) fn presence(
@@ -143,33 +150,48 @@ impl Session {
     }
 
     /// The outcome of [`Action::Presence`].
-    pub fn on_presence(&mut self, command: CommandId, outcome: Result<Vec<ClientInfo>, ErrorCode>) {
-        self.answer(command, outcome, |members, reply| {
+    pub fn on_presence(
+        &mut self,
+        command: CommandId,
+        outcome: Result<Vec<ClientInfo>, ErrorCode>,
+        context: &Context<'_>,
+    ) {
+        let fill = |members: Vec<ClientInfo>, reply: &mut Reply| {
             let members = members.into_iter().map(|member| (member.client.clone(), member));
             let presence: BTreeMap<_, _> = members.collect();
             reply.presence = Some(PresenceResult { presence });
-        });
+        };
+        self.answer(command, outcome, fill, context);
     }
 
     /// The outcome of [`Action::PresenceStats`].
-    pub fn on_presence_stats(&mut self, command: CommandId, outcome: Result<Headcount, ErrorCode>) {
-        self.answer(command, outcome, |Headcount { clients, users }, reply| {
+    pub fn on_presence_stats(
+        &mut self,
+        command: CommandId,
+        outcome: Result<Headcount, ErrorCode>,
+        context: &Context<'_>,
+    ) {
+        let fill = |Headcount { clients, users }, reply: &mut Reply| {
             let stats = PresenceStatsResult { num_clients: clients, num_users: users };
             reply.presence_stats = Some(stats);
-        });
+        };
+        self.answer(command, outcome, fill, context);
     }
 
     fn answer<T>(
         &mut self,
-        CommandId(id): CommandId,
+        command: CommandId,
         outcome: Result<T, ErrorCode>,
         fill: impl FnOnce(T, &mut Reply),
+        context: &Context<'_>,
     ) {
-        let mut reply = Reply { id, ..Reply::default() };
         match outcome {
-            Ok(result) => fill(result, &mut reply),
-            Err(error) => reply.error = Some(error.into()),
+            Ok(result) => {
+                let mut reply = Reply { id: command.0, ..Reply::default() };
+                fill(result, &mut reply);
+                self.out.push(&reply);
+            }
+            Err(error) => self.refuse(command, error, context),
         }
-        self.out.push(&reply);
     }
 }

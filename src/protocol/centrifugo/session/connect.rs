@@ -66,7 +66,7 @@ impl Session {
         self.phase = Phase::Connecting;
         for given in given {
             let wish = request.subs.get(given.topic.as_str()).map(Wish::of).unwrap_or_default();
-            self.give(given, (Cause::Connect, wish), context);
+            self.give(given, (Cause::Connect, wish), context)?;
         }
         self.try_finish_connect(context);
         Ok(())
@@ -177,7 +177,7 @@ impl Session {
                 self.actions.clear();
                 let dropped = std::mem::take(&mut self.subscriptions).into_topics();
                 self.actions.extend(dropped.map(Action::Unsubscribe));
-                self.refuse(command, error);
+                self.refuse(command, error, context);
             }
         }
     }
@@ -259,6 +259,8 @@ impl Session {
         let mut granted: Vec<_> = granted.iter().map(|granted| &*granted.topic).collect();
         present.sort_unstable();
         granted.sort_unstable();
+        // It may name one twice: plainly and in detail, or one that the user has anyway.
+        granted.dedup();
         present != granted
     }
 }

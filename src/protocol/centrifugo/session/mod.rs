@@ -10,7 +10,7 @@
 //!         Action::Send(bytes) => outbox.push(bytes),
 //!         Action::Publish(publish) => {
 //!             let outcome = hub.publish(&publish.topic, ..);
-//!             session.on_published(publish.command, outcome);
+//!             session.on_published(publish.command, outcome, &context);
 //!         }
 //!         Action::Close(disconnect) => return close(disconnect),
 //!         ..
@@ -248,7 +248,8 @@ impl Session {
         context: &mut Context<'_>,
     ) -> Option<Action> {
         if self.phase == Phase::Closed {
-            return None;
+            // Answers to what was done before the end.
+            return (!self.out.is_empty()).then(|| Action::Send(self.out.take()));
         }
         loop {
             if let Some(action) = self.actions.pop_front() {
@@ -291,7 +292,8 @@ impl Session {
         self.out.push(&Reply { push: Some(push), ..Reply::default() });
     }
 
-    fn refuse(&mut self, CommandId(id): CommandId, error: ErrorCode) {
+    fn refuse(&mut self, CommandId(id): CommandId, error: ErrorCode, context: &Context<'_>) {
+        context.host.refused(error);
         if self.wire().is_unidirectional() {
             return self.close(error.disconnect());
         }
@@ -301,10 +303,7 @@ impl Session {
     /// Ends the session, or tells the client that its command failed.
     fn fail(&mut self, command: CommandId, failure: Failure, context: &Context<'_>) {
         match failure {
-            Failure::Error(error) => {
-                context.host.refused(error);
-                self.refuse(command, error);
-            }
+            Failure::Error(error) => self.refuse(command, error, context),
             Failure::Disconnect(disconnect) => self.close(disconnect),
         }
     }

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use super::super::code::{Disconnect, ErrorCode, UnsubscribeCode};
 use super::super::frame::Codec;
 use super::super::host::{
-    Context, Delta, Hears, Presence, Recovery, ServerSubscription, SubscriptionToken, TokenFault,
-    TopicOptions,
+    Asked, Context, Delta, Hears, Presence, Recovery, ServerSubscription, SubscriptionToken,
+    TokenFault, TopicOptions,
 };
 use super::super::message::{
     self, Publication, Push, Reply, SubRefreshRequest, SubRefreshResult, SubscribeRequest,
     SubscribeResult, UnsubscribeRequest, UnsubscribeResult,
 };
-use super::action::{Action, Asked, Cause, Subscribe, Subscribed, Wish};
+use super::action::{Action, Cause, Subscribe, Subscribed, Wish};
 use super::connect::{Given, check_expiry, seconds_left};
 use super::subscription::{Origin, Stage, Subscription, Terms};
 use super::{CommandId, Failure, PAGE_COUNT_MAX, Session};
@@ -191,15 +191,16 @@ impl Session {
         identity.is_some_and(|identity| context.host.rights(identity, topic).has(right))
     }
 
-    /// Subscribes the client to what it did not ask for by a command.
+    /// Subscribes the client to what it did not ask for by a command, unless that is over already.
     pub(super) fn give(
         &mut self,
         given: Given,
         (cause, wish): (Cause, Wish),
         context: &Context<'_>,
-    ) {
+    ) -> Result<(), ErrorCode> {
         let Given { topic, origin, subscription } = given;
-        let ServerSubscription { info, data, hears, .. } = subscription;
+        let ServerSubscription { info, data, hears, expires_at, .. } = subscription;
+        let terms = Terms::new(check_expiry(expires_at, context)?, info);
         let TopicOptions { recovery, presence, .. } =
             context.host.topic(&topic).unwrap_or_default();
         let hears = self.hears((&topic, presence), (Hears::Publications, hears), context);
@@ -211,10 +212,11 @@ impl Session {
             delta: Delta::Off,
             cause,
             wish,
-            expires_at: None,
-            terms: Terms::new(None, info),
+            expires_at,
+            terms,
             data,
         })));
+        Ok(())
     }
 
     /// Subscribes the client for the application; the client is told by a push.
@@ -236,9 +238,9 @@ impl Session {
             return Err(ErrorCode::LimitExceeded);
         }
         let (topic, _) = topic(&subscription.topic, context)?;
+        let wish = Wish { recover: subscription.recover.clone(), else_reject: false };
         let given = Given { topic, origin: Origin::Server, subscription };
-        self.give(given, (Cause::Server, Wish::default()), context);
-        Ok(())
+        self.give(given, (Cause::Server, wish), context)
     }
 
     /// The outcome of [`Action::Subscribe`].
@@ -258,7 +260,7 @@ impl Session {
                     let CommandId(id) = command;
                     self.out.push(&Reply { id, subscribe: Some(result), ..Reply::default() });
                 }
-                Err(error) => self.refuse(command, error),
+                Err(error) => self.refuse(command, error, context),
             },
             Cause::Connect => self.on_given(&subscribe.topic, outcome, context),
             Cause::Server => {
@@ -371,12 +373,17 @@ pub(super) fn topic(
 
 /// Commands and calls that renew or end subscriptions.
 impl Session {
-    /// Tells the client of a subscription that it did not ask for.
+    /// Tells the client of a subscription that it did not ask for, and what it missed. There is no
+    /// word for recovery here: the position is the one that was asked for, or it is not.
     fn announce(&mut self, topic: &TopicName, result: SubscribeResult) {
         let SubscribeResult { recoverable, epoch, offset, positioned, data, .. } = result;
         let subscribe = message::Subscribe { recoverable, epoch, offset, positioned, data };
         let channel = topic.to_string();
         self.push(Push { channel, subscribe: Some(subscribe), ..Push::default() });
+        for publication in result.publications {
+            let channel = topic.to_string();
+            self.push(Push { channel, r#pub: Some(publication), ..Push::default() });
+        }
     }
 
     pub(super) fn unsubscribe(
@@ -423,19 +430,30 @@ impl Session {
     }
 
     /// Ends a subscription from our side; the client is told why. A gap in one that it did not ask
-    /// for ends the connection instead: it could not subscribe again by itself.
+    /// for, or its time, ends the connection instead: it could not subscribe again by itself.
     pub fn end(&mut self, topic: &TopicName, code: UnsubscribeCode) {
         let subscription = self.subscriptions.get(topic.as_str());
         let Some(subscription) = subscription.filter(|known| known.stage == Stage::Open) else {
             return;
         };
-        if code == UnsubscribeCode::InsufficientState && subscription.origin != Origin::Client {
-            return self.close(Disconnect::InsufficientState);
+        match code {
+            _ if subscription.origin == Origin::Client => {}
+            UnsubscribeCode::Server => {}
+            UnsubscribeCode::InsufficientState => return self.close(Disconnect::InsufficientState),
+            UnsubscribeCode::Expired => return self.close(Disconnect::SubscriptionExpired),
         }
         let unsubscribe =
             Some(message::Unsubscribe { code: code.code(), reason: code.reason().to_owned() });
         self.push(Push { channel: topic.to_string(), unsubscribe, ..Push::default() });
         self.drop_subscription(topic);
+    }
+
+    /// Ends all of them for the application; the client is told of each.
+    pub fn end_all(&mut self) {
+        let topics: Vec<TopicName> = self.topics().cloned().collect();
+        for topic in topics {
+            self.end(&topic, UnsubscribeCode::Server);
+        }
     }
 
     fn drop_subscription(&mut self, topic: &TopicName) {

@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::auth::{Identity, Right};
 use crate::hub::TopicName;
-use crate::protocol::centrifugo::Wire;
+use crate::protocol::centrifugo::{ErrorCode, Wire};
 
 fn error(code: u32, message: &str) -> String {
     format!(r#"{{"id":2,"error":{{"code":{code},"message":"{message}"}}}}"#)
@@ -43,6 +43,26 @@ fn commands_that_cannot_be_get_their_error() {
         let counted: Vec<_> = world.town.refused.take().iter().map(|one| one.code()).collect();
         assert_eq!(counted, [code]);
         assert!(world.client(client).closed.is_none());
+    }
+}
+
+#[test]
+fn what_the_host_refuses_is_told_and_counted() {
+    for command in [
+        r#""publish":{"channel":"broken","data":1}"#,
+        r#""subscribe":{"channel":"broken"}"#,
+        r#""history":{"channel":"broken"}"#,
+        r#""presence":{"channel":"members:broken"}"#,
+        r#""presence_stats":{"channel":"members:broken"}"#,
+    ] {
+        let mut world = World::new();
+        let client = world.connected();
+        let _ = world.got(client);
+        let got = world.say(client, &format!(r#"{{"id":2,{command}}}"#));
+        let expected =
+            r#"{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}"#;
+        assert_eq!(got, [expected], "{command}");
+        assert_eq!(world.town.refused.take(), [ErrorCode::Internal], "{command}");
     }
 }
 

@@ -275,6 +275,7 @@ fn a_refresh_lengthens_the_connection() {
     for (token, answer, close) in [
         ("ann/900/a", r#""refresh":{"expires":true,"ttl":900}"#, None),
         ("ann//a", r#""refresh":{}"#, None),
+        ("ann//a,a", r#""refresh":{}"#, None),
         (
             "away",
             r#""error":{"code":100,"message":"internal server error","temporary":true}"#,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::World;
+use super::world::{START, World};
 use crate::auth::{Identity, Right};
 use crate::hub::TopicName;
 use crate::protocol::centrifugo::{
-    Disconnect, ErrorCode, Hears, ServerSubscription, UnsubscribeCode, Wire,
+    Asked, Disconnect, ErrorCode, Hears, ServerSubscription, UnsubscribeCode, Wire,
 };
 
 /// What ended the session.
@@ -400,6 +400,61 @@ fn the_server_subscribes_clients_and_tells_them() {
         let early = session.subscribe_for_server(ServerSubscription::to("a"), context);
         assert_eq!(early, Err(ErrorCode::NotAvailable));
     });
+}
+
+#[test]
+fn the_server_subscribes_clients_from_a_position_on() {
+    let push = |what: &str| format!(r#"{{"push":{{"channel":"a",{what}}}}}"#);
+    let begin = |offset| {
+        let place = format!(r#""recoverable":true,"epoch":"EPOCH","offset":{offset}"#);
+        push(&format!(r#""subscribe":{{{place},"positioned":true}}"#))
+    };
+    let publication = |offset| push(&format!(r#""pub":{{"data":{offset},"offset":{offset}}}"#));
+    for (epoch, offset, expected) in [
+        ("EPOCH", 3, [begin(3), publication(4), publication(5)].to_vec()),
+        ("", 4, [begin(4), publication(5)].to_vec()),
+        ("EPOCH", 5, [begin(5)].to_vec()),
+        // The position told is not the one asked for.
+        ("EPOCH", 9, [begin(5)].to_vec()),
+        ("other", 3, [begin(5)].to_vec()),
+        ("no epoch at all", 3, [begin(5)].to_vec()),
+    ] {
+        let mut world = World::new();
+        for data in 1..=5 {
+            world.publish("a", &data.to_string());
+        }
+        let client = world.connected();
+        let _ = world.got(client);
+        let epoch = world.reveal(client, epoch).into();
+        let recover = Some(Asked { epoch, offset });
+        let subscription = ServerSubscription { recover, ..ServerSubscription::to("a") };
+        world.act(client, |session, context| {
+            session.subscribe_for_server(subscription, context).unwrap();
+        });
+        assert_eq!(world.got(client), [expected.join("\n")]);
+        world.publish("a", "6");
+        assert_eq!(world.got(client), [publication(6)], "live from there on");
+    }
+}
+
+#[test]
+fn a_subscription_of_the_servers_ends_the_connection_when_its_time_is_over() {
+    let mut world = World::new();
+    let client = world.connected();
+    let mut outcome = Vec::new();
+    for (topic, expires_at) in [("a", START), ("b", START + 60), ("c", START + 3600)] {
+        let expires_at = Some(expires_at);
+        let subscription = ServerSubscription { expires_at, ..ServerSubscription::to(topic) };
+        world.act(client, |session, context| {
+            outcome.push(session.subscribe_for_server(subscription, context));
+        });
+    }
+    assert_eq!(outcome, [Err(ErrorCode::Expired), Ok(()), Ok(())]);
+    assert_eq!(world.topics(client), ["b", "c"]);
+    world.answer_pings(client, Duration::from_secs(84));
+    assert_eq!(world.client(client).closed, None, "a grace is left");
+    world.answer_pings(client, Duration::from_secs(2));
+    assert_eq!(world.client(client).closed, Some(Disconnect::SubscriptionExpired));
 }
 
 #[test]

@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Grant, Identity, Right, Rights};
 use crate::hub::{
-    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Peer, Position, Publish, Since, Start,
-    TopicName,
+    Admission, Draft, Hub, HubParts, Inbox, PayloadKind, Peer, Publish, Since, Start, TopicName,
 };
 use crate::id::WorkerId;
 use crate::limits::{JoinLeave, Limits, TopicRule};
@@ -112,6 +111,11 @@ impl Town {
         let user = Some(Arc::from(user)).filter(|user: &Arc<str>| !user.is_empty());
         Ok(Fields { user, expires_at: ttl.parse::<u64>().ok().map(|ttl| now + ttl), third, fourth })
     }
+}
+
+/// What is done on a topic, unless nothing can be.
+fn unless_broken<T>(topic: &TopicName, outcome: T) -> Result<T, ErrorCode> {
+    if topic.as_str().ends_with("broken") { Err(ErrorCode::Internal) } else { Ok(outcome) }
 }
 
 /// A client as the server sees it.
@@ -300,23 +304,33 @@ impl World {
                 let user = self.clients[client].session.user().cloned().unwrap_or_default();
                 let publisher = Some(Peer::user(user));
                 let draft = Draft { publisher, ..Draft::new(publish.payload) };
-                self.publish_draft(publish.topic.as_str(), &draft);
-                self.clients[client].session.on_published(publish.command, Ok(()));
+                let outcome = unless_broken(&publish.topic, ());
+                if outcome.is_ok() {
+                    self.publish_draft(publish.topic.as_str(), &draft);
+                }
+                let session = &mut self.clients[client].session;
+                let context = context!(self);
+                session.on_published(publish.command, outcome, context);
             }
             Action::History(history) => {
                 let page = history.span.read(&self.hub, &history.topic);
+                let outcome = unless_broken(&history.topic, page);
                 let session = &mut self.clients[client].session;
                 let context = context!(self);
-                session.on_history(&history, Ok(page), context);
+                session.on_history(&history, outcome, context);
             }
             Action::Presence(command, topic) => {
-                let members = self.members(&topic);
-                self.clients[client].session.on_presence(command, Ok(members));
+                let outcome = unless_broken(&topic, self.members(&topic));
+                let session = &mut self.clients[client].session;
+                let context = context!(self);
+                session.on_presence(command, outcome, context);
             }
             Action::PresenceStats(command, topic) => {
                 let clients = u32::try_from(self.members(&topic).len()).unwrap();
-                let count = Headcount { clients, users: 1 };
-                self.clients[client].session.on_presence_stats(command, Ok(count));
+                let outcome = unless_broken(&topic, Headcount { clients, users: 1 });
+                let session = &mut self.clients[client].session;
+                let context = context!(self);
+                session.on_presence_stats(command, outcome, context);
             }
             Action::Close(disconnect) => {
                 self.clients[client].closed = Some(disconnect);
@@ -329,20 +343,20 @@ impl World {
     }
 
     fn subscribe(&mut self, client: usize, subscribe: &Subscribe) {
-        if subscribe.topic.as_str() == "broken" {
+        if let Err(error) = unless_broken(&subscribe.topic, ()) {
             let session = &mut self.clients[client].session;
-            return session.on_subscribed(subscribe, Err(ErrorCode::Internal), context!(self));
+            return session.on_subscribed(subscribe, Err(error), context!(self));
         }
         let (topic, joined) = self.hub.subscribe(&subscribe.topic, WORKER, subscribe.start, |_| 0);
         let is_recovered = joined.recovered == Some(true);
         let missed = (is_recovered || matches!(subscribe.start, Start::Last(_))).then(|| {
-            let since = Since { epoch: None, offset: joined.next - 1 };
+            let offset = joined.position.map_or(0, |position| position.offset);
+            let since = Since { epoch: None, offset };
             topic.page(Some(since), centrifugo::PAGE_COUNT_MAX + 1).publications
         });
-        let top = joined.position.map(|position| Position { offset: joined.top, ..position });
         let member =
             Member { topic: topic.name().clone(), next: joined.top + 1, hears: subscribe.hears };
-        let subscribed = Subscribed { topic: topic.name().clone(), top, missed };
+        let subscribed = Subscribed { topic: topic.name().clone(), top: joined.newest, missed };
         let client = &mut self.clients[client];
         client.members.push(member);
         client.session.on_subscribed(subscribe, Ok(subscribed), context!(self));
@@ -451,7 +465,7 @@ impl World {
         words.iter().fold(text.to_owned(), |text, (real, word)| text.replace(real, word))
     }
 
-    fn reveal(&self, client: usize, text: &str) -> String {
+    pub(super) fn reveal(&self, client: usize, text: &str) -> String {
         let client = self.clients[client].session.client().to_string();
         let text = text.replace("CLIENT", &client);
         if text.contains("EPOCH") { text.replace("EPOCH", &self.epoch("a")) } else { text }
