@@ -183,11 +183,13 @@ impl Worker {
         // What it missed goes into the answer, not before it.
         self.join(key, slot, joined.top + 1);
         let topic = Arc::clone(&self.topics[joined.local as usize].topic);
-        let is_replayed = match (subscribe.start, joined.recovered) {
-            (Start::Last(_), _) | (_, Some(true)) => true,
-            (Start::Live | Start::Since(_) | Start::Unknown, _) => false,
+        let has_room = self.has_room_for_missed(key);
+        let recovered = joined.recovered.map(|is_recovered| is_recovered && has_room);
+        let is_replayed = match (subscribe.start, recovered) {
+            (Start::Last(_), _) => has_room,
+            (Start::Live | Start::Since(_) | Start::Unknown, recovered) => recovered == Some(true),
         };
-        match joined.recovered {
+        match recovered {
             Some(true) => self.metrics.recovered.add(1),
             Some(false) => self.metrics.not_recovered.add(1),
             None => {}
@@ -196,6 +198,15 @@ impl Worker {
         let missed = way.and_then(|(from, to)| missed(&topic, from.offset, to.offset));
         let seat = Seat { index: key.index, slot };
         Ok((seat, Subscribed { topic: topic.name().clone(), top: joined.newest, missed }))
+    }
+
+    /// Whether a client may be given one more reply with what it missed. If not, it is told that it
+    /// did not recover: closed for being slow, it would come back and ask for as much again.
+    fn has_room_for_missed(&self, key: ConnectionKey) -> bool {
+        let connection = self.connections.get(key.index as usize);
+        let outbox = connection.and_then(|connection| connection.outbox.as_ref());
+        // Replies of the same frame are on their way to the outbox; the rest is for them.
+        outbox.map_or(0, |outbox| outbox.len()) <= self.gate.settings.reply_len_max / 2
     }
 
     fn close_subscription(&mut self, key: ConnectionKey, topic: &TopicName) {
@@ -469,8 +480,34 @@ mod tests {
             crowd.turn();
         }
         let got = plainly(&crowd.got());
-        let close_frame = got.strip_prefix(&[PUSH, REPLY].concat());
-        assert!(close_frame.is_some_and(|frame| frame.ends_with("bad request")), "{got}");
+        let end = "{\"push\":{\"disconnect\":{\"code\":3501,\"reason\":\"bad request\"}}}\n";
+        assert_eq!(got, [PUSH, REPLY, end].concat());
+    }
+
+    #[test]
+    fn who_recovers_more_than_may_wait_is_told_so_and_not_sent_away() {
+        let crowd = Crowd::new();
+        let data = "x".repeat(60_000);
+        for (topic, _) in (0..4).flat_map(|topic| (0..8).map(move |number| (topic, number))) {
+            crowd.say(&format!(
+                "{{\"id\":3,\"publish\":{{\"channel\":\"{topic}\",\"data\":\"{data}\"}}}}"
+            ));
+            assert_eq!(crowd.got(), REPLY);
+        }
+        let recover = (0..4).map(|topic| {
+            format!("{{\"id\":4,\"subscribe\":{{\"channel\":\"{topic}\",\"recover\":true}}}}")
+        });
+        crowd.say(&recover.collect::<Vec<_>>().join("\n"));
+        let counted = crowd.handle.with(|worker| {
+            let metrics = &worker.metrics;
+            (metrics.recovered.get(), metrics.not_recovered.get())
+        });
+        assert_eq!(counted, (1, 3), "a reply of 480 KB is all that may wait");
+        let got = crowd.got();
+        assert_eq!(got.matches("\"was_recovering\":true").count(), 4);
+        assert_eq!(got.matches("\"recovered\":true").count(), 1);
+        crowd.say("{\"id\":3,\"publish\":{\"channel\":\"b\",\"data\":1}}");
+        assert_eq!(crowd.got(), REPLY, "it goes on");
     }
 
     #[test]
