@@ -9,6 +9,7 @@ use super::super::message::{
     SubscribeResult,
 };
 use super::action::{Action, Cause, Wish};
+use super::subscribe::missed_len;
 use super::subscription::Origin;
 use super::{Account, CommandId, Failure, Phase, Session};
 use crate::auth::{Expiry, Right};
@@ -23,6 +24,8 @@ pub(super) struct Connecting {
     command: CommandId,
     result: ConnectResult,
     awaited: usize,
+    /// Bytes of what the client missed that the reply holds already, of all topics.
+    pub(super) missed_len: usize,
 }
 
 /// What else a token says that was accepted.
@@ -61,7 +64,8 @@ impl Session {
         let (expires, ttl) = seconds_left(token.expires_at, context);
         let given = self.given(token.subscriptions, request, context)?;
         let result = ConnectResult { expires, ttl, ..self.connect_result(context) };
-        let connecting = Connecting { command, result, awaited: given.len() };
+        let awaited = given.len();
+        let connecting = Connecting { command, result, awaited, missed_len: 0 };
         self.connecting = Some(Box::new(connecting));
         self.phase = Phase::Connecting;
         for given in given {
@@ -166,6 +170,7 @@ impl Session {
         let Some(connecting) = &mut self.connecting else { return };
         match outcome {
             Ok(result) => {
+                connecting.missed_len += missed_len(&result.publications);
                 connecting.result.subs.insert(topic.to_string(), result);
                 connecting.awaited = connecting.awaited.saturating_sub(1);
                 self.try_finish_connect(context);

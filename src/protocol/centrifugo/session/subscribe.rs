@@ -278,6 +278,8 @@ impl Session {
         subscribed: Subscribed,
         context: &Context<'_>,
     ) -> Result<SubscribeResult, ErrorCode> {
+        // The reply to `connect` is one for all its topics.
+        let beside = self.connecting.as_ref().map_or(0, |connecting| connecting.missed_len);
         let Some(subscription) = self.subscriptions.opening(subscribe.key) else {
             // It was ended before it began, and the host told so.
             return Err(ErrorCode::Internal);
@@ -309,7 +311,12 @@ impl Session {
             _ => missed,
         };
         let codec = self.wire().codec();
-        match missed.and_then(|missed| replay((codec, subscribe.delta), &missed, context)) {
+        let replay = missed.and_then(|missed| replay((codec, subscribe.delta), &missed, context));
+        let len_max = context.settings.reply_len_max;
+        let fits = |publications: &[Publication]| {
+            beside == 0 || beside + missed_len(publications) <= len_max
+        };
+        match replay.filter(|publications| fits(publications)) {
             Some(publications) => {
                 result.recovered = true;
                 result.publications = publications;
@@ -339,6 +346,11 @@ fn replay(
     });
     let page = page(encoded, context);
     (page.len() == missed.len()).then_some(page)
+}
+
+/// Bytes of publications in a reply.
+pub(super) fn missed_len(publications: &[Publication]) -> usize {
+    publications.iter().map(|publication| publication.data.len()).sum()
 }
 
 /// The first of `publications`, at least one, as far as one reply may hold them.

@@ -157,6 +157,27 @@ fn a_token_brings_subscriptions_with_it() {
 }
 
 #[test]
+fn one_reply_holds_what_was_missed_in_all_topics_or_says_that_it_does_not() {
+    let mut world = World::new();
+    for topic in ["a", "b"] {
+        (0..4).for_each(|_| world.publish(topic, "1"));
+    }
+    world.settings.reply_len_max = 6;
+    for (offset, recovered) in [(0, 1), (1, 2)] {
+        let wish = format!(r#"{{"recover":true,"offset":{offset}}}"#);
+        let client = world.enter(Wire::JsonFrames, None);
+        let got = world.say(
+            client,
+            &format!(
+                r#"{{"id":1,"connect":{{"token":"ann//a,b","subs":{{"a":{wish},"b":{wish}}}}}}}"#
+            ),
+        );
+        assert_eq!(got[0].matches(r#""was_recovering":true"#).count(), 2, "{got:?}");
+        assert_eq!(got[0].matches(r#""recovered":true"#).count(), recovered, "{got:?}");
+    }
+}
+
+#[test]
 fn subscriptions_that_come_with_the_connection_recover() {
     let mut world = World::new();
     world.publish("a", "1");
