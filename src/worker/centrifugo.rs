@@ -183,7 +183,9 @@ impl Worker {
         // What it missed goes into the answer, not before it.
         self.join(key, slot, joined.top + 1);
         let topic = Arc::clone(&self.topics[joined.local as usize].topic);
-        let has_room = self.has_room_for_missed(key);
+        let way = joined.position.zip(joined.newest);
+        let is_missing = way.is_some_and(|(from, to)| from.offset < to.offset);
+        let has_room = !is_missing || self.has_room_for_missed(key);
         let recovered = joined.recovered.map(|is_recovered| is_recovered && has_room);
         let is_replayed = match (subscribe.start, recovered) {
             (Start::Last(_), _) => has_room,
@@ -194,7 +196,7 @@ impl Worker {
             Some(false) => self.metrics.not_recovered.add(1),
             None => {}
         }
-        let way = joined.position.zip(joined.newest).filter(|_| is_replayed);
+        let way = way.filter(|_| is_replayed);
         let missed = way.and_then(|(from, to)| missed(&topic, from.offset, to.offset));
         let seat = Seat { index: key.index, slot };
         Ok((seat, Subscribed { topic: topic.name().clone(), top: joined.newest, missed }))

@@ -33,13 +33,15 @@ fn run(program: &str, args: &[&str]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(stderr) }
 }
 
-/// Drops every packet to and from the sockets' ports.
-fn cut(sockets: &[WebSocket]) {
+/// Drops every packet between the sockets and the server's port. Other connections may be given
+/// the same ports of this side.
+fn cut(sockets: &[WebSocket], server: u16) {
     let ports: Vec<_> = sockets.iter().map(|socket| socket.wire.port().to_string()).collect();
     let ports = format!("{{ {} }}", ports.join(", "));
     let rules = format!(
         "add table inet cut; add chain inet cut in {{ type filter hook input priority 0; }}; \
-         add rule inet cut in tcp sport {ports} drop; add rule inet cut in tcp dport {ports} drop"
+         add rule inet cut in tcp sport {ports} tcp dport {server} drop; \
+         add rule inet cut in tcp sport {server} tcp dport {ports} drop"
     );
     run("nft", &[&rules]).expect("nftables takes the rules");
 }
@@ -51,7 +53,7 @@ fn check(config: &str, then: impl FnOnce(&Server), (code, reason): (&str, &str))
     let mut stays = server.websocket("/topics/a");
     let fd_count = server.fd_count();
     let gone: Vec<_> = (0..COUNT).map(|_| server.websocket("/topics/a")).collect();
-    cut(&gone);
+    cut(&gone, server.addr.port());
     let begun = Instant::now();
     then(&server);
     let labels = [("code", code), ("reason", reason)];

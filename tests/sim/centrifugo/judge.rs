@@ -162,7 +162,10 @@ impl Judge<'_> {
         let is_right = match (&stay.asked, recovered) {
             (Some(asked), Some(true)) => start == asked && asked.offset <= possible,
             (Some(asked), Some(false)) => {
-                (sure..=possible).contains(&start.offset) && self.is_lost(topic, asked, start)
+                // For who does not read so much may wait that it is given no more.
+                let is_slow = !self.record.sessions[stay.session].is_prompt;
+                (sure..=possible).contains(&start.offset)
+                    && (is_slow && asked.offset < start.offset || self.is_lost(topic, asked, start))
             }
             _ => (sure..=possible).contains(&start.offset),
         };

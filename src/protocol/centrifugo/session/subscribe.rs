@@ -314,7 +314,8 @@ impl Session {
         let replay = missed.and_then(|missed| replay((codec, subscribe.delta), &missed, context));
         let len_max = context.settings.reply_len_max;
         let fits = |publications: &[Publication]| {
-            beside == 0 || beside + missed_len(publications) <= len_max
+            let len = missed_len(publications);
+            len == 0 || beside == 0 || beside + len <= len_max
         };
         match replay.filter(|publications| fits(publications)) {
             Some(publications) => {
