@@ -160,6 +160,16 @@ const fn latency(about: &'static str, case: &'static str, pointer: &'static str)
     line(about, at(case, FANWIRE, pointer), Unit::Milliseconds).to_bare(EACH)
 }
 
+/// Cost per delivery of one server, divided by that of another in the same case.
+const fn beside(
+    about: &'static str,
+    case: &'static str,
+    (server, base): (&'static str, &'static str),
+    name: &'static str,
+) -> Line {
+    line(about, at(case, server, PER_DELIVERY), US).to((case, base), 1.0, name)
+}
+
 /// CPU per delivery of `server` in `case`, against Fanwire's in the smallest case of its kind.
 const fn grown(about: &'static str, case: &'static str, base: &'static str) -> Line {
     let line = line(about, at(case, FANWIRE, PER_DELIVERY), Unit::Microseconds);
@@ -312,32 +322,16 @@ const GOALS: [Goal; 15] = [
         name: "history",
         wants: "at most 1.05 of the cost without",
         lines: &[
-            line("window 1", at("w1", FANWIRE, PER_DELIVERY), US).to(
-                ("w1", NO_HISTORY),
-                1.0,
-                "no history",
-            ),
-            line("window 64", at("w64", FANWIRE, PER_DELIVERY), US).to(
-                ("w64", NO_HISTORY),
-                1.0,
-                "no history",
-            ),
+            beside("window 1", "w1", (FANWIRE, NO_HISTORY), "no history"),
+            beside("window 64", "w64", (FANWIRE, NO_HISTORY), "no history"),
         ],
     },
     Goal {
         name: "presence",
         wants: "at most 1.05 of the cost without",
         lines: &[
-            line("window 1", at("w1", PRESENCE, PER_DELIVERY), US).to(
-                ("w1", FANWIRE),
-                1.0,
-                "no presence",
-            ),
-            line("window 64", at("w64", PRESENCE, PER_DELIVERY), US).to(
-                ("w64", FANWIRE),
-                1.0,
-                "no presence",
-            ),
+            beside("window 1", "w1", (PRESENCE, FANWIRE), "no presence"),
+            beside("window 64", "w64", (PRESENCE, FANWIRE), "no presence"),
         ],
     },
     Goal {
