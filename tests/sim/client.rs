@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 
-use crate::record::{Answer, Asked, End, Event};
-use crate::setup::{Door, Echo, Offence, Opening, Pace};
+use crate::invariant::Position;
+use crate::record::Answer;
+use crate::setup::Pace;
 use crate::wire::{self, Frame, Head};
 
 const TEXT: u8 = 0x1;
@@ -19,6 +20,57 @@ const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x40;
+
+/// What clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    Plain,
+    Json,
+    Sse,
+    SseJson,
+    Ndjson,
+    /// Messages of another protocol as they come: frames, or lines of a body.
+    Lines,
+}
+
+/// How a client breaks the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offence {
+    Unmasked,
+    ReservedBits,
+    Utf8,
+    TooLarge,
+}
+
+/// What a client saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    Head {
+        status: u16,
+        position: Option<Position>,
+        recovered: Option<bool>,
+    },
+    Subscribed {
+        position: Option<Position>,
+        recovered: Option<bool>,
+    },
+    Publication {
+        position: Option<Position>,
+        payload: Vec<u8>,
+    },
+    Skipped(u64),
+    Close(u16, String),
+    /// The server's side ended; a stream's body as it should, or cut.
+    End(End),
+    /// Bytes that mean nothing.
+    Garbled(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Whole,
+    Cut,
+}
 
 /// What the rest of the bytes is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +111,11 @@ struct Piece {
     is_start: bool,
 }
 
-/// A request without a session.
+/// What a WebSocket handshake needs.
+pub(crate) const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// What a connection begins with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) line: &'a str,
@@ -91,30 +147,6 @@ impl Client {
             answer: None,
         };
         client.push(request.to_bytes());
-        client
-    }
-
-    /// A client that asks for a session on `topic`.
-    pub(crate) fn open(socket: UnixStream, topic: &str, opening: &Opening, asked: &Asked) -> Self {
-        let mut query = wire::query(asked);
-        if opening.echo == Echo::Off && matches!(opening.door, Door::Plain | Door::Json) {
-            query.push_str("&echo=false");
-        }
-        if matches!(opening.door, Door::Json | Door::SseJson) {
-            query.push_str("&format=json");
-        }
-        let line = format!("GET /topics/{topic}?{query}");
-        let headers = match opening.door {
-            Door::Plain | Door::Json => {
-                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            }
-            Door::Sse | Door::SseJson => "Accept: text/event-stream\r\n",
-            Door::Ndjson | Door::Lines => "",
-        };
-        let request = Request { line: &line, headers, body: &[] };
-        let mut client = Self::new(socket, opening.door, request);
-        client.set_pace(opening.pace);
         client
     }
 

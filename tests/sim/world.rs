@@ -38,6 +38,9 @@ use crate::setup::Setup;
 /// Rounds after which a worker that still has something to do will never rest.
 const ROUNDS_MAX: usize = 20_000;
 
+/// What the kernel takes ahead of a client, in bytes: the least that it can be asked for.
+const SNDBUF: usize = 1;
+
 /// A server without a listener: sockets are handed to it.
 pub(crate) struct World {
     hub: Arc<Hub>,
@@ -108,14 +111,13 @@ impl World {
         Self { sides: sides.collect(), hub, shared, drain_window: setup.drain_window, random }
     }
 
-    /// Hands a socket to a worker; its other end is the client's. `sndbuf` is how much the kernel
-    /// takes ahead of the client.
-    pub(crate) fn connect(&self, worker: usize, sndbuf: usize) -> UnixStream {
+    /// Hands a socket to a worker; its other end is the client's.
+    pub(crate) fn connect(&self, worker: usize) -> UnixStream {
         let (client, socket) = UnixStream::pair().expect("a pair of sockets");
         for end in [&client, &socket] {
             end.set_nonblocking(true).expect("a socket");
         }
-        socket2::SockRef::from(&socket).set_send_buffer_size(sndbuf).expect("a socket");
+        socket2::SockRef::from(&socket).set_send_buffer_size(SNDBUF).expect("a socket");
         let side = &self.sides[worker % self.sides.len()];
         let service = side.service.as_ref().expect("nobody connects to a worker that has ended");
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);

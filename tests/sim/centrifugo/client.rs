@@ -7,9 +7,8 @@ use fanwire::protocol::centrifugo::fossil;
 use serde_json::{Value, json};
 
 use super::setup::{Deltas, Transport};
-use crate::client::{Client, Request};
-use crate::record::Event;
-use crate::setup::{Door, Pace};
+use crate::client::{Client, Door, Event, HANDSHAKE, Request};
+use crate::setup::Pace;
 
 /// What a command asked for.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +57,7 @@ impl Peer {
         let connect = json!({ "id": 1, "connect": {} }).to_string();
         let mut line = match transport {
             Transport::WebSocket => {
-                let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
-                     Sec-WebSocket-Version: 13\r\n\
-                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+                let headers = HANDSHAKE;
                 let line = "GET /connection/websocket";
                 Client::new(socket, Door::Lines, Request { line, headers, body: &[] })
             }

@@ -39,13 +39,13 @@ impl Fault {
         match self {
             Self::Leaked => record.left_behind.add_one(),
             Self::Unlisted => {
-                let answer = record.looks.last_mut().and_then(|look| look.answer.as_mut());
+                let answer = record.seen.looks.last_mut().and_then(|look| look.answer.as_mut());
                 answer.is_some_and(|(_, clients)| clients.pop_last().is_some())
             }
-            Self::Recovered => record.stays.iter_mut().any(Stay::deny_recovery),
+            Self::Recovered => record.seen.stays.iter_mut().any(Stay::deny_recovery),
             _ => {
                 let healed = record.healed;
-                record.stays[..record.setup.topics.len()]
+                record.seen.stays[..record.setup.topics.len()]
                     .iter_mut()
                     .any(|stay| self.plant_heard(stay, healed))
             }

@@ -16,6 +16,9 @@ const PAGE_COUNT_MAX: u64 = 300;
 /// How a server may end a session that does not read.
 const ENDS: [&str; 4] = ["3008 ", "3009 ", "3012 ", "End("];
 
+/// How it ends all sessions when it drains.
+const SHUTDOWN: &str = "3001 shutdown";
+
 /// Everything in `record` that breaks the contract.
 pub(crate) fn judge(record: &Record) -> Vec<String> {
     let mut judge = Judge {
@@ -26,11 +29,11 @@ pub(crate) fn judge(record: &Record) -> Vec<String> {
     };
     judge.learns_the_order();
     judge.publishers_are_served();
-    record.stays.iter().enumerate().for_each(|(index, stay)| judge.stay(index, stay));
+    record.seen.stays.iter().enumerate().for_each(|(index, stay)| judge.stay(index, stay));
     judge.everybody_is_at_the_top();
     judge.sessions_live();
     judge.looks_are_right();
-    record.stays.iter().enumerate().for_each(|(index, stay)| judge.hears(index, stay));
+    record.seen.stays.iter().enumerate().for_each(|(index, stay)| judge.hears(index, stay));
     let left = record.left_behind.emptied().is_back(&record.left_behind);
     judge.expect("when all had left", left);
     judge.findings
@@ -73,22 +76,22 @@ impl Judge<'_> {
     fn learns_the_order(&mut self) {
         let record = self.record;
         let mut observed = Vec::new();
-        for stay in &record.stays {
+        for stay in &record.seen.stays {
             for (tick, heard) in &stay.heard {
                 if let Heard::Publication { position, payload } = heard {
-                    observed.push((stay.wish.topic, position, payload.clone(), *tick));
+                    observed.push((stay.wish.topic, position.clone(), payload.clone(), *tick));
                 }
             }
         }
         for (index, payload) in record.payloads.iter().enumerate() {
-            if let Some((tick, Some(position))) = &payload.acknowledged {
+            if let Some((tick, Some(position))) = record.acknowledged(index) {
                 let text = record.payload(index).unwrap_or_default().into_bytes();
-                observed.push((payload.topic, position, text, *tick));
+                observed.push((payload.topic, position, text, tick));
             }
         }
         for (topic, position, payload, tick) in observed {
             let name = record.name_of(topic);
-            let result = self.checker.observed(name, position, &payload);
+            let result = self.checker.observed(name, &position, &payload);
             self.expect(name, result);
             let known = number(&payload).filter(|one| {
                 let is_its = record.payloads.get(*one).is_some_and(|its| its.topic == topic);
@@ -102,7 +105,7 @@ impl Judge<'_> {
             let new = || Place { position: position.clone(), seen: tick };
             let place = self.places.entry(known).or_insert_with(new);
             place.seen = place.seen.min(tick);
-            if place.position != *position {
+            if place.position != position {
                 let finding = format!("payload {known} is at {position} and {}", place.position);
                 self.find(finding);
             }
@@ -119,10 +122,11 @@ impl Judge<'_> {
                 By::Session(session) => self.record.end_of(session).is_none(),
                 By::Post(_) => true,
             };
-            if (payload.acknowledged.is_some() || must) && place.is_none() {
+            let is_acknowledged = self.record.acknowledged(number).is_some();
+            if (is_acknowledged || must) && place.is_none() {
                 self.find(format!("payload {number} is lost"));
             }
-            if must && payload.acknowledged.is_none() {
+            if must && !is_acknowledged {
                 self.find(format!("payload {number} is not acknowledged"));
             }
             let (By::Session(session), Some(offset)) = (payload.by, place) else { continue };
@@ -163,7 +167,7 @@ impl Judge<'_> {
             (Some(asked), Some(true)) => start == asked && asked.offset <= possible,
             (Some(asked), Some(false)) => {
                 // For who does not read so much may wait that it is given no more.
-                let is_slow = !self.record.sessions[stay.session].is_prompt;
+                let is_slow = !self.record.seen.sessions[stay.session].is_prompt;
                 (sure..=possible).contains(&start.offset)
                     && (is_slow && asked.offset < start.offset || self.is_lost(topic, asked, start))
             }
@@ -215,7 +219,7 @@ impl Judge<'_> {
     /// I6.
     fn everybody_is_at_the_top(&mut self) {
         for topic in 0..self.record.setup.topics.len() {
-            let mut starts = self.record.stays.iter().filter(|stay| stay.wish.topic == topic);
+            let mut starts = self.record.seen.stays.iter().filter(|stay| stay.wish.topic == topic);
             let epoch = starts.find_map(|stay| Some(stay.start()?.1.epoch.clone()));
             let offset = self.newest(topic, |_, _| true);
             if let Some(epoch) = epoch {
@@ -226,17 +230,27 @@ impl Judge<'_> {
         }
     }
 
-    /// Only who did not read is sent away.
+    /// Only who did not read is sent away, but for the drain, which is told to everybody.
     fn sessions_live(&mut self) {
-        for (index, session) in self.record.sessions.iter().enumerate() {
+        let drained = self.record.drained.unwrap_or(Tick::MAX);
+        for (index, session) in self.record.seen.sessions.iter().enumerate() {
+            let is_gone = self.record.vanished(index).is_some();
+            if session.sent >= drained {
+                // It came too late.
+                continue;
+            }
             let Some((tick, how)) = &session.ended else {
-                if session.client.is_none() && session.vanished.is_none() {
+                if session.client.is_none() && !is_gone {
                     self.find(format!("session {index} is never connected"));
+                }
+                if drained < Tick::MAX && !is_gone {
+                    self.find(format!("session {index} is not told of the drain"));
                 }
                 continue;
             };
-            let may = !session.is_prompt && ENDS.iter().any(|end| how.starts_with(end));
-            if !may {
+            let is_slow = !session.is_prompt && ENDS.iter().any(|end| how.starts_with(end));
+            let is_drained = *tick >= drained && how == SHUTDOWN;
+            if !is_slow && !is_drained {
                 self.find(format!("session {index} ends at {tick} with {how}, why?"));
             }
         }
@@ -250,11 +264,11 @@ impl Judge<'_> {
 
     /// When a stay ends, if it does.
     fn ends(&self, stay: &Stay) -> Span {
-        let session = &self.record.sessions[stay.session];
+        let session = &self.record.seen.sessions[stay.session];
         // Who does not read may have been given up long before it knows, or goes.
-        let is_given_up = session.ended.is_some() || session.vanished.is_some();
+        let is_given_up = self.record.end_of(stay.session).is_some();
         let given_up = (is_given_up && !session.is_prompt).then(|| Self::begins(stay).first);
-        let first = [stay.left, session.vanished, given_up, stay.over];
+        let first = [stay.left, self.record.vanished(stay.session), given_up, stay.over];
         let first = first.into_iter().flatten().min().unwrap_or(Tick::MAX);
         // When all is quiet, the server knows of every end.
         let last = if first == Tick::MAX { first } else { self.record.healed - 1 };
@@ -262,15 +276,15 @@ impl Judge<'_> {
     }
 
     fn client(&self, stay: &Stay) -> &str {
-        self.record.sessions[stay.session].client.as_deref().unwrap_or_default()
+        self.record.seen.sessions[stay.session].client.as_deref().unwrap_or_default()
     }
 
     /// Who is said to be there is, and nobody else.
     fn looks_are_right(&mut self) {
         let mut findings = Vec::new();
-        for (index, look) in self.record.looks.iter().enumerate() {
+        for (index, look) in self.record.seen.looks.iter().enumerate() {
             let Some((answered, clients)) = &look.answer else { continue };
-            let stays = self.record.stays.iter().filter(|stay| stay.wish.topic == look.topic);
+            let stays = self.record.seen.stays.iter().filter(|stay| stay.wish.topic == look.topic);
             let (mut sure, mut possible) = (Vec::new(), Vec::new());
             for stay in stays {
                 let (begins, ends) = (Self::begins(stay), self.ends(stay));
@@ -298,7 +312,7 @@ impl Judge<'_> {
             && (rule.join_leave == JoinLeave::All || stay.wish.hears == Hears::Members);
         let stays_on = stay.left.or(stay.over).or(self.record.end_of(stay.session)).is_none();
         let mut heard: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
-        for (_, one) in &stay.heard {
+        for (_, one) in stay.heard.iter().filter(|(tick, _)| *tick <= self.record.healed) {
             match one {
                 Heard::Join(client) => heard.entry(client).or_default().push(true),
                 Heard::Leave(client) => heard.entry(client).or_default().push(false),
@@ -306,7 +320,8 @@ impl Judge<'_> {
             }
         }
         let mut due: BTreeMap<(&str, bool), (usize, usize)> = BTreeMap::new();
-        let others = self.record.stays.iter().filter(|other| other.wish.topic == stay.wish.topic);
+        let others =
+            self.record.seen.stays.iter().filter(|other| other.wish.topic == stay.wish.topic);
         for other in others {
             for (is_join, span) in [(true, Self::begins(other)), (false, self.ends(other))] {
                 let is_known = other.start().is_some() && span.last < Tick::MAX;

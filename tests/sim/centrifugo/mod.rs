@@ -11,17 +11,19 @@ mod setup;
 
 use std::collections::BTreeSet;
 
-pub(crate) use fault::Fault;
-pub(crate) use judge::judge;
-pub(crate) use record::Record;
-pub(crate) use run::run;
-pub(crate) use setup::{Step, plan};
+use fastrand::Rng;
 
-use record::{Answer, Heard};
-use setup::Transport;
+use crate::seed::Play;
+use crate::setup::Setup;
+
+pub(crate) use run::Centrifugo;
+
+use fault::Fault;
+use record::{Answer, Heard, Record};
+use setup::{Step, Transport};
 
 /// Every thing that the seeds are to come across, and how many of a thousand do at least.
-pub(crate) const EXPECTED: &[(&str, usize)] = &[
+const EXPECTED: &[(&str, usize)] = &[
     ("a delta", 100),
     ("a gap told and mended", 5),
     ("a join", 500),
@@ -34,15 +36,43 @@ pub(crate) const EXPECTED: &[(&str, usize)] = &[
     ("unsubscribed", 200),
 ];
 
+impl Play for Centrifugo {
+    const COUNT: u64 = 2000;
+    const TEST: &'static str = "at_the_centrifugo_door";
+    const EXPECTED: &'static [(&'static str, usize)] = EXPECTED;
+    type Fault = Fault;
+    const FAULTS: &'static [Fault] = &Fault::ALL;
+
+    fn plan(seed: u64) -> (Setup, Vec<Step>) {
+        setup::plan(seed)
+    }
+
+    fn judge(record: &Record) -> Vec<String> {
+        judge::judge(record)
+    }
+
+    fn story(record: &Record) -> String {
+        record.to_string()
+    }
+
+    fn things(record: &Record) -> BTreeSet<String> {
+        things(record)
+    }
+
+    fn plant(fault: Fault, record: &mut Record, _random: &mut Rng) -> bool {
+        fault.plant(record)
+    }
+}
+
 /// What came about in `record`.
-pub(crate) fn things(record: &Record) -> BTreeSet<String> {
+fn things(record: &Record) -> BTreeSet<String> {
     let mut things = BTreeSet::new();
     let mut add = |thing: &str, came: bool| {
         if came {
             things.insert(thing.to_owned());
         }
     };
-    for stay in &record.stays {
+    for stay in &record.seen.stays {
         let heard = |is_it: fn(&Heard) -> bool| stay.heard.iter().any(|(_, one)| is_it(one));
         let recovered = stay.start().and_then(|(.., recovered)| recovered);
         let is_publication = |one: &Heard| matches!(one, Heard::Publication { .. });
@@ -60,7 +90,7 @@ pub(crate) fn things(record: &Record) -> BTreeSet<String> {
             stay.left.is_some() && matches!(stay.answer, Some((_, Answer::Subscribed { .. }))),
         );
     }
-    for session in &record.sessions {
+    for session in &record.seen.sessions {
         let ended = session.ended.as_ref();
         add("a session too slow", ended.is_some_and(|(_, how)| how.starts_with("3008")));
         add("over http_stream", session.transport == Transport::HttpStream);

@@ -6,7 +6,7 @@ use fanwire::limits::{Delivery, JoinLeave, Limits, TopicRule};
 use fanwire::worker::Portions;
 use fastrand::Rng;
 
-use crate::setup::{PAYLOAD_LEN_MIN, Pace, Setup, Topic};
+use crate::setup::{self, PAYLOAD_LEN_MIN, Pace, Setup, Topic};
 
 /// How messages travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,56 +50,18 @@ pub(crate) struct Wish {
     pub(crate) hears: Hears,
 }
 
-/// What happens next. Numbers are taken modulo what there is.
+/// What only these clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Connect {
-        transport: Transport,
-        worker: usize,
-        pace: Pace,
-    },
-    Subscribe {
-        session: usize,
-        wish: Wish,
-    },
-    Unsubscribe {
-        session: usize,
-        topic: usize,
-    },
-    Publish {
-        session: usize,
-        topic: usize,
-        count: usize,
-        len: usize,
-    },
-    Post {
-        topic: usize,
-        worker: usize,
-        len: usize,
-    },
-    Presence {
-        session: usize,
-        topic: usize,
-    },
-    Pace {
-        session: usize,
-        pace: Pace,
-    },
-    Vanish {
-        session: usize,
-    },
-    Advance {
-        millis: u64,
-    },
-    Freeze {
-        worker: usize,
-    },
-    Thaw {
-        worker: usize,
-    },
-    /// The step after this one does not wait until the one before it has had its effect.
-    AtOnce,
+pub(crate) enum Act {
+    Connect { transport: Transport, worker: usize, pace: Pace },
+    Subscribe { session: usize, wish: Wish },
+    Unsubscribe { session: usize, topic: usize },
+    Publish { session: usize, topic: usize, count: usize, len: usize },
+    Presence { session: usize, topic: usize },
 }
+
+/// What happens next.
+pub(crate) type Step = setup::Step<Act>;
 
 /// Longer than a run lasts: only counts trim history, and no topic is forgotten in it.
 const HISTORY_TTL: Duration = Duration::from_hours(5);
@@ -176,13 +138,13 @@ fn steps(room: Room, random: &mut Rng) -> Vec<Step> {
 /// One publishes more than can wait for another that does not read.
 fn overflow(Shape { len_max: len, burst: count }: Shape, random: &mut Rng) -> Vec<Step> {
     let (transport, worker) = (Transport::WebSocket, random.usize(..8));
-    let connect = Step::Connect { transport, worker, pace: Pace::Prompt };
+    let connect = Step::Act(Act::Connect { transport, worker, pace: Pace::Prompt });
     let (topic, from) = ([0, 2][random.usize(..2)], From::Live);
     let wish = Wish { topic, from, deltas: Deltas::Off, hears: Hears::Publications };
-    let subscribe = Step::Subscribe { session: 1, wish };
+    let subscribe = Step::Act(Act::Subscribe { session: 1, wish });
     let mut steps =
         vec![connect, connect, subscribe, Step::Pace { session: 1, pace: Pace::Stopped }];
-    steps.extend([Step::Publish { session: 0, topic, count, len }; 10]);
+    steps.extend([Step::Act(Act::Publish { session: 0, topic, count, len }); 10]);
     steps
 }
 
@@ -195,7 +157,7 @@ struct Shape {
 
 fn connect(random: &mut Rng) -> Step {
     let transport = if random.u8(..3) == 0 { Transport::HttpStream } else { Transport::WebSocket };
-    Step::Connect { transport, worker: random.usize(..8), pace: pace(random) }
+    Step::Act(Act::Connect { transport, worker: random.usize(..8), pace: pace(random) })
 }
 
 fn pace(random: &mut Rng) -> Pace {
@@ -220,12 +182,12 @@ fn step(Shape { len_max, burst }: Shape, random: &mut Rng) -> Step {
             };
             let deltas = if random.bool() { Deltas::On } else { Deltas::Off };
             let hears = if random.bool() { Hears::Members } else { Hears::Publications };
-            Step::Subscribe { session, wish: Wish { topic, from, deltas, hears } }
+            Step::Act(Act::Subscribe { session, wish: Wish { topic, from, deltas, hears } })
         }
-        18..22 => Step::Unsubscribe { session, topic },
-        22..29 => Step::Publish { session, topic, count: random.usize(1..=burst), len },
-        29..36 => Step::Post { topic, worker, len },
-        36..38 => Step::Presence { session, topic },
+        18..22 => Step::Act(Act::Unsubscribe { session, topic }),
+        22..29 => Step::Act(Act::Publish { session, topic, count: random.usize(1..=burst), len }),
+        29..36 => Step::Post { topic, worker, len, key: None },
+        36..38 => Step::Act(Act::Presence { session, topic }),
         38..40 => Step::Pace { session, pace: pace(random) },
         40..43 => Step::Vanish { session },
         43..46 => {

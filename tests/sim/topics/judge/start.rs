@@ -2,9 +2,10 @@
 
 use super::Judge;
 use super::order::{Entry, Order};
+use crate::client::{Door, Event};
 use crate::invariant::Position;
-use crate::record::{Asked, Event, Session, Tick};
-use crate::setup::Door;
+use crate::record::Tick;
+use crate::topics::record::{Asked, Session};
 
 /// A request for a position, and what it was told.
 #[derive(Debug, Clone, Copy)]
