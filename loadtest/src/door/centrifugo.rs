@@ -336,10 +336,15 @@ mod tests {
         for piece_len in 1..=bytes.len() {
             let (mut cutter, mut payloads) = (Cutter::new(Coding::Identity), Vec::new());
             for piece in bytes.chunks(piece_len) {
-                let fed = cutter.feed(&Centrifugo::default(), piece, |found| match found {
-                    Found::Publication(payload) => payloads.push(payload.to_vec()),
-                    other => panic!("{other:?}"),
-                });
+                let fed =
+                    cutter.feed(
+                        &Centrifugo::default(),
+                        piece,
+                        &mut |found: Found<'_>| match found {
+                            Found::Publication(payload) => payloads.push(payload.to_vec()),
+                            other => panic!("{other:?}"),
+                        },
+                    );
                 assert_eq!(fed, Ok(()));
             }
             assert_eq!(payloads, [&b"abc"[..], b"de", b"abc"], "pieces of {piece_len}");

@@ -217,7 +217,7 @@ mod tests {
                 (Cutter::new(Coding::Identity), Vec::new(), 0);
             let door = Deflate::default();
             for piece in bytes.chunks(piece_len) {
-                let fed = cutter.feed(&door, piece, |found| match found {
+                let fed = cutter.feed(&door, piece, &mut |found: Found<'_>| match found {
                     Found::Publication(payload) => payloads.push(payload.to_vec()),
                     Found::Reply(_) => replies += 1,
                     Found::Accepted => panic!("nothing was asked"),

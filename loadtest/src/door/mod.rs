@@ -15,7 +15,7 @@ mod websocket;
 
 pub(crate) use centrifugo::Centrifugo;
 pub(crate) use coding::{Chunked, Coding};
-pub(crate) use cut::Cutter;
+pub(crate) use cut::{Cutter, Receiver};
 pub(crate) use deflate::Deflate;
 pub(crate) use mixed::Mixed;
 pub(crate) use mqtt::Mqtt;

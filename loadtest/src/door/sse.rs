@@ -174,7 +174,7 @@ mod tests {
                 let mut cutter = Cutter::new(Sse.coding(ANSWER.as_bytes()));
                 let mut payloads = Vec::new();
                 for piece in bytes.chunks(piece_len) {
-                    let fed = cutter.feed(&Sse, piece, |found| match found {
+                    let fed = cutter.feed(&Sse, piece, &mut |found: Found<'_>| match found {
                         Found::Publication(payload) => payloads.push(payload.to_vec()),
                         other => panic!("nobody asked: {other:?}"),
                     });
@@ -184,7 +184,7 @@ mod tests {
             }
             let mut cutter = Cutter::new(Sse.coding(ANSWER.as_bytes()));
             bytes.extend_from_slice(b"0\r\n\r\n");
-            let fed = cutter.feed(&Sse, &bytes, |_| ());
+            let fed = cutter.feed(&Sse, &bytes, &mut |_: Found<'_>| ());
             assert_eq!(fed, Err("the server ended the stream".to_owned()));
         }
     }

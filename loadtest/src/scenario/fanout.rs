@@ -161,9 +161,9 @@ impl Sink for Books<'_> {
     }
 
     #[inline]
-    fn learn(&mut self, index: usize, bytes: &[u8], count: u32) {
+    fn learn(&mut self, index: usize, message: Option<&[u8]>) {
         if let Some(subscriber) = self.subscriber(index) {
-            self.ledger.learn(subscriber, bytes, count);
+            self.ledger.learn(subscriber, message);
         }
     }
 }
