@@ -190,7 +190,9 @@ impl<D: Door> Run<D> {
             pool,
             clock,
             ledger,
-            schedule: options.rate.map(|rate| Schedule::new(clock.now(), rate)),
+            schedule: options
+                .rate
+                .map(|rate| Schedule::new(clock.now(), rate).stalled(options.stall)),
             topics,
             out: Vec::new(),
             spare: Spare::default(),

@@ -30,6 +30,21 @@ fn a_whole_stream_is_whole_whatever_the_shape() {
 }
 
 #[test]
+fn what_a_stall_held_up_comes_at_once() {
+    let shape = "fanout --subscribers 2 --rate 10 --stall 60s --warmup 0s --duration 300ms";
+    let (output, report) = Served::bare(&[]).tester(shape);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    // 600 that were due, and 10 a second.
+    let count = report["publications"].as_u64().expect("a count");
+    assert!((600..700).contains(&count), "{report:#}");
+    let refused = Command::new(PROGRAM)
+        .args(["fanout", "--window", "1", "--stall", "1s", "--url", "ws://127.0.0.1:1"])
+        .output()
+        .expect("the tester starts");
+    assert_eq!(refused.status.code(), Some(2), "a closed loop has nothing that is due");
+}
+
+#[test]
 fn the_series_adds_up_to_the_run() {
     // A busy machine may let whole intervals pass.
     let (_, report) = Served::bare(&[]).tester_until(
