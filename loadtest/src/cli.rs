@@ -54,7 +54,8 @@ pub(crate) enum Command {
 /// Which server to measure, and what to tell about it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
-    /// The server: http://, ws://, https:// or wss://
+    /// The server: http://, ws://, https:// or wss://; with a path if its topics are elsewhere than
+    /// the door expects them, as in `ws://localhost:9000/chat/{topic}`
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// Trust this certificate, and those it signed: a file in PEM

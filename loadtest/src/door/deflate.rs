@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     frame::RSV1,
-    http::{self, Answer},
+    http::{self, Answer, Site},
 };
 
 const OFFER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
@@ -38,9 +38,9 @@ impl Clone for Deflate {
 }
 
 impl Door for Deflate {
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         let offer = Some(("Sec-WebSocket-Extensions", OFFER));
-        Opening::single(http::handshake(authority, &path(topic, role), offer))
+        Opening::single(http::handshake(site, &path(site, topic, role), offer))
     }
 
     fn answer(&self, received: &[u8]) -> Answer {

@@ -2,8 +2,8 @@
 
 use memchr::memchr;
 
-use super::{Chunked, Coding, Door, Found, Next, Opening, Plain, Role, Topic};
-use crate::http::{self, Answer, EVENT_STREAM};
+use super::{Chunked, Coding, Door, Found, Next, Opening, Plain, Role, Topic, plain::path};
+use crate::http::{self, Answer, EVENT_STREAM, Site};
 
 /// A block that has not ended by then never will.
 const BLOCK_LEN_MAX: usize = 64 << 20;
@@ -18,12 +18,12 @@ pub(crate) struct Sse;
 impl Door for Sse {
     const SUBSCRIBERS_PUBLISH: bool = false;
 
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         match role {
-            Role::Publisher => Plain.open(authority, topic, role),
+            Role::Publisher => Plain.open(site, topic, role),
             Role::Subscriber => {
-                let path = format!("/topics/{topic}");
-                Opening::single(http::stream(authority, &path, EVENT_STREAM))
+                let path = path(site, topic, role);
+                Opening::single(http::stream(site, &path, EVENT_STREAM))
             }
         }
     }
@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn a_publishers_connection_is_a_websocket() {
         assert_eq!(
-            Sse.open("host", "t", Role::Publisher),
-            Plain.open("host", "t", Role::Publisher)
+            Sse.open(&Site::named("host"), "t", Role::Publisher),
+            Plain.open(&Site::named("host"), "t", Role::Publisher)
         );
         assert_eq!(Sse.answer(&http::accepted()), Answer::Open(http::accepted().len()));
         assert!(matches!(Sse.coding(&http::accepted()), Coding::Identity));

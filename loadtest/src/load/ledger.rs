@@ -69,6 +69,8 @@ pub(crate) struct Ledger {
     pub(crate) faults: Faults,
     pub(crate) published: u64,
     pub(crate) received: u64,
+    /// By publishers, of their own.
+    pub(crate) heard: u64,
     settled: u64,
 }
 
@@ -93,6 +95,7 @@ impl Ledger {
             faults: Faults::default(),
             published: 0,
             received: 0,
+            heard: 0,
             settled: 0,
         }
     }
@@ -158,6 +161,17 @@ impl Ledger {
             echo.keep(way, order.next() - count, (message, times), self.echo_len_max);
         }
         times.clear();
+    }
+
+    /// Books what the publisher of `topic` received: its own publication, from a server that sends
+    /// them back, or what was not for it.
+    #[cold]
+    pub(crate) fn hear(&mut self, topic: usize, payload: &[u8]) {
+        if Stamp::read(payload).is_some_and(|stamp| stamp.topic as usize == topic) {
+            self.heard += 1;
+        } else {
+            self.faults.misrouted += 1;
+        }
     }
 
     /// Books what subscriber `index` received at `now`.

@@ -257,7 +257,7 @@ impl<D: Door> Pool<D> {
     }
 
     fn failed(&self) -> String {
-        format!("opening connection {} to {}", self.connections.len(), self.target.authority)
+        format!("opening connection {} to {}", self.connections.len(), self.target.site.authority)
     }
 
     fn start(&mut self, topic: &str, role: Role) -> io::Result<()> {
@@ -270,7 +270,7 @@ impl<D: Door> Pool<D> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
         let mut unsent = Unsent::default();
-        let opening = self.door.open(&self.target.authority, topic, role);
+        let opening = self.door.open(&self.target.site, topic, role);
         unsent.push(&opening.request);
         let commands = opening.commands.into_iter();
         let stage = Stage::Opening { answer: Vec::new(), commands };

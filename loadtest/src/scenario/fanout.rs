@@ -143,8 +143,7 @@ impl Sink for Books<'_> {
         match seen {
             Seen::Publication(payload) => match self.subscriber(index) {
                 Some(subscriber) => self.ledger.receive(subscriber, now, payload),
-                // A publisher that asked for no echo.
-                None => self.ledger.faults.misrouted += 1,
+                None => self.ledger.hear(index, payload),
             },
             Seen::Ended(reason) => {
                 self.ledger.faults.closed += 1;
@@ -475,6 +474,12 @@ fn report<D>(
         series: Vec::new(),
     };
     report.notes = notes(&report, options);
+    if run.ledger.heard > 0 {
+        let count = grouped(run.ledger.heard);
+        report.notes.push(format!(
+            "the server sends publishers what is their own: {count} more deliveries, not counted"
+        ));
+    }
     if run.stalled {
         report.notes.push("stalled: nothing came for 5 s, so the run ended early".to_owned());
     }

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Scratch, Served, delivers, faults, records};
+use crate::harness::{PROGRAM, Scratch, Served, delivers, faults, records, tester};
 
 const SHORT: &str = "--warmup 50ms --drain 5s";
 
@@ -42,6 +42,27 @@ fn what_a_stall_held_up_comes_at_once() {
         .output()
         .expect("the tester starts");
     assert_eq!(refused.status.code(), Some(2), "a closed loop has nothing that is due");
+}
+
+#[test]
+fn a_server_may_have_its_topics_elsewhere_and_send_publishers_their_own() {
+    let bare = Served::bare(&[]);
+    // Without the `?echo=false` of the usual path, publishers are subscribers, too.
+    for (path, shape) in [
+        ("/topics/room-{topic}?key=7", "fanout --topics 3 --subscribers 5 --rate 600"),
+        ("/topics/all", "churn --population 9 --rest 100ms"),
+    ] {
+        let line = format!("{shape} --duration 300ms");
+        let (output, report) = tester(&format!("{}{path}", bare.url), &line);
+        assert_eq!(output.status.code(), Some(0), "{report:#}");
+        let notes = report["notes"].as_array().map_or("", |notes| notes[0].as_str().unwrap_or(""));
+        assert!(shape.starts_with("churn") || notes.contains("what is their own"), "{report:#}");
+    }
+    // All topics in one place are not what was asked for.
+    let line = "fanout --topics 2 --subscribers 2 --rate 100 --duration 300ms --drain 1s";
+    let (output, report) = tester(&format!("{}/topics/all", bare.url), line);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(faults(&report, "misrouted") > 0, "{report:#}");
 }
 
 #[test]

@@ -145,7 +145,7 @@ impl Laggard {
         socket.connect_timeout(&address.into(), OPENING_TIMEOUT)?;
         socket.set_read_timeout(Some(OPENING_TIMEOUT))?;
         let mut stream = TcpStream::from(socket);
-        stream.write_all(&Plain.open(&target.authority, topic, Role::Subscriber).request)?;
+        stream.write_all(&Plain.open(&target.site, topic, Role::Subscriber).request)?;
         let mut answer = Vec::new();
         // Byte by byte: what follows is read slowly.
         while Plain.answer(&answer) == Answer::Partial {
