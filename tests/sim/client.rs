@@ -15,6 +15,7 @@ use crate::setup::Pace;
 use crate::wire::{self, Frame, Head};
 
 const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
@@ -29,8 +30,8 @@ pub(crate) enum Door {
     Sse,
     SseJson,
     Ndjson,
-    /// Messages of another protocol as they come: frames, or lines of a body.
-    Lines,
+    /// Another protocol, as it comes: frames, or chunks of a body.
+    Foreign,
 }
 
 /// How a client breaks the rules.
@@ -189,6 +190,11 @@ impl Client {
         for (index, bytes) in bytes.chunks(piece).enumerate() {
             self.pieces.push_back(Piece { bytes: bytes.to_vec(), is_start: index == 0 });
         }
+    }
+
+    /// Sends a binary message.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.push(wire::frame(FIN | BINARY, bytes));
     }
 
     pub(crate) fn ping(&mut self, count: usize) {
@@ -387,18 +393,17 @@ impl Client {
             self.events.push(Event::End(if is_whole { End::Whole } else { End::Cut }));
             return self.vanish();
         }
+        if self.door == Door::Foreign {
+            return self.events.push(Event::Publication { position: None, payload: chunk });
+        }
         self.body.extend_from_slice(&chunk);
         let end: &[u8] = match self.door {
-            Door::Ndjson | Door::Lines => b"\n",
+            Door::Ndjson => b"\n",
             _ => b"\n\n",
         };
         while let Some(part) = wire::take_until(&mut self.body, end) {
             match self.door {
                 Door::Ndjson => self.on_object(part.trim_end()),
-                Door::Lines => {
-                    let payload = part.trim_end().as_bytes().to_vec();
-                    self.events.push(Event::Publication { position: None, payload });
-                }
                 _ => self.on_block(&part),
             }
         }

@@ -16,7 +16,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use fanwire::admission::{Admission, Entrance};
-use fanwire::auth::{Access, Anonymous, AuthConfig, Proxies};
+use fanwire::auth::{Access, Anonymous, AuthConfig, Proxies, Secret};
 use fanwire::drain::Drain;
 use fanwire::http::connection::{Accepted, spawn};
 use fanwire::http::origin::OriginPolicy;
@@ -29,6 +29,8 @@ use fanwire::protocol::{self, centrifugo};
 use fanwire::reason::CloseReason;
 use fanwire::worker::{Gate, Portions, WAKE, WorkerHandle, WorkerParts, run};
 use fastrand::Rng;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
@@ -40,6 +42,12 @@ const ROUNDS_MAX: usize = 20_000;
 
 /// What the kernel takes ahead of a client, in bytes: the least that it can be asked for.
 const SNDBUF: usize = 1;
+
+/// What the application's calls are let in by.
+pub(crate) const API_KEY: &str = "the key of the simulation";
+
+/// What tokens are signed with.
+const SECRET: &str = "the secret of the simulation, long";
 
 /// A server without a listener: sockets are handed to it.
 pub(crate) struct World {
@@ -80,6 +88,13 @@ impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// A token of `user`, which does not run out.
+pub(crate) fn token(user: &str) -> String {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &json!({ "sub": user }), &key)
+        .expect("claims are JSON")
 }
 
 /// A worker that never rests.
@@ -241,7 +256,12 @@ impl World {
 
 impl Shared {
     fn new(setup: &Setup, hub: &Arc<Hub>) -> Self {
-        let auth = AuthConfig { anonymous: Anonymous::All, ..AuthConfig::default() };
+        let auth = AuthConfig {
+            anonymous: Anonymous::All,
+            api_keys: vec![Secret::new(API_KEY.to_owned())],
+            jwt_hmac_secret: Secret::new(SECRET.to_owned()),
+            ..AuthConfig::default()
+        };
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let access = Arc::new(Access::new(&auth, None, &[here]));
         let settings = centrifugo::Settings::new(&setup.limits, "sim");

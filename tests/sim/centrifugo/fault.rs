@@ -44,6 +44,9 @@ impl Fault {
             }
             Self::Recovered => record.seen.stays.iter_mut().any(Stay::deny_recovery),
             _ => {
+                if record.end_of(0).is_some() {
+                    return false;
+                }
                 let healed = record.healed;
                 record.seen.stays[..record.setup.topics.len()]
                     .iter_mut()

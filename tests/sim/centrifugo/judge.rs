@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Answer, Heard, Record, Stay};
-use super::setup::Hears;
+use super::record::{Answer, Call, Heard, Outcome, Record, Stay};
+use super::setup::{Hears, Order};
 use crate::invariant::{Checker, Position, Violation};
 use crate::record::{By, Tick, number};
 use fanwire::limits::JoinLeave;
@@ -17,7 +17,13 @@ const PAGE_COUNT_MAX: u64 = 300;
 const ENDS: [&str; 4] = ["3008 ", "3009 ", "3012 ", "End("];
 
 /// How it ends all sessions when it drains.
-const SHUTDOWN: &str = "3001 shutdown";
+pub(crate) const SHUTDOWN: &str = "3001 shutdown";
+
+/// How it ends those that the application does not want.
+pub(crate) const DISCONNECTED: &str = "3503 force disconnect";
+
+/// How it refuses who comes while it drains.
+const REFUSED: &str = "Head { status: 503,";
 
 /// Everything in `record` that breaks the contract.
 pub(crate) fn judge(record: &Record) -> Vec<String> {
@@ -32,10 +38,13 @@ pub(crate) fn judge(record: &Record) -> Vec<String> {
     record.seen.stays.iter().enumerate().for_each(|(index, stay)| judge.stay(index, stay));
     judge.everybody_is_at_the_top();
     judge.sessions_live();
+    judge.calls_are_carried_out();
     judge.looks_are_right();
     record.seen.stays.iter().enumerate().for_each(|(index, stay)| judge.hears(index, stay));
-    let left = record.left_behind.emptied().is_back(&record.left_behind);
-    judge.expect("when all had left", left);
+    if record.forced.is_none() {
+        let left = record.left_behind.emptied().is_back(&record.left_behind);
+        judge.expect("when all had left", left);
+    }
     judge.findings
 }
 
@@ -116,23 +125,43 @@ impl Judge<'_> {
     /// if the session lives on.
     fn publishers_are_served(&mut self) {
         let mut last = BTreeMap::new();
+        let drained = self.record.drained.unwrap_or(Tick::MAX);
         for (number, payload) in self.record.payloads.iter().enumerate() {
             let place = self.places.get(&number).map(|place| place.position.offset);
             let must = match payload.by {
                 By::Session(session) => self.record.end_of(session).is_none(),
-                By::Post(_) => true,
+                By::Post(post) => self.is_taken(post),
             };
-            let is_acknowledged = self.record.acknowledged(number).is_some();
-            if (is_acknowledged || must) && place.is_none() {
+            let acknowledged = self.record.acknowledged(number).map(|(tick, _)| tick);
+            // Nobody may be left to see what is accepted while the server leaves.
+            let is_seen = self.record.forced.is_none();
+            let is_sure = is_seen && acknowledged.map_or(must, |tick| tick < drained);
+            if is_sure && place.is_none() {
                 self.find(format!("payload {number} is lost"));
             }
-            if must && !is_acknowledged {
+            if must && acknowledged.is_none() {
                 self.find(format!("payload {number} is not acknowledged"));
             }
             let (By::Session(session), Some(offset)) = (payload.by, place) else { continue };
             let before = last.insert((session, payload.topic), offset);
             if before.is_some_and(|before| before >= offset) {
                 self.find(format!("payload {number} of session {session} came out of order"));
+            }
+        }
+    }
+
+    /// Whether a post must have been accepted: all are, but for a server that leaves.
+    fn is_taken(&mut self, post: usize) -> bool {
+        match (&self.record.posts[post].answer, self.record.drained) {
+            (Some((_, answer)), _) if answer.status == 200 => true,
+            (Some((tick, answer)), Some(drained)) if answer.status == 503 && drained <= *tick => {
+                false
+            }
+            (None, Some(_)) => false,
+            (answer, _) => {
+                let finding = format!("post {post} is answered {answer:?}");
+                self.find(finding);
+                false
             }
         }
     }
@@ -173,7 +202,9 @@ impl Judge<'_> {
             }
             _ => (sure..=possible).contains(&start.offset),
         };
-        if !is_right {
+        // What is accepted while the server leaves, perhaps nobody saw.
+        let is_known = self.record.drained.is_none_or(|drained| answered < drained);
+        if is_known && !is_right {
             let asked = &stay.asked;
             self.find(format!(
                 "{who} asked {asked:?}: {start}, {recovered:?}; {sure}..={possible}"
@@ -192,8 +223,7 @@ impl Judge<'_> {
         if recovered == Some(true) && reached < sure {
             self.find(format!("{who} is recovered up to {reached} of {sure}"));
         }
-        let is_over = stay.left.or(stay.over).or(self.record.end_of(stay.session));
-        if is_over.is_some() {
+        if self.end_of(stay).is_some() {
             self.checker.ends((&who, name));
         }
     }
@@ -249,11 +279,67 @@ impl Judge<'_> {
                 continue;
             };
             let is_slow = !session.is_prompt && ENDS.iter().any(|end| how.starts_with(end));
-            let is_drained = *tick >= drained && how == SHUTDOWN;
-            if !is_slow && !is_drained {
+            let is_drained = *tick >= drained && (how == SHUTDOWN || how.starts_with(REFUSED));
+            let is_ordered = |call: &Call| call.order == Order::Disconnect && call.sent <= *tick;
+            let is_unwanted = how == DISCONNECTED && self.calls_of(index).any(is_ordered);
+            let is_forced = self.record.forced.is_some() && how.starts_with("End(");
+            if !is_slow && !is_drained && !is_unwanted && !is_forced {
                 self.find(format!("session {index} ends at {tick} with {how}, why?"));
             }
         }
+    }
+
+    /// What the application wanted done to the user of a session.
+    fn calls_of(&self, session: usize) -> impl Iterator<Item = &Call> {
+        let user = self.record.seen.sessions[session].guise.user;
+        self.record.seen.calls.iter().filter(move |call| Some(call.user) == user)
+    }
+
+    /// What the application was told is done has been done to all that were there before.
+    fn calls_are_carried_out(&mut self) {
+        let mut findings = Vec::new();
+        for (index, call) in self.record.seen.calls.iter().enumerate() {
+            if call.outcome.is_none() && self.record.drained.is_none() {
+                findings.push(format!("call {index} is never answered"));
+            }
+        }
+        let done = |call: &&Call| call.outcome == Some(Outcome::Done);
+        for (index, session) in self.record.seen.sessions.iter().enumerate() {
+            let was_there = |call: &Call| session.connected.is_some_and(|tick| tick < call.sent);
+            let is_unwanted = self
+                .calls_of(index)
+                .filter(done)
+                .any(|call| call.order == Order::Disconnect && was_there(call));
+            if is_unwanted && self.record.end_of(index).is_none() {
+                findings.push(format!("session {index} goes on, though it was to be ended"));
+            }
+        }
+        for (index, stay) in self.record.seen.stays.iter().enumerate() {
+            let Some((answered, ..)) = stay.start() else { continue };
+            let is_unwanted = self.calls_of(stay.session).filter(done).any(|call| {
+                call.order == Order::Unsubscribe(stay.wish.topic) && answered < call.sent
+            });
+            if is_unwanted && self.end_of(stay).is_none() {
+                findings.push(format!("stay {index} goes on, though it was to be ended"));
+            }
+        }
+        self.findings.extend(findings);
+    }
+
+    /// When a stay was over, as far as its client knows, or began to end.
+    fn end_of(&self, stay: &Stay) -> Option<Tick> {
+        stay.left.or(stay.over).or(self.record.end_of(stay.session))
+    }
+
+    /// When a stay may have been ended at the earliest by somebody else than its client.
+    fn ended_by_others(&self, stay: &Stay) -> Option<Tick> {
+        let is_ended = self.record.ended(stay.session).is_some();
+        let calls = self.calls_of(stay.session).filter(|call| match call.order {
+            Order::Disconnect => is_ended,
+            Order::Unsubscribe(topic) => topic == stay.wish.topic && stay.over.is_some(),
+        });
+        let drained = self.record.drained.filter(|_| is_ended);
+        calls.map(|call| call.sent).chain(drained).map(|tick| tick.max(stay.sent)).min()
     }
 
     /// When a stay begins; without an answer, perhaps never.
@@ -268,7 +354,8 @@ impl Judge<'_> {
         // Who does not read may have been given up long before it knows, or goes.
         let is_given_up = self.record.end_of(stay.session).is_some();
         let given_up = (is_given_up && !session.is_prompt).then(|| Self::begins(stay).first);
-        let first = [stay.left, self.record.vanished(stay.session), given_up, stay.over];
+        let others = self.ended_by_others(stay);
+        let first = [stay.left, self.record.vanished(stay.session), given_up, stay.over, others];
         let first = first.into_iter().flatten().min().unwrap_or(Tick::MAX);
         // When all is quiet, the server knows of every end.
         let last = if first == Tick::MAX { first } else { self.record.healed - 1 };
@@ -310,12 +397,13 @@ impl Judge<'_> {
         let rule = &self.record.setup.topics[stay.wish.topic].rule;
         let is_told = rule.presence
             && (rule.join_leave == JoinLeave::All || stay.wish.hears == Hears::Members);
-        let stays_on = stay.left.or(stay.over).or(self.record.end_of(stay.session)).is_none();
-        let mut heard: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
-        for (_, one) in stay.heard.iter().filter(|(tick, _)| *tick <= self.record.healed) {
+        let stays_on = self.end_of(stay).is_none();
+        let drained = self.record.drained.unwrap_or(Tick::MAX);
+        let mut heard: BTreeMap<&str, Vec<(Tick, bool)>> = BTreeMap::new();
+        for (at, one) in stay.heard.iter().filter(|(tick, _)| *tick <= self.record.healed) {
             match one {
-                Heard::Join(client) => heard.entry(client).or_default().push(true),
-                Heard::Leave(client) => heard.entry(client).or_default().push(false),
+                Heard::Join(client) => heard.entry(client).or_default().push((*at, true)),
+                Heard::Leave(client) => heard.entry(client).or_default().push((*at, false)),
                 _ => {}
             }
         }
@@ -325,7 +413,9 @@ impl Judge<'_> {
         for other in others {
             for (is_join, span) in [(true, Self::begins(other)), (false, self.ends(other))] {
                 let is_known = other.start().is_some() && span.last < Tick::MAX;
-                let is_sure = stays_on && is_known && span.first > answered;
+                // When the server goes, all go.
+                let is_news = is_join || span.last < drained;
+                let is_sure = stays_on && is_known && is_news && span.first > answered;
                 let is_possible = span.first < Tick::MAX && span.last >= stay.sent;
                 let (sure, possible) = due.entry((self.client(other), is_join)).or_default();
                 *sure += usize::from(is_told && is_sure);
@@ -334,13 +424,13 @@ impl Judge<'_> {
         }
         let mut findings = Vec::new();
         for (client, told) in &heard {
-            if told.windows(2).any(|pair| pair[0] == pair[1]) {
+            if told.windows(2).any(|pair| pair[0].1 == pair[1].1 && pair[1].0 < drained) {
                 findings.push(format!("stay {index} hears {told:?} of {client}"));
             }
         }
         for ((client, is_join), (sure, possible)) in due {
             let told = heard.get(client).into_iter().flatten();
-            let count = told.filter(|its| **its == is_join).count();
+            let count = told.filter(|(_, its)| *its == is_join).count();
             if !(sure..=possible).contains(&count) {
                 let what = if is_join { "joins" } else { "leaves" };
                 findings

@@ -1,10 +1,12 @@
 //! Sessions of the Centrifugo protocol in the same world: several subscriptions over one
-//! connection, with recovery, deltas and members that come and go, over a WebSocket and over bodies
-//! with requests beside them; and a model of what each of them is owed.
+//! connection, with recovery, deltas and members that come and go, in JSON and in protobuf, over a
+//! WebSocket and over bodies with requests beside them; an application that sends its users away;
+//! and a model of what each of them is owed.
 
 mod client;
 mod fault;
 mod judge;
+mod protobuf;
 mod record;
 mod run;
 mod setup;
@@ -19,21 +21,28 @@ use crate::setup::Setup;
 pub(crate) use run::Centrifugo;
 
 use fault::Fault;
+use judge::{DISCONNECTED, SHUTDOWN};
 use record::{Answer, Heard, Record};
-use setup::{Step, Transport};
+use setup::{Codec, Step, Transport};
 
 /// Every thing that the seeds are to come across, and how many of a thousand do at least.
 const EXPECTED: &[(&str, usize)] = &[
     ("a delta", 100),
+    ("a delta in protobuf", 30),
     ("a gap told and mended", 5),
     ("a join", 500),
     ("a leave", 200),
     ("a replay", 100),
     ("a session too slow", 5),
+    ("drained before the end", 30),
     ("not recovered", 200),
     ("over http_stream", 200),
+    ("protobuf over a WebSocket", 200),
+    ("protobuf over http_stream", 100),
     ("recovered", 200),
+    ("sent away by the application", 30),
     ("unsubscribed", 200),
+    ("unsubscribed by the application", 30),
 ];
 
 impl Play for Centrifugo {
@@ -84,6 +93,7 @@ fn things(record: &Record) -> BTreeSet<String> {
         add("not recovered", recovered == Some(false));
         add("a join", heard(|one| matches!(one, Heard::Join(_))));
         add("a leave", heard(|one| matches!(one, Heard::Leave(_))));
+        add("unsubscribed by the application", heard(|one| *one == Heard::Unsubscribed(2000)));
         add("a gap told and mended", heard(|one| matches!(one, Heard::Unsubscribed(2500))));
         add(
             "unsubscribed",
@@ -93,7 +103,15 @@ fn things(record: &Record) -> BTreeSet<String> {
     for session in &record.seen.sessions {
         let ended = session.ended.as_ref();
         add("a session too slow", ended.is_some_and(|(_, how)| how.starts_with("3008")));
-        add("over http_stream", session.transport == Transport::HttpStream);
+        let is_body = session.guise.transport == Transport::HttpStream;
+        let is_protobuf = session.guise.codec == Codec::Protobuf;
+        let is_drained = ended.is_some_and(|(tick, how)| *tick < record.healed && how == SHUTDOWN);
+        add("over http_stream", is_body);
+        add("protobuf over a WebSocket", is_protobuf && !is_body);
+        add("protobuf over http_stream", is_protobuf && is_body);
+        add("a delta in protobuf", is_protobuf && session.delta_count > 0);
+        add("sent away by the application", ended.is_some_and(|(_, how)| how == DISCONNECTED));
+        add("drained before the end", is_drained);
         add("a delta", session.delta_count > 0);
     }
     things

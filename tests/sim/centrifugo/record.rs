@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::setup::{Transport, Wish};
+use super::setup::{Guise, Order, Wish};
 use crate::invariant::Position;
 use crate::record::{self, By, Tick, short};
 use crate::wire;
@@ -16,6 +16,7 @@ pub(crate) struct Seen {
     pub(crate) sessions: Vec<Session>,
     pub(crate) stays: Vec<Stay>,
     pub(crate) looks: Vec<Look>,
+    pub(crate) calls: Vec<Call>,
     /// When a session was told that its payload of that number was accepted.
     pub(crate) accepted: BTreeMap<usize, Tick>,
 }
@@ -23,8 +24,9 @@ pub(crate) struct Seen {
 /// A connection of a client.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pub(crate) transport: Transport,
+    pub(crate) guise: Guise,
     pub(crate) sent: Tick,
+    pub(crate) connected: Option<Tick>,
     /// Publications that came as what changed.
     pub(crate) delta_count: usize,
     /// The id that others know it by, once it is connected.
@@ -77,6 +79,23 @@ pub(crate) struct Look {
     pub(crate) answer: Option<(Tick, BTreeSet<String>)>,
 }
 
+/// What the application wanted done.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) user: u8,
+    pub(crate) order: Order,
+    pub(crate) sent: Tick,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// What the application was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// A worker did not answer in time; it may do it later.
+    NotYet,
+}
+
 impl Record {
     /// When its publisher was told that the payload of that number was accepted, and by a request
     /// also where it is.
@@ -108,10 +127,11 @@ impl Record {
 }
 
 impl Session {
-    pub(crate) fn new(transport: Transport, sent: Tick, is_prompt: bool) -> Self {
+    pub(crate) fn new(guise: Guise, sent: Tick, is_prompt: bool) -> Self {
         Self {
-            transport,
+            guise,
             sent,
+            connected: None,
             delta_count: 0,
             client: None,
             is_prompt,
@@ -164,6 +184,9 @@ impl fmt::Display for Record {
         }
         for (index, payload) in self.payloads.iter().enumerate() {
             writeln!(f, "payload {index}: {payload:?}")?;
+        }
+        for call in &self.seen.calls {
+            writeln!(f, "{call:?}")?;
         }
         for look in &self.seen.looks {
             writeln!(f, "{look:?}")?;

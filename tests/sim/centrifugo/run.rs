@@ -7,15 +7,19 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use super::client::{Asked, Peer, Said};
-use super::record::{Answer, Heard, Look, Seen, Session, Stay};
-use super::setup::{Act, Deltas, From, Hears, Transport, Wish};
-use crate::client::Client;
+use super::record::{Answer, Call, Heard, Look, Outcome, Seen, Session, Stay};
+use super::setup::{Act, Deltas, From, Guise, Hears, Order, Transport, Wish};
+use crate::client::{Client, Request};
 use crate::invariant::Position;
 use crate::record::{self, By};
 use crate::run::{Cast, Run};
 use crate::setup::{Pace, Setup};
+use crate::world;
 
 const SESSIONS_MAX: usize = 10;
+
+/// Codes from which on a client subscribes again by itself.
+const RESUBSCRIBES: u64 = 2500;
 
 /// Clients of the Centrifugo door.
 #[derive(Debug)]
@@ -29,7 +33,8 @@ pub(crate) struct Centrifugo {
 impl Cast for Centrifugo {
     type Act = Act;
     type Seen = Seen;
-    type Ask = ();
+    /// The number of a call.
+    type Ask = usize;
 
     const HEALING: Duration = Duration::from_secs(12);
 
@@ -42,7 +47,7 @@ impl Cast for Centrifugo {
     }
 
     fn begin(run: &mut Run<Self>) {
-        run.connect(Transport::WebSocket, 0, Pace::Prompt);
+        run.connect(Guise::PLAIN, 0);
         for topic in 0..run.record.setup.topics.len() {
             let (from, deltas, hears) = (From::Live, Deltas::Off, Hears::Members);
             run.subscribe(0, Wish { topic, from, deltas, hears });
@@ -51,7 +56,8 @@ impl Cast for Centrifugo {
 
     fn act(run: &mut Run<Self>, act: Act) {
         match act {
-            Act::Connect { transport, worker, pace } => run.connect(transport, worker, pace),
+            Act::Connect { guise, worker } => run.connect(guise, worker),
+            Act::Call { user, order, worker } => run.call(user, order, worker),
             Act::Subscribe { session, wish } => {
                 if let Some(session) = Self::session(run, session) {
                     run.subscribe(session, wish);
@@ -96,7 +102,7 @@ impl Cast for Centrifugo {
     /// What goes by requests may go to a frozen worker, an answer to a ping, too.
     fn frozen(run: &mut Run<Self>) {
         for session in &mut run.record.seen.sessions {
-            session.is_prompt &= session.transport == Transport::WebSocket;
+            session.is_prompt &= session.guise.transport == Transport::WebSocket;
         }
     }
 
@@ -105,7 +111,10 @@ impl Cast for Centrifugo {
         let mut has_moved = false;
         for peer in peers {
             // Requests go wherever they happen to be taken.
-            let connect = || -> UnixStream { world.connect(random.usize(..8)) };
+            let connect = || -> Option<UnixStream> {
+                let worker = random.usize(..8);
+                (!world.has_ended(worker)).then(|| world.connect(worker))
+            };
             has_moved |= peer.flush(connect);
         }
         has_moved
@@ -122,7 +131,16 @@ impl Cast for Centrifugo {
         has_moved
     }
 
-    fn answered(_run: &mut Run<Self>, (): (), _answer: record::Answer) {}
+    fn answered(run: &mut Run<Self>, call: usize, answer: record::Answer) {
+        let is_done = answer.status == 200 && answer.body == json!({ "result": {} });
+        let is_late = answer.body["error"]["code"] == 100 && run.has_frozen;
+        if is_done || is_late {
+            let outcome = if is_done { Outcome::Done } else { Outcome::NotYet };
+            run.record.seen.calls[call].outcome = Some(outcome);
+        } else if run.record.drained.is_none() {
+            run.record.faults.push(format!("call {call} is answered {answer:?}"));
+        }
+    }
 
     fn rest(run: &mut Run<Self>) {
         for topic in 0..run.record.setup.topics.len() {
@@ -132,21 +150,39 @@ impl Cast for Centrifugo {
 
     fn drained(run: &mut Run<Self>) {
         for worker in 0..run.record.setup.workers {
-            run.connect(Transport::WebSocket, worker, Pace::Prompt);
+            run.connect(Guise::PLAIN, worker);
         }
     }
 }
 
 impl Run<Centrifugo> {
-    fn connect(&mut self, transport: Transport, worker: usize, pace: Pace) {
-        if self.cast.peers.len() >= SESSIONS_MAX {
+    fn connect(&mut self, guise: Guise, worker: usize) {
+        if self.cast.peers.len() >= SESSIONS_MAX || self.world.has_ended(worker) {
             return;
         }
-        let socket = self.world.connect(worker);
-        self.cast.peers.push(Peer::new(socket, transport, pace));
-        let is_heard = transport == Transport::WebSocket || !self.has_frozen;
-        let is_prompt = pace == Pace::Prompt && is_heard;
-        self.record.seen.sessions.push(Session::new(transport, self.record.now(), is_prompt));
+        let token = guise.user.map(|user| world::token(&name_of(user)));
+        self.cast.peers.push(Peer::new(self.world.connect(worker), guise, token));
+        let is_heard = guise.transport == Transport::WebSocket || !self.has_frozen;
+        let is_prompt = guise.pace == Pace::Prompt && is_heard;
+        self.record.seen.sessions.push(Session::new(guise, self.record.now(), is_prompt));
+    }
+
+    /// The application gives an order.
+    fn call(&mut self, user: u8, order: Order, worker: usize) {
+        if self.world.has_ended(worker) {
+            return;
+        }
+        let (line, channel) = match order {
+            Order::Disconnect => ("POST /api/disconnect", ""),
+            Order::Unsubscribe(topic) => ("POST /api/unsubscribe", self.record.name_of(topic)),
+        };
+        let body = json!({ "user": name_of(user), "channel": channel }).to_string();
+        let (sent, outcome) = (self.record.now(), None);
+        let headers =
+            format!("X-API-Key: {}\r\nContent-Length: {}\r\n", world::API_KEY, body.len());
+        self.record.seen.calls.push(Call { user, order, sent, outcome });
+        let request = Request { line, headers: &headers, body: body.as_bytes() };
+        self.ask(self.record.seen.calls.len() - 1, worker, request);
     }
 
     /// The stay of a session on a topic that its client has not left.
@@ -254,6 +290,7 @@ impl Run<Centrifugo> {
             (Asked::Connect, None) => {
                 let client = reply["connect"]["client"].as_str().map(str::to_owned);
                 self.record.seen.sessions[session].client = client;
+                self.record.seen.sessions[session].connected = Some(now);
                 self.cast.peers[session].connected(&reply["connect"]);
             }
             (Asked::Subscribe(stay), None) => self.on_subscribed(stay, &reply["subscribe"]),
@@ -321,13 +358,14 @@ impl Run<Centrifugo> {
         } else {
             return self.fault(session, &format!("a push of nothing: {push}"));
         };
-        let is_end = matches!(heard, Heard::Unsubscribed(_));
+        let code = push["unsubscribe"]["code"].as_u64();
+        let is_end = code.is_some();
         let its = &mut self.record.seen.stays[stay];
         its.heard.push((now, heard));
         if is_end {
             its.over = Some(now);
             let (wish, position, has_left) = (its.wish, its.position(), its.left.is_some());
-            if !has_left {
+            if !has_left && code.is_some_and(|code| code >= RESUBSCRIBES) {
                 self.subscribe_at(session, wish, position);
             }
         }
@@ -353,4 +391,8 @@ impl Run<Centrifugo> {
     fn fault(&mut self, session: usize, what: &str) {
         self.record.faults.push(format!("session {session}: {what}"));
     }
+}
+
+fn name_of(user: u8) -> String {
+    format!("user{user}")
 }

@@ -164,7 +164,7 @@ impl Run<Topics> {
         let headers = match opening.door {
             Door::Plain | Door::Json => HANDSHAKE,
             Door::Sse | Door::SseJson => "Accept: text/event-stream\r\n",
-            Door::Ndjson | Door::Lines => "",
+            Door::Ndjson | Door::Foreign => "",
         };
         let request = Request { line: &line, headers, body: &[] };
         let mut client = Client::new(self.world.connect(opening.worker), opening.door, request);

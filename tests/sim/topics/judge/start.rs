@@ -144,7 +144,7 @@ impl Judge<'_> {
         }
         let may_have_ended = session.did(|_| true).is_some() || self.record.drained.is_some();
         let expected = match session.opening.door {
-            Door::Plain | Door::Lines => 0,
+            Door::Plain | Door::Foreign => 0,
             Door::Json | Door::Ndjson => 1,
             Door::Sse | Door::SseJson => {
                 usize::from(position.is_some()) + usize::from(recovered == Some(false))
