@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::record::{Answer, Call, Heard, Outcome, Record, Stay};
 use super::setup::{Hears, Order};
-use crate::invariant::{Checker, Position, Violation};
+use crate::invariant::{Checker, Closes, Position, Violation};
 use crate::record::{By, Tick, number};
 use fanwire::limits::JoinLeave;
 
@@ -39,6 +39,7 @@ pub(crate) fn judge(record: &Record) -> Vec<String> {
     judge.everybody_is_at_the_top();
     judge.sessions_live();
     judge.calls_are_carried_out();
+    judge.closes_are_counted();
     judge.looks_are_right();
     record.seen.stays.iter().enumerate().for_each(|(index, stay)| judge.hears(index, stay));
     if record.forced.is_none() {
@@ -324,6 +325,20 @@ impl Judge<'_> {
             }
         }
         self.findings.extend(findings);
+    }
+
+    /// I7.
+    fn closes_are_counted(&mut self) {
+        let (mut told, mut unseen) = (Closes::default(), 0);
+        for session in &self.record.seen.sessions {
+            let words = session.ended.as_ref().and_then(|(_, how)| how.split_once(' '));
+            match words.and_then(|(code, reason)| Some((code.parse().ok()?, reason))) {
+                Some((code, reason)) => told.add(code, reason, 1),
+                None => unseen += 1,
+            }
+        }
+        let result = told.agree_but(&self.record.counted, unseen);
+        self.expect("closes", result);
     }
 
     /// When a stay was over, as far as its client knows, or began to end.

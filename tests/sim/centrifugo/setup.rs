@@ -168,7 +168,7 @@ fn steps(room: Room, random: &mut Rng) -> Vec<Step> {
         steps.extend((random.u8(..4) == 0).then_some(Step::AtOnce));
     }
     if random.u8(..8) == 0 {
-        // Some go on to the end of the server.
+        // The server leaves in the middle.
         let at = random.usize(steps.len() / 2..steps.len());
         steps.insert(at, Step::Drain);
     }
