@@ -9,16 +9,69 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 
-use crate::record::{Answer, Asked, End, Event};
-use crate::setup::{Door, Echo, Offence, Opening, Pace};
+use crate::invariant::Position;
+use crate::record::Answer;
+use crate::setup::Pace;
 use crate::wire::{self, Frame, Head};
 
 const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x40;
+
+/// What clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    Plain,
+    Json,
+    Sse,
+    SseJson,
+    Ndjson,
+    /// Another protocol, as it comes: frames, or chunks of a body.
+    Foreign,
+}
+
+/// How a client breaks the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offence {
+    Unmasked,
+    ReservedBits,
+    Utf8,
+    TooLarge,
+}
+
+/// What a client saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    Head {
+        status: u16,
+        position: Option<Position>,
+        recovered: Option<bool>,
+    },
+    Subscribed {
+        position: Option<Position>,
+        recovered: Option<bool>,
+    },
+    Publication {
+        position: Option<Position>,
+        payload: Vec<u8>,
+    },
+    Skipped(u64),
+    Close(u16, String),
+    /// The server's side ended; a stream's body as it should, or cut.
+    End(End),
+    /// Bytes that mean nothing.
+    Garbled(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Whole,
+    Cut,
+}
 
 /// What the rest of the bytes is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +112,11 @@ struct Piece {
     is_start: bool,
 }
 
-/// A request without a session.
+/// What a WebSocket handshake needs.
+pub(crate) const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// What a connection begins with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) line: &'a str,
@@ -91,30 +148,6 @@ impl Client {
             answer: None,
         };
         client.push(request.to_bytes());
-        client
-    }
-
-    /// A client that asks for a session on `topic`.
-    pub(crate) fn open(socket: UnixStream, topic: &str, opening: &Opening, asked: &Asked) -> Self {
-        let mut query = wire::query(asked);
-        if opening.echo == Echo::Off && matches!(opening.door, Door::Plain | Door::Json) {
-            query.push_str("&echo=false");
-        }
-        if matches!(opening.door, Door::Json | Door::SseJson) {
-            query.push_str("&format=json");
-        }
-        let line = format!("GET /topics/{topic}?{query}");
-        let headers = match opening.door {
-            Door::Plain | Door::Json => {
-                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            }
-            Door::Sse | Door::SseJson => "Accept: text/event-stream\r\n",
-            Door::Ndjson | Door::Lines => "",
-        };
-        let request = Request { line: &line, headers, body: &[] };
-        let mut client = Self::new(socket, opening.door, request);
-        client.set_pace(opening.pace);
         client
     }
 
@@ -157,6 +190,11 @@ impl Client {
         for (index, bytes) in bytes.chunks(piece).enumerate() {
             self.pieces.push_back(Piece { bytes: bytes.to_vec(), is_start: index == 0 });
         }
+    }
+
+    /// Sends a binary message.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.push(wire::frame(FIN | BINARY, bytes));
     }
 
     pub(crate) fn ping(&mut self, count: usize) {
@@ -355,18 +393,17 @@ impl Client {
             self.events.push(Event::End(if is_whole { End::Whole } else { End::Cut }));
             return self.vanish();
         }
+        if self.door == Door::Foreign {
+            return self.events.push(Event::Publication { position: None, payload: chunk });
+        }
         self.body.extend_from_slice(&chunk);
         let end: &[u8] = match self.door {
-            Door::Ndjson | Door::Lines => b"\n",
+            Door::Ndjson => b"\n",
             _ => b"\n\n",
         };
         while let Some(part) = wire::take_until(&mut self.body, end) {
             match self.door {
                 Door::Ndjson => self.on_object(part.trim_end()),
-                Door::Lines => {
-                    let payload = part.trim_end().as_bytes().to_vec();
-                    self.events.push(Event::Publication { position: None, payload });
-                }
                 _ => self.on_block(&part),
             }
         }

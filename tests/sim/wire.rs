@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::invariant::Position;
-use crate::record::Asked;
 
 /// The head of an answer.
 #[derive(Debug)]
@@ -27,16 +26,6 @@ const MASKED: u8 = 0x80;
 const LEN_16_BITS: u8 = 0x7E;
 const LEN_64_BITS: u8 = 0x7F;
 const MASK: [u8; 4] = [0x21, 0x84, 0xF0, 0x5A];
-
-/// The query that asks for a position.
-pub(crate) fn query(asked: &Asked) -> String {
-    match asked {
-        Asked::Nothing => String::new(),
-        Asked::Since { epoch: Some(epoch), offset } => format!("since={epoch}:{offset}"),
-        Asked::Since { epoch: None, offset } => format!("since={offset}"),
-        Asked::Last(count) => format!("last={count}"),
-    }
-}
 
 /// A masked frame with the shortest length.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {

@@ -16,7 +16,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use fanwire::admission::{Admission, Entrance};
-use fanwire::auth::{Access, Anonymous, AuthConfig, Proxies};
+use fanwire::auth::{Access, Anonymous, AuthConfig, Proxies, Secret};
 use fanwire::drain::Drain;
 use fanwire::http::connection::{Accepted, spawn};
 use fanwire::http::origin::OriginPolicy;
@@ -29,6 +29,8 @@ use fanwire::protocol::{self, centrifugo};
 use fanwire::reason::CloseReason;
 use fanwire::worker::{Gate, Portions, WAKE, WorkerHandle, WorkerParts, run};
 use fastrand::Rng;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
@@ -37,6 +39,15 @@ use crate::setup::Setup;
 
 /// Rounds after which a worker that still has something to do will never rest.
 const ROUNDS_MAX: usize = 20_000;
+
+/// What the kernel takes ahead of a client, in bytes: the least that it can be asked for.
+const SNDBUF: usize = 1;
+
+/// What the application's calls are let in by.
+pub(crate) const API_KEY: &str = "the key of the simulation";
+
+/// What tokens are signed with.
+const SECRET: &str = "the secret of the simulation, long";
 
 /// A server without a listener: sockets are handed to it.
 pub(crate) struct World {
@@ -79,6 +90,13 @@ impl Wake for Woken {
     }
 }
 
+/// A token of `user`, which does not run out.
+pub(crate) fn token(user: &str) -> String {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &json!({ "sub": user }), &key)
+        .expect("claims are JSON")
+}
+
 /// A worker that never rests.
 #[derive(Debug)]
 pub(crate) struct Restless;
@@ -108,14 +126,13 @@ impl World {
         Self { sides: sides.collect(), hub, shared, drain_window: setup.drain_window, random }
     }
 
-    /// Hands a socket to a worker; its other end is the client's. `sndbuf` is how much the kernel
-    /// takes ahead of the client.
-    pub(crate) fn connect(&self, worker: usize, sndbuf: usize) -> UnixStream {
+    /// Hands a socket to a worker; its other end is the client's.
+    pub(crate) fn connect(&self, worker: usize) -> UnixStream {
         let (client, socket) = UnixStream::pair().expect("a pair of sockets");
         for end in [&client, &socket] {
             end.set_nonblocking(true).expect("a socket");
         }
-        socket2::SockRef::from(&socket).set_send_buffer_size(sndbuf).expect("a socket");
+        socket2::SockRef::from(&socket).set_send_buffer_size(SNDBUF).expect("a socket");
         let side = &self.sides[worker % self.sides.len()];
         let service = side.service.as_ref().expect("nobody connects to a worker that has ended");
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -239,7 +256,12 @@ impl World {
 
 impl Shared {
     fn new(setup: &Setup, hub: &Arc<Hub>) -> Self {
-        let auth = AuthConfig { anonymous: Anonymous::All, ..AuthConfig::default() };
+        let auth = AuthConfig {
+            anonymous: Anonymous::All,
+            api_keys: vec![Secret::new(API_KEY.to_owned())],
+            jwt_hmac_secret: Secret::new(SECRET.to_owned()),
+            ..AuthConfig::default()
+        };
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let access = Arc::new(Access::new(&auth, None, &[here]));
         let settings = centrifugo::Settings::new(&setup.limits, "sim");

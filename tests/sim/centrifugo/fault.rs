@@ -19,10 +19,12 @@ pub(crate) enum Fault {
     Unlisted,
     /// Something stays when all have left.
     Leaked,
+    /// A close is not counted.
+    Uncounted,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Dropped,
         Self::Twice,
         Self::LostAtTheEnd,
@@ -31,21 +33,29 @@ impl Fault {
         Self::Recovered,
         Self::Unlisted,
         Self::Leaked,
+        Self::Uncounted,
     ];
 
     /// Plants the fault in what the witness of everything saw, or the last session. Returns whether
     /// there was a place for it.
     pub(crate) fn plant(self, record: &mut Record) -> bool {
         match self {
-            Self::Leaked => record.left_behind.add_one(),
+            Self::Leaked => record.forced.is_none() && record.left_behind.add_one(),
+            Self::Uncounted => {
+                // Who was gone was not told.
+                record.counted.get(1006, "abnormal") == 0 && record.counted.remove_one()
+            }
             Self::Unlisted => {
-                let answer = record.looks.last_mut().and_then(|look| look.answer.as_mut());
+                let answer = record.seen.looks.last_mut().and_then(|look| look.answer.as_mut());
                 answer.is_some_and(|(_, clients)| clients.pop_last().is_some())
             }
-            Self::Recovered => record.stays.iter_mut().any(Stay::deny_recovery),
+            Self::Recovered => record.seen.stays.iter_mut().any(Stay::deny_recovery),
             _ => {
+                if record.end_of(0).is_some() {
+                    return false;
+                }
                 let healed = record.healed;
-                record.stays[..record.setup.topics.len()]
+                record.seen.stays[..record.setup.topics.len()]
                     .iter_mut()
                     .any(|stay| self.plant_heard(stay, healed))
             }

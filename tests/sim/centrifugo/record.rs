@@ -1,31 +1,32 @@
 //! What clients of the Centrifugo door did and saw in one run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
 
-use super::setup::{Transport, Wish};
-use crate::invariant::{Baseline, Position};
-use crate::record::{By, Tick, payload};
-use crate::setup::Setup;
+use super::setup::{Guise, Order, Wish};
+use crate::invariant::Position;
+use crate::record::{self, By, Tick, short};
+use crate::wire;
 
-#[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) setup: Setup,
-    pub(crate) clock: Vec<Duration>,
+pub(crate) type Record = record::Record<Seen>;
+
+/// What only these clients note.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
     pub(crate) sessions: Vec<Session>,
     pub(crate) stays: Vec<Stay>,
-    pub(crate) payloads: Vec<Payload>,
     pub(crate) looks: Vec<Look>,
-    pub(crate) healed: Tick,
-    pub(crate) left_behind: Baseline,
-    pub(crate) faults: Vec<String>,
+    pub(crate) calls: Vec<Call>,
+    /// When a session was told that its payload of that number was accepted.
+    pub(crate) accepted: BTreeMap<usize, Tick>,
 }
 
 /// A connection of a client.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pub(crate) transport: Transport,
+    pub(crate) guise: Guise,
+    pub(crate) sent: Tick,
+    pub(crate) connected: Option<Tick>,
     /// Publications that came as what changed.
     pub(crate) delta_count: usize,
     /// The id that others know it by, once it is connected.
@@ -70,16 +71,6 @@ pub(crate) enum Heard {
     Unsubscribed(u64),
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Payload {
-    pub(crate) topic: usize,
-    pub(crate) len: usize,
-    pub(crate) by: By,
-    pub(crate) sent: Tick,
-    /// When it was acknowledged, and by a request also where it is.
-    pub(crate) acknowledged: Option<(Tick, Option<Position>)>,
-}
-
 /// Who was on a topic, as a client was told.
 #[derive(Debug, Clone)]
 pub(crate) struct Look {
@@ -88,45 +79,65 @@ pub(crate) struct Look {
     pub(crate) answer: Option<(Tick, BTreeSet<String>)>,
 }
 
+/// What the application wanted done.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) user: u8,
+    pub(crate) order: Order,
+    pub(crate) sent: Tick,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// What the application was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// A worker did not answer in time; it may do it later.
+    NotYet,
+}
+
 impl Record {
-    pub(crate) fn new(setup: &Setup) -> Self {
-        Self {
-            setup: setup.clone(),
-            clock: Vec::new(),
-            sessions: Vec::new(),
-            stays: Vec::new(),
-            payloads: Vec::new(),
-            looks: Vec::new(),
-            healed: 0,
-            left_behind: Baseline::from_counts([]),
-            faults: Vec::new(),
+    /// When its publisher was told that the payload of that number was accepted, and by a request
+    /// also where it is.
+    pub(crate) fn acknowledged(&self, number: usize) -> Option<(Tick, Option<Position>)> {
+        match self.payloads[number].by {
+            By::Session(_) => self.seen.accepted.get(&number).map(|tick| (*tick, None)),
+            By::Post(post) => {
+                let (tick, answer) = self.posts[post].answer.as_ref()?;
+                (answer.status == 200).then(|| (*tick, wire::place(&answer.body)))
+            }
         }
-    }
-
-    pub(crate) fn now(&self) -> Tick {
-        self.clock.len()
-    }
-
-    pub(crate) fn name_of(&self, topic: usize) -> &str {
-        &self.setup.topics[topic].name
-    }
-
-    /// The whole payload of that number.
-    pub(crate) fn payload(&self, number: usize) -> Option<String> {
-        let one = self.payloads.get(number)?;
-        Some(payload(self.name_of(one.topic), number, one.len))
     }
 
     /// When a session was over, as far as its client knows.
     pub(crate) fn end_of(&self, session: usize) -> Option<Tick> {
-        let Session { vanished, ended, .. } = &self.sessions[session];
-        ended.as_ref().map(|(tick, _)| *tick).or(*vanished)
+        self.ended(session).or(self.vanished(session))
+    }
+
+    /// When the server ended a session that was to go on.
+    pub(crate) fn ended(&self, session: usize) -> Option<Tick> {
+        let ended = self.seen.sessions[session].ended.as_ref();
+        ended.map(|(tick, _)| *tick).filter(|tick| *tick <= self.healed)
+    }
+
+    /// When the client of a session that was to go on was gone.
+    pub(crate) fn vanished(&self, session: usize) -> Option<Tick> {
+        self.seen.sessions[session].vanished.filter(|tick| *tick <= self.healed)
     }
 }
 
 impl Session {
-    pub(crate) fn new(transport: Transport, is_prompt: bool) -> Self {
-        Self { transport, delta_count: 0, client: None, is_prompt, vanished: None, ended: None }
+    pub(crate) fn new(guise: Guise, sent: Tick, is_prompt: bool) -> Self {
+        Self {
+            guise,
+            sent,
+            connected: None,
+            delta_count: 0,
+            client: None,
+            is_prompt,
+            vanished: None,
+            ended: None,
+        }
     }
 }
 
@@ -153,10 +164,10 @@ impl Stay {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, session) in self.sessions.iter().enumerate() {
+        for (index, session) in self.seen.sessions.iter().enumerate() {
             writeln!(f, "session {index}: {session:?}")?;
         }
-        for (index, stay) in self.stays.iter().enumerate() {
+        for (index, stay) in self.seen.stays.iter().enumerate() {
             let Stay { session, wish, asked, sent, answer, heard, left, over } = stay;
             let name = self.name_of(wish.topic);
             writeln!(f, "stay {index} of session {session} on {name}, {wish:?} {asked:?}")?;
@@ -164,7 +175,7 @@ impl fmt::Display for Record {
             for (tick, heard) in heard {
                 match heard {
                     Heard::Publication { position, payload } => {
-                        let payload = String::from_utf8_lossy(&payload[..payload.len().min(20)]);
+                        let payload = short(payload);
                         writeln!(f, "  {tick:4} <- {position} {payload}")?;
                     }
                     other => writeln!(f, "  {tick:4} <- {other:?}")?,
@@ -174,7 +185,10 @@ impl fmt::Display for Record {
         for (index, payload) in self.payloads.iter().enumerate() {
             writeln!(f, "payload {index}: {payload:?}")?;
         }
-        for look in &self.looks {
+        for call in &self.seen.calls {
+            writeln!(f, "{call:?}")?;
+        }
+        for look in &self.seen.looks {
             writeln!(f, "{look:?}")?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use fanwire::limits::{Delivery, JoinLeave, Limits, TopicRule};
 use fanwire::worker::Portions;
 use fastrand::Rng;
 
-use crate::setup::{PAYLOAD_LEN_MIN, Pace, Setup, Topic};
+use crate::setup::{self, PAYLOAD_LEN_MIN, Pace, Setup, Topic};
 
 /// How messages travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,41 @@ pub(crate) enum Transport {
     WebSocket,
     /// A body, and requests to `/emulation`.
     HttpStream,
+}
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Json,
+    Protobuf,
+}
+
+/// How a client shows itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Guise {
+    pub(crate) transport: Transport,
+    pub(crate) codec: Codec,
+    /// The number of the user that its token names, if it has one.
+    pub(crate) user: Option<u8>,
+    pub(crate) pace: Pace,
+}
+
+impl Guise {
+    /// A client that reads everything at once.
+    pub(crate) const PLAIN: Self = Self {
+        transport: Transport::WebSocket,
+        codec: Codec::Json,
+        user: None,
+        pace: Pace::Prompt,
+    };
+}
+
+/// What the application has done to all sessions of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Disconnect,
+    /// From that topic.
+    Unsubscribe(usize),
 }
 
 /// Where a subscription is to begin.
@@ -50,56 +85,21 @@ pub(crate) struct Wish {
     pub(crate) hears: Hears,
 }
 
-/// What happens next. Numbers are taken modulo what there is.
+/// What only these clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Connect {
-        transport: Transport,
-        worker: usize,
-        pace: Pace,
-    },
-    Subscribe {
-        session: usize,
-        wish: Wish,
-    },
-    Unsubscribe {
-        session: usize,
-        topic: usize,
-    },
-    Publish {
-        session: usize,
-        topic: usize,
-        count: usize,
-        len: usize,
-    },
-    Post {
-        topic: usize,
-        worker: usize,
-        len: usize,
-    },
-    Presence {
-        session: usize,
-        topic: usize,
-    },
-    Pace {
-        session: usize,
-        pace: Pace,
-    },
-    Vanish {
-        session: usize,
-    },
-    Advance {
-        millis: u64,
-    },
-    Freeze {
-        worker: usize,
-    },
-    Thaw {
-        worker: usize,
-    },
-    /// The step after this one does not wait until the one before it has had its effect.
-    AtOnce,
+pub(crate) enum Act {
+    Connect { guise: Guise, worker: usize },
+    Subscribe { session: usize, wish: Wish },
+    Unsubscribe { session: usize, topic: usize },
+    Publish { session: usize, topic: usize, count: usize, len: usize },
+    Presence { session: usize, topic: usize },
+    Call { user: u8, order: Order, worker: usize },
 }
+
+/// What happens next.
+pub(crate) type Step = setup::Step<Act>;
+
+const USERS: u8 = 3;
 
 /// Longer than a run lasts: only counts trim history, and no topic is forgotten in it.
 const HISTORY_TTL: Duration = Duration::from_hours(5);
@@ -124,7 +124,7 @@ pub(crate) fn plan(seed: u64) -> (Setup, Vec<Step>) {
         topics: topics(&mut random),
         limits,
         meta_ttl: Duration::from_hours(24),
-        drain_window: Duration::ZERO,
+        drain_window: Duration::from_millis(random.u64(..3000)),
         portions,
     };
     let steps = steps(room, &mut random);
@@ -167,6 +167,11 @@ fn steps(room: Room, random: &mut Rng) -> Vec<Step> {
         steps.push(step(shape, random));
         steps.extend((random.u8(..4) == 0).then_some(Step::AtOnce));
     }
+    if random.u8(..8) == 0 {
+        // The server leaves in the middle.
+        let at = random.usize(steps.len() / 2..steps.len());
+        steps.insert(at, Step::Drain);
+    }
     if room == Room::Little {
         steps.retain(|step| !matches!(step, Step::AtOnce | Step::Freeze { .. }));
     }
@@ -175,14 +180,13 @@ fn steps(room: Room, random: &mut Rng) -> Vec<Step> {
 
 /// One publishes more than can wait for another that does not read.
 fn overflow(Shape { len_max: len, burst: count }: Shape, random: &mut Rng) -> Vec<Step> {
-    let (transport, worker) = (Transport::WebSocket, random.usize(..8));
-    let connect = Step::Connect { transport, worker, pace: Pace::Prompt };
+    let connect = Step::Act(Act::Connect { guise: Guise::PLAIN, worker: random.usize(..8) });
     let (topic, from) = ([0, 2][random.usize(..2)], From::Live);
     let wish = Wish { topic, from, deltas: Deltas::Off, hears: Hears::Publications };
-    let subscribe = Step::Subscribe { session: 1, wish };
+    let subscribe = Step::Act(Act::Subscribe { session: 1, wish });
     let mut steps =
         vec![connect, connect, subscribe, Step::Pace { session: 1, pace: Pace::Stopped }];
-    steps.extend([Step::Publish { session: 0, topic, count, len }; 10]);
+    steps.extend([Step::Act(Act::Publish { session: 0, topic, count, len }); 10]);
     steps
 }
 
@@ -195,7 +199,10 @@ struct Shape {
 
 fn connect(random: &mut Rng) -> Step {
     let transport = if random.u8(..3) == 0 { Transport::HttpStream } else { Transport::WebSocket };
-    Step::Connect { transport, worker: random.usize(..8), pace: pace(random) }
+    let codec = if random.u8(..3) == 0 { Codec::Protobuf } else { Codec::Json };
+    let user = random.bool().then(|| random.u8(..USERS));
+    let guise = Guise { transport, codec, user, pace: pace(random) };
+    Step::Act(Act::Connect { guise, worker: random.usize(..8) })
 }
 
 fn pace(random: &mut Rng) -> Pace {
@@ -209,7 +216,7 @@ fn pace(random: &mut Rng) -> Pace {
 fn step(Shape { len_max, burst }: Shape, random: &mut Rng) -> Step {
     let (session, topic) = (random.usize(..64), random.usize(..3));
     let (worker, len) = (random.usize(..8), random.usize(PAYLOAD_LEN_MIN..=len_max));
-    match random.u8(..50) {
+    match random.u8(..53) {
         0..5 => connect(random),
         5..18 => {
             let from = match random.u8(..8) {
@@ -220,12 +227,12 @@ fn step(Shape { len_max, burst }: Shape, random: &mut Rng) -> Step {
             };
             let deltas = if random.bool() { Deltas::On } else { Deltas::Off };
             let hears = if random.bool() { Hears::Members } else { Hears::Publications };
-            Step::Subscribe { session, wish: Wish { topic, from, deltas, hears } }
+            Step::Act(Act::Subscribe { session, wish: Wish { topic, from, deltas, hears } })
         }
-        18..22 => Step::Unsubscribe { session, topic },
-        22..29 => Step::Publish { session, topic, count: random.usize(1..=burst), len },
-        29..36 => Step::Post { topic, worker, len },
-        36..38 => Step::Presence { session, topic },
+        18..22 => Step::Act(Act::Unsubscribe { session, topic }),
+        22..29 => Step::Act(Act::Publish { session, topic, count: random.usize(1..=burst), len }),
+        29..36 => Step::Post { topic, worker, len, key: None },
+        36..38 => Step::Act(Act::Presence { session, topic }),
         38..40 => Step::Pace { session, pace: pace(random) },
         40..43 => Step::Vanish { session },
         43..46 => {
@@ -233,6 +240,10 @@ fn step(Shape { len_max, burst }: Shape, random: &mut Rng) -> Step {
             Step::Advance { millis: random.u64(1..most) }
         }
         46 | 47 => Step::Freeze { worker },
+        48..51 => {
+            let order = if random.bool() { Order::Unsubscribe(topic) } else { Order::Disconnect };
+            Step::Act(Act::Call { user: random.u8(..USERS), order, worker })
+        }
         _ => Step::Thaw { worker },
     }
 }

@@ -1,9 +1,11 @@
 //! What a session got: I1 to I4, by way of the shared checker.
 
 use super::Judge;
+use crate::client::{Door, Event};
 use crate::invariant::{Position, Telling};
-use crate::record::{By, Event, Session, Tick, number};
-use crate::setup::{Door, Echo};
+use crate::record::{By, Tick, number};
+use crate::topics::record::Session;
+use crate::topics::setup::Echo;
 use fanwire::limits::Delivery;
 
 impl Judge<'_> {

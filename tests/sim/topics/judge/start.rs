@@ -2,9 +2,10 @@
 
 use super::Judge;
 use super::order::{Entry, Order};
+use crate::client::{Door, Event};
 use crate::invariant::Position;
-use crate::record::{Asked, Event, Session, Tick};
-use crate::setup::Door;
+use crate::record::Tick;
+use crate::topics::record::{Asked, Session};
 
 /// A request for a position, and what it was told.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +144,7 @@ impl Judge<'_> {
         }
         let may_have_ended = session.did(|_| true).is_some() || self.record.drained.is_some();
         let expected = match session.opening.door {
-            Door::Plain | Door::Lines => 0,
+            Door::Plain | Door::Foreign => 0,
             Door::Json | Door::Ndjson => 1,
             Door::Sse | Door::SseJson => {
                 usize::from(position.is_some()) + usize::from(recovered == Some(false))

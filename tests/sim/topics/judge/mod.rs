@@ -10,10 +10,10 @@ mod order;
 mod request;
 mod start;
 
+use crate::client::{Door, Event};
 use crate::invariant::{Checker, Closes, Violation};
-use crate::record::{Deed, Record, Session};
-use crate::run::nothing_held;
-use crate::setup::{Door, Echo};
+use crate::topics::record::{Deed, Record, Session};
+use crate::topics::setup::Echo;
 
 use order::Orders;
 
@@ -29,11 +29,12 @@ pub(crate) fn judge(record: &Record) -> Vec<String> {
     judge.publishers_are_served();
     judge.requests();
     judge.epochs();
-    for (index, session) in record.sessions.iter().enumerate() {
+    for (index, session) in record.seen.sessions.iter().enumerate() {
         judge.session(index, session);
     }
     judge.everybody_is_at_the_top();
     judge.closes_are_counted();
+    judge.deliveries_are_counted();
     judge.nothing_is_left();
     judge.findings
 }
@@ -100,13 +101,23 @@ impl Judge<'_> {
         self.expect("when all had read", result);
     }
 
+    fn deliveries_are_counted(&mut self) {
+        let received = self.record.seen.sessions.iter().flat_map(|session| &session.events);
+        let received =
+            received.filter(|(_, event)| matches!(event, Event::Publication { .. })).count() as u64;
+        let counted = self.record.delivered;
+        if counted < received {
+            self.find(format!("{received} publications came, {counted} are counted"));
+        }
+    }
+
     /// I5, but for a server that was told not to wait for the last ones.
     fn nothing_is_left(&mut self) {
         match self.record.forced {
             Some(tick) if self.is_forced_out(tick) => {}
             Some(tick) => self.find(format!("at {tick}, a worker ended before its clients left")),
             None => {
-                let left = nothing_held(self.record).is_back(&self.record.left_behind);
+                let left = self.record.left_behind.emptied().is_back(&self.record.left_behind);
                 self.expect("when all had left", left);
             }
         }
@@ -115,7 +126,7 @@ impl Judge<'_> {
     /// I7.
     fn closes_are_counted(&mut self) {
         let (mut told, mut unseen, mut sessions) = (Closes::default(), 0, 0);
-        for session in &self.record.sessions {
+        for session in &self.record.seen.sessions {
             let Some((_, status, _, _)) = session.head() else {
                 unseen += 1;
                 continue;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Judge;
 use super::start::{Claim, Truth};
-use crate::record::{Answer, Asked, Page, Post, Tick};
+use crate::record::{Answer, Post, Tick};
+use crate::topics::record::{Asked, Page};
 use crate::wire;
 
 /// How long an idempotency key is remembered.
@@ -19,7 +20,7 @@ impl Judge<'_> {
                 None => self.find(format!("post {index} is never answered")),
             }
         }
-        for (index, page) in self.record.pages.iter().enumerate() {
+        for (index, page) in self.record.seen.pages.iter().enumerate() {
             match &page.answer {
                 Some((tick, answer)) => self.page(index, page, (*tick, answer)),
                 None if self.record.forced.is_some() => {}

@@ -2,8 +2,10 @@
 
 use fastrand::Rng;
 
-use crate::record::{Asked, Deed, Event, Record, Session, Tick};
-use crate::setup::{Door, Echo};
+use super::record::{Asked, Deed, Record, Session};
+use super::setup::Echo;
+use crate::client::{Door, Event};
+use crate::record::Tick;
 
 /// What a server could do wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Fault {
     pub(crate) fn plant(self, record: &mut Record, random: &mut Rng) -> bool {
         match self {
             Self::Uncounted => {
-                let is_seen = record.sessions.iter().all(|session| session.close().is_some());
+                let is_seen = record.seen.sessions.iter().all(|session| session.close().is_some());
                 is_seen && record.counted.remove_one()
             }
             Self::Leaked => record.forced.is_none() && record.left_behind.add_one(),
@@ -184,10 +186,11 @@ fn pick<'a>(
     random: &mut Rng,
     is_it: impl Fn(&Session) -> bool,
 ) -> Option<&'a mut Session> {
-    let found: Vec<usize> =
-        (0..record.sessions.len()).filter(|index| is_it(&record.sessions[*index])).collect();
+    let found: Vec<usize> = (0..record.seen.sessions.len())
+        .filter(|index| is_it(&record.seen.sessions[*index]))
+        .collect();
     let index = *found.get(random.usize(..found.len().max(1)))?;
-    Some(&mut record.sessions[index])
+    Some(&mut record.seen.sessions[index])
 }
 
 fn plant_payload(session: &mut Session, payloads: &[Option<String>]) -> bool {
@@ -200,10 +203,10 @@ fn plant_payload(session: &mut Session, payloads: &[Option<String>]) -> bool {
 }
 
 fn plant_recovered(record: &mut Record) -> bool {
-    let session = record
-        .sessions
-        .iter_mut()
-        .find(|session| matches!(session.asked, Asked::Since { .. }) && session.head().is_some());
+    let session =
+        record.seen.sessions.iter_mut().find(|session| {
+            matches!(session.asked, Asked::Since { .. }) && session.head().is_some()
+        });
     let events = session.into_iter().flat_map(|session| &mut session.events);
     let mut has_planted = false;
     for (_, event) in events {
@@ -230,7 +233,7 @@ fn plant_key(record: &mut Record) -> bool {
 }
 
 fn plant_hole(record: &mut Record) -> bool {
-    let answers = record.pages.iter_mut().filter_map(|page| page.answer.as_mut());
+    let answers = record.seen.pages.iter_mut().filter_map(|page| page.answer.as_mut());
     let mut pages =
         answers.filter_map(|(_, answer)| answer.body.get_mut("publications")?.as_array_mut());
     let page = pages.find(|publications| publications.len() > 2);

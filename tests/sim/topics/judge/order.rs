@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Judge;
+use crate::client::Event;
 use crate::invariant::Position;
-use crate::record::{By, Event, Record, Session, Tick, number};
+use crate::record::{By, Tick, number};
+use crate::topics::record::{Record, Session};
 use crate::wire;
 
 /// One publication in its place.
@@ -82,7 +84,7 @@ impl Orders {
                 orders.observed.push((topic, position, payload.into_bytes(), *tick));
             }
         }
-        for page in &record.pages {
+        for page in &record.seen.pages {
             let Some((tick, answer)) = &page.answer else { continue };
             for one in answer.body["publications"].as_array().into_iter().flatten() {
                 if let (Some(position), Some(data)) = (wire::place(one), one["data"].as_str()) {
@@ -90,7 +92,7 @@ impl Orders {
                 }
             }
         }
-        for session in &record.sessions {
+        for session in &record.seen.sessions {
             let topic = session.opening.topic;
             for (tick, event) in &session.events {
                 if let Event::Publication { position: Some(position), payload } = event {
@@ -116,7 +118,8 @@ impl Orders {
     /// The first session on a topic is its witness.
     fn add_witnessed(&mut self, record: &Record) {
         for (topic, setup) in record.setup.topics.iter().enumerate() {
-            let witness = record.sessions.iter().find(|session| session.opening.topic == topic);
+            let witness =
+                record.seen.sessions.iter().find(|session| session.opening.topic == topic);
             let has_seen_all = witness.is_some_and(|one| !has_lost(one, record.healed));
             if !setup.is_witnessed || !has_seen_all {
                 self.blind.insert(topic);
@@ -221,7 +224,7 @@ impl Judge<'_> {
     /// What a session sends is accepted in its order, without a hole, and all of it if the session
     /// lives on.
     pub(super) fn publishers_are_served(&mut self) {
-        for (index, session) in self.record.sessions.iter().enumerate() {
+        for (index, session) in self.record.seen.sessions.iter().enumerate() {
             let sent: Vec<(usize, Option<&Position>)> = (0..self.record.payloads.len())
                 .filter(|number| self.record.payloads[*number].by == By::Session(index))
                 .map(|number| (number, self.orders.place(number)))

@@ -6,8 +6,11 @@ use fanwire::limits::Delivery;
 
 use super::Judge;
 use super::order::Entry;
-use crate::record::{By, Deed, End, Session, Tick};
-use crate::setup::{Echo, Offence, Pace};
+use crate::client::{End, Offence};
+use crate::record::{By, Tick};
+use crate::setup::Pace;
+use crate::topics::record::{Asked, Deed, Session};
+use crate::topics::setup::Echo;
 
 /// What a publication may weigh beside its payload: the wordiest encoding, and what queueing costs.
 const WEIGHT_MAX: usize = 320;
@@ -77,7 +80,7 @@ impl Judge<'_> {
         };
         let Some(until) = until else { return };
         // Whoever wants to leave does not wait for old history; it may have left before the drain.
-        let is_replay = session.asked != crate::record::Asked::Nothing && !session.is_prompt();
+        let is_replay = session.asked != Asked::Nothing && !session.is_prompt();
         let may_wait = code == 1012;
         let left = session.did(|deed| matches!(deed, Deed::Shut | Deed::Vanish));
         if (is_replay && !may_wait) || left.is_some() {
@@ -189,7 +192,6 @@ impl Judge<'_> {
         let order = self.orders.get(topic, epoch);
         let oldest = order.oldest(self.record, (topic, top), now, |entry| entry.sent);
         let reached = self.reached(session, tick);
-        session.asked != crate::record::Asked::Nothing
-            && oldest.is_none_or(|oldest| oldest > reached + 1)
+        session.asked != Asked::Nothing && oldest.is_none_or(|oldest| oldest > reached + 1)
     }
 }
