@@ -123,7 +123,7 @@ impl Service {
 
     fn finish_several(&self, headers: &mut HeaderMap, joined: &[Joined]) {
         for joined in joined {
-            self.count_recovery(joined);
+            self.worker.metrics().count_recovery(joined.recovered);
         }
         let asked = joined.iter().filter_map(|joined| joined.recovered);
         let recovered = asked.reduce(|all, recovered| all && recovered);

@@ -106,15 +106,7 @@ impl Service {
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {
         answer::position_headers(headers, joined.position, joined.recovered);
-        self.count_recovery(joined);
-    }
-
-    pub(super) fn count_recovery(&self, joined: &Joined) {
-        match joined.recovered {
-            Some(true) => self.worker.metrics().recovered.add(1),
-            Some(false) => self.worker.metrics().not_recovered.add(1),
-            None => {}
-        }
+        self.worker.metrics().count_recovery(joined.recovered);
     }
 }
 

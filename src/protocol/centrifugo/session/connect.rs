@@ -5,11 +5,10 @@ use bytes::Bytes;
 use super::super::code::{Disconnect, ErrorCode};
 use super::super::host::{ConnectionToken, Context, ServerSubscription, TokenFault};
 use super::super::message::{
-    self, ConnectRequest, ConnectResult, Push, RefreshRequest, RefreshResult, Reply,
+    self, ConnectRequest, ConnectResult, Publication, Push, RefreshRequest, RefreshResult, Reply,
     SubscribeResult,
 };
 use super::action::{Action, Cause, Wish};
-use super::subscribe::missed_len;
 use super::subscription::Origin;
 use super::{Account, CommandId, Failure, Phase, Session};
 use crate::auth::{Expiry, Right};
@@ -24,7 +23,7 @@ pub(super) struct Connecting {
     command: CommandId,
     result: ConnectResult,
     awaited: usize,
-    /// Bytes of what the client missed that the reply holds already, of all topics.
+    /// Bytes of publications in `result`, which is one reply for all topics.
     pub(super) missed_len: usize,
 }
 
@@ -170,7 +169,8 @@ impl Session {
         let Some(connecting) = &mut self.connecting else { return };
         match outcome {
             Ok(result) => {
-                connecting.missed_len += missed_len(&result.publications);
+                let lens = result.publications.iter().map(Publication::reply_len);
+                connecting.missed_len += lens.sum::<usize>();
                 connecting.result.subs.insert(topic.to_string(), result);
                 connecting.awaited = connecting.awaited.saturating_sub(1);
                 self.try_finish_connect(context);

@@ -160,9 +160,9 @@ fn a_token_brings_subscriptions_with_it() {
 fn one_reply_holds_what_was_missed_in_all_topics_or_says_that_it_does_not() {
     let mut world = World::new();
     for topic in ["a", "b"] {
-        (0..4).for_each(|_| world.publish(topic, "1"));
+        (0..4).for_each(|_| world.publish(topic, &"x".repeat(1_000)));
     }
-    world.settings.reply_len_max = 6;
+    world.settings.reply_len_max = 6 * 1_200;
     for (offset, recovered) in [(0, 1), (1, 2)] {
         let wish = format!(r#"{{"recover":true,"offset":{offset}}}"#);
         let client = world.enter(Wire::JsonFrames, None);
@@ -175,6 +175,7 @@ fn one_reply_holds_what_was_missed_in_all_topics_or_says_that_it_does_not() {
         assert_eq!(got[0].matches(r#""was_recovering":true"#).count(), 2, "{got:?}");
         assert_eq!(got[0].matches(r#""recovered":true"#).count(), recovered, "{got:?}");
     }
+    assert_eq!(world.recovered, [true, false, true, true]);
 }
 
 #[test]

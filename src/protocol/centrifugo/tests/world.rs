@@ -143,6 +143,10 @@ pub(super) struct World {
     /// Whether answers wait until they are asked for.
     pub(super) is_slow: bool,
     waiting: Vec<(usize, Action)>,
+    /// What waits for every client.
+    pub(super) waiting_len: usize,
+    /// What those were told that asked to recover.
+    pub(super) recovered: Vec<bool>,
 }
 
 /// The context of a call, from the fields that it borrows.
@@ -184,6 +188,8 @@ impl World {
             clients: Vec::new(),
             is_slow: false,
             waiting: Vec::new(),
+            waiting_len: 0,
+            recovered: Vec::new(),
         }
     }
 
@@ -345,7 +351,8 @@ impl World {
     fn subscribe(&mut self, client: usize, subscribe: &Subscribe) {
         if let Err(error) = unless_broken(&subscribe.topic, ()) {
             let session = &mut self.clients[client].session;
-            return session.on_subscribed(subscribe, Err(error), context!(self));
+            let recovered = session.on_subscribed(subscribe, Err(error), context!(self));
+            return assert_eq!(recovered, None);
         }
         let (topic, joined) = self.hub.subscribe(&subscribe.topic, WORKER, subscribe.start, |_| 0);
         let is_recovered = joined.recovered == Some(true);
@@ -356,10 +363,16 @@ impl World {
         });
         let member =
             Member { topic: topic.name().clone(), next: joined.top + 1, hears: subscribe.hears };
-        let subscribed = Subscribed { topic: topic.name().clone(), top: joined.newest, missed };
+        let subscribed = Subscribed {
+            topic: topic.name().clone(),
+            top: joined.newest,
+            missed,
+            waiting_len: self.waiting_len,
+        };
         let client = &mut self.clients[client];
         client.members.push(member);
-        client.session.on_subscribed(subscribe, Ok(subscribed), context!(self));
+        let recovered = client.session.on_subscribed(subscribe, Ok(subscribed), context!(self));
+        self.recovered.extend(recovered);
     }
 
     fn leave(&mut self, client: usize, topic: &TopicName) {
