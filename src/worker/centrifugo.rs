@@ -247,7 +247,7 @@ impl Worker {
                 if accepted.overrun {
                     self.pause(key);
                 }
-                Ok(own.map(|topic| (topic.id(), topic.top())))
+                Ok(own.map(|topic| (topic.id(), accepted.sequence)))
             }
             Err(PublishError::Overrun) => Err(ErrorCode::TooManyRequests),
             Err(_) => Err(ErrorCode::Internal),
