@@ -236,6 +236,7 @@ fn nothing_is_recovered_where_nothing_is_kept() {
         r#"{"id":2,"subscribe":{"channel":"off:a","recover":true,"offset":1,"flag":2}}"#,
     );
     assert_eq!(got, [r#"{"id":2,"subscribe":{"was_recovering":true}}"#]);
+    assert_eq!(world.recovered, [false]);
 }
 
 #[test]
