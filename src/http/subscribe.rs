@@ -49,7 +49,7 @@ impl Service {
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
         let used_bearer = checked.identified.used_bearer.as_deref();
-        let protocol = handshake.select_protocol(used_bearer);
+        let protocol = handshake.select_protocol(&[handshake::PLAIN], used_bearer);
         let mut response = switching_protocols(handshake, protocol, agreement);
         self.finish_joined(response.headers_mut(), &joined);
         connection.hand_over(pending);

@@ -377,7 +377,7 @@ mod tests {
             let others = others.collect();
             let session = centrifugo::Opening {
                 wire: Wire::JsonBody,
-                identity: Some(Identity::SERVER),
+                caller: Some(Identity::SERVER.into()),
                 pings: Pings::Messages,
                 name: None,
             };

@@ -187,8 +187,7 @@ impl Session {
     }
 
     pub(super) fn may(&self, right: Right, topic: &TopicName, context: &Context<'_>) -> bool {
-        let identity = self.identity.as_ref();
-        identity.is_some_and(|identity| context.host.rights(identity, topic).has(right))
+        self.identity().is_some_and(|identity| context.host.rights(identity, topic).has(right))
     }
 
     /// Subscribes the client to what it did not ask for by a command, unless that is over already.

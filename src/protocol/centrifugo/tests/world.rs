@@ -55,6 +55,10 @@ impl Host for Town {
         identity.own_rights(topic.as_str())
     }
 
+    fn personal_topic(&self, user: &str) -> Option<TopicName> {
+        (user == "pat").then(|| TopicName::new("#pat", 255).unwrap())
+    }
+
     fn refused(&self, error: ErrorCode) {
         self.refused.borrow_mut().push(error);
     }
@@ -197,7 +201,7 @@ impl World {
     pub(super) fn enter(&mut self, wire: Wire, identity: Option<Identity>) -> usize {
         self.enter_by(Opening {
             wire,
-            identity,
+            caller: identity.map(Into::into),
             pings: Pings::Messages,
             name: (wire.is_emulated() || wire.is_unidirectional()).then(|| "secret".into()),
         })
