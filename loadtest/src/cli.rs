@@ -54,7 +54,8 @@ pub(crate) enum Command {
 /// Which server to measure, and what to tell about it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
-    /// The server: http://, ws://, https:// or wss://
+    /// The server: http://, ws://, https:// or wss://; with a path if its topics are elsewhere than
+    /// the door expects them, as in `ws://localhost:9000/chat/{topic}`
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// Trust this certificate, and those it signed: a file in PEM
@@ -140,6 +141,9 @@ pub(crate) struct Fanout {
     /// Open loop: publications per second over all topics, latency from the time each is due
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) rate: Option<u64>,
+    /// Open loop: begin with the publications of so much time at once, as after a stall
+    #[arg(long, default_value = "0s", value_parser = duration, requires = "rate", conflicts_with = "window")]
+    pub(crate) stall: Duration,
     /// How long to measure
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(crate) duration: Duration,
@@ -161,6 +165,7 @@ impl Fanout {
             payload: shape.payload,
             window: 1,
             rate: Some(rate),
+            stall: Duration::ZERO,
             duration,
             warmup: Duration::from_millis(300),
             drain: Duration::from_secs(10),

@@ -119,12 +119,6 @@ impl Order {
         true
     }
 
-    /// Takes note of the next one, which is not to be looked at.
-    #[inline]
-    pub(crate) fn advance(&mut self) {
-        self.next += 1;
-    }
-
     /// Takes note of all before `seq`, which are not to be looked at.
     #[inline]
     pub(crate) fn advance_to(&mut self, seq: u32) {

@@ -9,21 +9,39 @@ use crate::tls::{Security, Trust};
 /// The key of every handshake: the RFC's own example, so that its answer is known beforehand.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// What stands for a topic's name in a URL.
+const TOPIC: &str = "{topic}";
 /// A longer head, of either side, is refused.
 pub(crate) const HEAD_LEN_MAX: usize = 16 * 1024;
+
+/// What requests to a server name.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    /// For the `Host` field.
+    pub(crate) authority: String,
+    /// Where topics are, if not where the door expects them.
+    path: Option<String>,
+}
+
+impl Site {
+    /// The path of `topic`, which is where the URL says, or else the `usual` one.
+    pub(crate) fn path(&self, topic: &str, usual: impl FnOnce() -> String) -> String {
+        self.path.as_ref().map_or_else(usual, |path| path.replace(TOPIC, topic))
+    }
+}
 
 /// A server to measure.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// As the `Host` header names it.
-    pub(crate) authority: String,
+    pub(crate) site: Site,
     pub(crate) address: SocketAddr,
     /// For `https://` and `wss://`.
     pub(crate) security: Option<Security>,
 }
 
 impl Target {
-    /// Reads `http://HOST:PORT` (or `ws://`, `https://`, `wss://`) and resolves it.
+    /// Reads `http://HOST:PORT` (or `ws://`, `https://`, `wss://`), perhaps with a path, and resolves
+    /// it.
     ///
     /// # Errors
     /// It is something else, or leads nowhere, or needs a `trust` and has none.
@@ -34,10 +52,11 @@ impl Target {
             "https" | "wss" => 443,
             _ => bail!("{url}: only http://, ws://, https:// and wss:// are spoken"),
         };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.contains('/') {
-            bail!("{url}: give the server only, the paths are the tester's");
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            bail!("{url}: a path has neither blanks nor `#`, and %XX for all that is not ASCII");
         }
+        let path = (!matches!(path, "" | "/")).then(|| path.to_owned());
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if let Ok(port) = port.parse() => (host, port),
             _ => (authority, default_port),
@@ -54,7 +73,8 @@ impl Target {
             (_, Some(_)) => bail!("{url}: --ca and --insecure are for https:// and wss://"),
             (_, None) => None,
         };
-        Ok(Self { authority: authority.to_owned(), address, security })
+        let site = Site { authority: authority.to_owned(), path };
+        Ok(Self { site, address, security })
     }
 }
 
@@ -69,7 +89,8 @@ pub(crate) enum Answer {
 }
 
 /// A client's request for a WebSocket, with a field that offers something if there is one.
-pub(crate) fn handshake(authority: &str, path: &str, offer: Option<(&str, &str)>) -> Vec<u8> {
+pub(crate) fn handshake(site: &Site, path: &str, offer: Option<(&str, &str)>) -> Vec<u8> {
+    let authority = &site.authority;
     let offer = offer.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
     format!(
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -112,7 +133,8 @@ pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 /// A client's request for a stream of type `media`.
-pub(crate) fn stream(authority: &str, path: &str, media: &str) -> Vec<u8> {
+pub(crate) fn stream(site: &Site, path: &str, media: &str) -> Vec<u8> {
+    let authority = &site.authority;
     format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: {media}\r\n\r\n").into_bytes()
 }
 
@@ -194,18 +216,27 @@ impl<'a> Head<'a> {
 }
 
 #[cfg(test)]
+impl Site {
+    /// The server `authority`, with the usual paths.
+    pub(crate) fn named(authority: &str) -> Self {
+        Self { authority: authority.to_owned(), path: None }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_two_sides_understand_each_other() {
-        let sent = handshake("127.0.0.1:8080", "/topics/bench-7?echo=false", None);
+        let site = Site::named("127.0.0.1:8080");
+        let sent = handshake(&site, "/topics/bench-7?echo=false", None);
         let expected = Request::Handshake("/topics/bench-7?echo=false", sent.len());
         assert_eq!(request(&sent), expected);
         for cut in 0..sent.len() {
             assert_eq!(request(&sent[..cut]), Request::Partial);
         }
-        let stream = stream("127.0.0.1:8080", "/topics/a", EVENT_STREAM);
+        let stream = stream(&site, "/topics/a", EVENT_STREAM);
         assert_eq!(request(&stream), Request::Stream("/topics/a", stream.len()));
         let mut back = accepted();
         let len = back.len();
@@ -224,14 +255,24 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_servers_not_pages() {
+    fn targets_are_servers_and_where_their_topics_are() {
         let parse = |url| Target::parse(url, None);
         let target = parse("http://127.0.0.1:8080/").expect("good");
-        assert_eq!(target.authority, "127.0.0.1:8080");
+        assert_eq!(target.site.authority, "127.0.0.1:8080");
         assert_eq!(target.address.port(), 8080);
         assert_eq!(parse("ws://127.0.0.1").expect("good").address.port(), 80);
         assert!(parse("http://[::1]:8080").expect("good").address.is_ipv6());
-        for bad in ["127.0.0.1:80", "ftp://127.0.0.1", "http://127.0.0.1:1/topics"] {
+        let usual = || "/usual".to_owned();
+        for (url, expected) in [
+            ("ws://127.0.0.1:80", "/usual"),
+            ("ws://127.0.0.1:80/", "/usual"),
+            ("ws://127.0.0.1:80/chat", "/chat"),
+            ("ws://127.0.0.1/chat/{topic}?key=1", "/chat/bench-1?key=1"),
+        ] {
+            let site = parse(url).expect("good").site;
+            assert_eq!(site.path("bench-1", usual), expected, "{url}");
+        }
+        for bad in ["127.0.0.1:80", "ftp://127.0.0.1", "http://127.0.0.1:1/a b", "ws://[::1]/#a"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -1,6 +1,6 @@
 //! When the next publication goes out: a closed loop with a window, or an open loop at a rate.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 /// Open loop: publication `k` is due at `start + k / rate`, whatever happened to those before it.
 /// Latency counts from there, so a server that stalls cannot hide it (no coordinated omission).
@@ -8,13 +8,21 @@ use std::ops::Range;
 pub(crate) struct Schedule {
     start: u64,
     rate: u64,
+    /// So many are due at the start.
+    overdue: u64,
     issued: u64,
 }
 
 impl Schedule {
     /// `rate` publications per second from `start` on, in nanoseconds.
     pub(crate) fn new(start: u64, rate: u64) -> Self {
-        Self { start, rate, issued: 0 }
+        Self { start, rate, overdue: 0, issued: 0 }
+    }
+
+    /// The same, but as after a stall of `span`: what would have been due by then is due at once.
+    pub(crate) fn stalled(self, span: Duration) -> Self {
+        let overdue = u128::from(self.rate) * span.as_nanos() / 1_000_000_000;
+        Self { overdue: u64::try_from(overdue).unwrap_or(u64::MAX), ..self }
     }
 
     /// The next publication that is due at `now`: its number and the time it was due.
@@ -31,7 +39,7 @@ impl Schedule {
     /// When publication `number`, counted from 0, is due.
     #[inline]
     pub(crate) fn due(&self, number: u64) -> u64 {
-        self.start + number.saturating_mul(1_000_000_000) / self.rate
+        self.start + number.saturating_sub(self.overdue).saturating_mul(1_000_000_000) / self.rate
     }
 }
 
@@ -92,6 +100,17 @@ mod tests {
         // Nothing could be sent for a millisecond: four are due, each since its own time.
         let late: Vec<_> = std::iter::from_fn(|| schedule.next(1_001_000)).collect();
         assert_eq!(late, [(1, 251_000), (2, 501_000), (3, 751_000), (4, 1_001_000)]);
+    }
+
+    #[test]
+    fn what_a_stall_held_up_is_due_at_once() {
+        let mut schedule = Schedule::new(1_000, 4_000).stalled(Duration::from_millis(1));
+        let due: Vec<_> = std::iter::from_fn(|| schedule.next(501_000)).collect();
+        let held_up = (0..4).map(|number| (number, 1_000));
+        assert_eq!(
+            due,
+            held_up.chain([(4, 1_000), (5, 251_000), (6, 501_000)]).collect::<Vec<_>>()
+        );
     }
 
     #[test]

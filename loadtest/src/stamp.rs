@@ -17,29 +17,43 @@ const STARTS: usize = 4096;
 pub(crate) struct Stamp {
     pub(crate) topic: u32,
     pub(crate) seq: u32,
-    /// When it was sent, or due under an open loop: nanoseconds of the run's clock.
+    /// When it was sent, or due under an open loop: nanoseconds of the run's clock, 48 bits of them
+    /// (three days).
     pub(crate) time: u64,
 }
 
 impl Stamp {
     /// Appends the stamp's [`STAMP_LEN`] bytes.
     pub(crate) fn push(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&letters(self.topic));
-        out.extend_from_slice(&letters(self.seq));
         let [high, low] = halves(self.time);
-        out.extend_from_slice(&letters(high));
-        out.extend_from_slice(&letters(low));
+        for part in [self.topic, self.seq, high << 16 | self.check(), low] {
+            out.extend_from_slice(&letters(part));
+        }
     }
 
-    /// Reads the stamp that `payload` starts with; bytes that are no stamp read as nonsense.
+    /// Reads the stamp that `payload` starts with.
     #[inline]
     pub(crate) fn read(payload: &[u8]) -> Option<Self> {
         let bytes: &[u8; STAMP_LEN] = payload.first_chunk()?;
-        Some(Self {
-            topic: number(bytes, 0),
-            seq: number(bytes, 8),
-            time: u64::from(number(bytes, 16)) << 32 | u64::from(number(bytes, 24)),
-        })
+        let beyond = bytes.iter().fold(0, |beyond, byte| beyond | byte.wrapping_sub(b'a'));
+        let mixed = number(bytes, 16);
+        let time = u64::from(mixed >> 16) << 32 | u64::from(number(bytes, 24));
+        let stamp = Self { topic: number(bytes, 0), seq: number(bytes, 8), time };
+        (beyond < 16 && mixed & 0xFFFF == stamp.check()).then_some(stamp)
+    }
+
+    /// 16 bits that differ when any 16 bits of the stamp do.
+    #[inline]
+    fn check(self) -> u32 {
+        let [high, low] = halves(self.time);
+        let parts = [self.topic >> 16, self.topic, self.seq >> 16, self.seq, high, low >> 16, low];
+        // Odd factors: none of them maps two parts to one.
+        let factors = [0x9E37, 0x79B9, 0x7F4B, 0x1CE5, 0xBF59, 0x94D1, 0x49BB];
+        let check = parts
+            .iter()
+            .zip(factors)
+            .fold(0, |check: u32, (part, factor)| check ^ (part & 0xFFFF).wrapping_mul(factor));
+        check & 0xFFFF
     }
 }
 
@@ -130,7 +144,9 @@ mod tests {
 
     #[test]
     fn stamps_read_back() {
-        for (topic, seq, time) in [(0, 1, 0), (999, u32::MAX, 1 << 40), (u32::MAX, 7, u64::MAX)] {
+        for (topic, seq, time) in
+            [(0, 1, 0), (999, u32::MAX, 1 << 40), (u32::MAX, 7, (1 << 48) - 1)]
+        {
             let stamp = Stamp { topic, seq, time };
             let mut bytes = Vec::new();
             stamp.push(&mut bytes);
@@ -148,10 +164,16 @@ mod tests {
         let mut payload = Vec::new();
         filler.push(stamp, &mut payload);
         assert!(filler.check(stamp, &payload, 0));
-        for index in STAMP_LEN..payload.len() {
-            let mut changed = payload.clone();
-            changed[index] ^= 1;
-            assert!(!filler.check(stamp, &changed, 0), "byte {index}");
+        let is_right = |payload: &[u8]| {
+            Stamp::read(payload).is_some_and(|stamp| filler.check(stamp, payload, 0))
+        };
+        assert!(is_right(&payload));
+        for index in 0..payload.len() {
+            for change in 1..=u8::MAX {
+                let mut changed = payload.clone();
+                changed[index] ^= change;
+                assert!(!is_right(&changed), "byte {index} ^ {change}");
+            }
         }
         assert!(!filler.check(stamp, &payload[..127], 0), "cut short");
         for other in [Stamp { seq: 10, ..stamp }, Stamp { topic: 4, ..stamp }] {

@@ -13,7 +13,7 @@ use super::{
     Door, Found, Next, Opening, Role, Topic,
     websocket::{frame, push_text},
 };
-use crate::http::{self, Answer};
+use crate::http::{self, Answer, Site};
 
 /// Command numbers: each kind has one, so that an answer tells by its number what it answers.
 const CONNECT: u32 = 1;
@@ -36,14 +36,15 @@ pub(crate) struct Centrifugo {
 impl Door for Centrifugo {
     const ACKNOWLEDGES: bool = true;
 
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         let connect = format!(r#"{{"id":{CONNECT},"connect":{{"name":"loadtest"}}}}"#);
         let subscribe = format!(r#"{{"id":{SUBSCRIBE},"subscribe":{{"channel":"{topic}"}}}}"#);
         let mut commands = vec![message(&connect)];
         if role == Role::Subscriber {
             commands.push(message(&subscribe));
         }
-        Opening { request: http::handshake(authority, "/connection/websocket", None), commands }
+        let path = site.path(topic, || "/connection/websocket".to_owned());
+        Opening { request: http::handshake(site, &path, None), commands }
     }
 
     fn answer(&self, received: &[u8]) -> Answer {
@@ -316,13 +317,17 @@ mod tests {
             commands.into_iter().map(text).collect()
         };
         let door = Centrifugo::default();
-        let subscriber = texts(door.open("host", "bench-7", Role::Subscriber).commands);
+        let subscriber =
+            texts(door.open(&Site::named("host"), "bench-7", Role::Subscriber).commands);
         assert_eq!(subscriber[0]["connect"], serde_json::json!({"name": "loadtest"}));
         assert_eq!(
             subscriber[1],
             serde_json::json!({"id": 2, "subscribe": {"channel": "bench-7"}})
         );
-        assert_eq!(texts(door.open("host", "bench-7", Role::Publisher).commands), subscriber[..1]);
+        assert_eq!(
+            texts(door.open(&Site::named("host"), "bench-7", Role::Publisher).commands),
+            subscriber[..1]
+        );
         let mut out = Vec::new();
         door.encode(&mut out, Topic(12), 5, |out| out.extend_from_slice(b"hello"));
         let expected =
@@ -336,10 +341,15 @@ mod tests {
         for piece_len in 1..=bytes.len() {
             let (mut cutter, mut payloads) = (Cutter::new(Coding::Identity), Vec::new());
             for piece in bytes.chunks(piece_len) {
-                let fed = cutter.feed(&Centrifugo::default(), piece, |found| match found {
-                    Found::Publication(payload) => payloads.push(payload.to_vec()),
-                    other => panic!("{other:?}"),
-                });
+                let fed =
+                    cutter.feed(
+                        &Centrifugo::default(),
+                        piece,
+                        &mut |found: Found<'_>| match found {
+                            Found::Publication(payload) => payloads.push(payload.to_vec()),
+                            other => panic!("{other:?}"),
+                        },
+                    );
                 assert_eq!(fed, Ok(()));
             }
             assert_eq!(payloads, [&b"abc"[..], b"de", b"abc"], "pieces of {piece_len}");

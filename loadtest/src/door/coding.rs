@@ -31,14 +31,15 @@ impl Default for Chunked {
     }
 }
 
-impl Coding {
-    /// Whether bytes are as they are sent.
+impl Chunked {
+    /// Whether what comes next is the first byte of a chunk.
     #[inline]
-    pub(crate) fn is_identity(&self) -> bool {
-        matches!(self, Self::Identity)
+    pub(crate) fn is_between(&self) -> bool {
+        matches!(self, Self::Len { digit_count: 0, .. })
     }
 
-    /// Takes the next bytes of the stream itself from the front of `received`; `None` = no more.
+    /// Takes the next bytes of the stream itself from the front of `received`, of one chunk at most,
+    /// and the chunk's end behind them; `None` = no more.
     ///
     /// # Errors
     /// Tells why when the stream has ended or is not coded as it should be.
@@ -47,18 +48,6 @@ impl Coding {
         &mut self,
         received: &mut &'a [u8],
     ) -> Result<Option<&'a [u8]>, &'static str> {
-        match self {
-            Self::Identity => {
-                let body = std::mem::take(received);
-                Ok((!body.is_empty()).then_some(body))
-            }
-            Self::Chunked(chunked) => chunked.unwrap(received),
-        }
-    }
-}
-
-impl Chunked {
-    fn unwrap<'a>(&mut self, received: &mut &'a [u8]) -> Result<Option<&'a [u8]>, &'static str> {
         while let Some((&byte, rest)) = received.split_first() {
             *self = match *self {
                 Self::Data(left) => {
@@ -66,6 +55,11 @@ impl Chunked {
                     *received = rest;
                     let left = left - body.len();
                     *self = if left == 0 { Self::End } else { Self::Data(left) };
+                    if left == 0
+                        && let Some(rest) = received.strip_prefix(b"\r\n")
+                    {
+                        (*received, *self) = (rest, Self::default());
+                    }
                     return Ok(Some(body));
                 }
                 Self::Len { len, digit_count } => match char::from(byte).to_digit(16) {
@@ -108,7 +102,7 @@ mod tests {
 
     /// What `pieces` unwrap to, and how that ended.
     fn unwrap<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Result<(), &'static str>) {
-        let (mut coding, mut body) = (Coding::Chunked(Chunked::default()), Vec::new());
+        let (mut coding, mut body) = (Chunked::default(), Vec::new());
         for mut piece in pieces {
             loop {
                 match coding.unwrap(&mut piece) {

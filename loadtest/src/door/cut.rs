@@ -4,6 +4,30 @@ use memchr::memchr;
 
 use super::{Coding, Door, Found, Next};
 
+/// Who takes what a stream is cut into; a function takes what is found in the messages.
+pub(crate) trait Receiver {
+    fn take(&mut self, found: Found<'_>);
+
+    /// Takes what it knows by heart from the front of `bytes`, which begin with a message or a chunk.
+    /// Returns its length: whole ones.
+    #[inline]
+    fn recall(&mut self, _bytes: &[u8]) -> usize {
+        0
+    }
+
+    /// Everything taken since the last call was in this message, or chunk of messages; `None` = not
+    /// all of it came in one piece.
+    #[inline]
+    fn end(&mut self, _message: Option<&[u8]>) {}
+}
+
+impl<F: FnMut(Found<'_>)> Receiver for F {
+    #[inline]
+    fn take(&mut self, found: Found<'_>) {
+        self(found);
+    }
+}
+
 /// The unfinished message of one connection; empty, and without memory, nearly always.
 #[derive(Debug, Default)]
 pub(crate) struct Cutter {
@@ -17,13 +41,7 @@ impl Cutter {
         Self { partial: Vec::new(), coding }
     }
 
-    /// Whether what comes next is the first byte of a message.
-    #[inline]
-    pub(crate) fn is_between(&self) -> bool {
-        self.partial.is_empty() && self.coding.is_identity()
-    }
-
-    /// Passes every message that is complete with `received` to `on`. Each byte is copied at most
+    /// Passes every message that is complete with `received` to `to`. Each byte is copied at most
     /// once, and only those of messages that arrive in pieces.
     ///
     /// # Errors
@@ -33,49 +51,77 @@ impl Cutter {
         &mut self,
         door: &D,
         mut received: &[u8],
-        mut on: impl FnMut(Found<'_>),
+        to: &mut impl Receiver,
     ) -> Result<(), String> {
-        while let Some(body) = self.coding.unwrap(&mut received)? {
-            self.feed_unwrapped(door, body, &mut on)?;
+        let Self { partial, coding } = self;
+        let Coding::Chunked(chunked) = coding else {
+            return feed_messages(partial, door, received, to);
+        };
+        while !received.is_empty() {
+            let begins = chunked.is_between() && partial.is_empty();
+            let known = if begins { to.recall(received) } else { 0 };
+            if known > 0 {
+                received = &received[known..];
+                continue;
+            }
+            let chunk = received;
+            if let Some(body) = chunked.unwrap(&mut received)? {
+                feed_messages(partial, door, body, &mut |found: Found<'_>| to.take(found))?;
+            }
+            let is_whole = begins && chunked.is_between() && partial.is_empty();
+            to.end(is_whole.then(|| &chunk[..chunk.len() - received.len()]));
         }
         Ok(())
     }
+}
 
-    #[inline]
-    fn feed_unwrapped<D: Door>(
-        &mut self,
-        door: &D,
-        mut received: &[u8],
-        mut on: impl FnMut(Found<'_>),
-    ) -> Result<(), String> {
-        while !self.partial.is_empty() {
-            let missing = match door.next(&self.partial, &mut on) {
-                Next::Taken(_) => {
-                    self.partial.clear();
-                    break;
-                }
-                Next::Short(needed) => needed - self.partial.len(),
-                Next::ShortLine => memchr(b'\n', received).map_or(usize::MAX, |at| at + 1),
-                Next::End(reason) => return Err(reason),
-            };
-            let Some((head, rest)) = received.split_at_checked(missing) else {
-                self.partial.extend_from_slice(received);
-                return Ok(());
-            };
-            self.partial.extend_from_slice(head);
-            received = rest;
-        }
-        while !received.is_empty() {
-            match door.next(received, &mut on) {
-                Next::Taken(len) => received = &received[len..],
-                Next::Short(_) | Next::ShortLine => {
-                    self.partial.extend_from_slice(received);
-                    return Ok(());
-                }
-                Next::End(reason) => return Err(reason),
+/// Passes every message that is complete with `received` to `to`; `partial` is of the one before.
+#[inline]
+fn feed_messages<D: Door>(
+    partial: &mut Vec<u8>,
+    door: &D,
+    mut received: &[u8],
+    to: &mut impl Receiver,
+) -> Result<(), String> {
+    while !partial.is_empty() {
+        let missing = match door.next(partial, &mut |found: Found<'_>| to.take(found)) {
+            Next::Taken(_) => {
+                to.end(Some(partial));
+                partial.clear();
+                break;
             }
+            Next::Short(needed) => needed - partial.len(),
+            Next::ShortLine => memchr(b'\n', received).map_or(usize::MAX, |at| at + 1),
+            Next::End(reason) => return Err(reason),
+        };
+        let Some((head, rest)) = received.split_at_checked(missing) else {
+            partial.extend_from_slice(received);
+            return Ok(());
+        };
+        partial.extend_from_slice(head);
+        received = rest;
+    }
+    loop {
+        let known = to.recall(received);
+        received = &received[known..];
+        if received.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        if known > 0 {
+            continue;
+        }
+        match door.next(received, &mut |found: Found<'_>| to.take(found)) {
+            Next::Taken(len) => {
+                let (message, rest) = received.split_at(len);
+                to.end(Some(message));
+                received = rest;
+            }
+            Next::Short(_) | Next::ShortLine => {
+                partial.extend_from_slice(received);
+                return Ok(());
+            }
+            Next::End(reason) => return Err(reason),
+        }
     }
 }
 
@@ -109,7 +155,7 @@ mod tests {
         for piece_len in [1, 2, 3, 7, 127, 128, 1000, 65_536, bytes.len()] {
             let (mut cutter, mut payloads, mut replies) = (Cutter::default(), Vec::new(), 0);
             for piece in bytes.chunks(piece_len) {
-                let fed = cutter.feed(&Plain, piece, |found| match found {
+                let fed = cutter.feed(&Plain, piece, &mut |found: Found<'_>| match found {
                     Found::Publication(payload) => payloads.push(payload.to_vec()),
                     Found::Reply(_) => replies += 1,
                     Found::Accepted => panic!("nothing was asked"),
@@ -122,12 +168,57 @@ mod tests {
         }
     }
 
+    /// Knows the messages that have come before, by heart.
+    #[derive(Default)]
+    struct Pupil {
+        known: Vec<Vec<u8>>,
+        /// Messages so far: known, and taken apart.
+        recalled: Vec<u8>,
+        ended: Vec<u8>,
+    }
+
+    impl Receiver for Pupil {
+        fn take(&mut self, _: Found<'_>) {}
+
+        fn recall(&mut self, bytes: &[u8]) -> usize {
+            let known = self.known.iter().find(|known| bytes.starts_with(known));
+            let len = known.map_or(0, Vec::len);
+            self.recalled.extend_from_slice(&bytes[..len]);
+            len
+        }
+
+        fn end(&mut self, message: Option<&[u8]>) {
+            let message = message.expect("there are no chunks");
+            self.ended.extend_from_slice(message);
+            self.known.push(message.to_vec());
+        }
+    }
+
+    #[test]
+    fn whole_messages_are_recalled_or_ended_whatever_the_pieces() {
+        let (bytes, _) = stream();
+        let twice = bytes.repeat(2);
+        for piece_len in [1, 2, 3, 7, 127, 128, 1000, 65_536, twice.len()] {
+            let (mut cutter, mut pupil) = (Cutter::default(), Pupil::default());
+            for piece in twice.chunks(piece_len) {
+                assert_eq!(cutter.feed(&Plain, piece, &mut pupil), Ok(()));
+            }
+            assert_eq!(pupil.recalled.len() + pupil.ended.len(), twice.len(), "{piece_len}");
+            assert!(piece_len > 1 || pupil.recalled.is_empty(), "none is whole in one piece");
+        }
+        let (mut cutter, mut pupil) = (Cutter::default(), Pupil::default());
+        assert_eq!(cutter.feed(&Plain, &bytes, &mut pupil), Ok(()));
+        pupil.ended.clear();
+        assert_eq!(cutter.feed(&Plain, &bytes, &mut pupil), Ok(()));
+        assert!(pupil.ended.is_empty() && pupil.recalled.ends_with(&bytes));
+    }
+
     #[test]
     fn a_close_frame_ends_the_stream_and_tells_its_code() {
         let mut bytes = Vec::new();
         push_head(&mut bytes, CLOSE, 10, Sender::Server);
         bytes.extend_from_slice(b"\x03\xF5overflow");
-        let fed = Cutter::default().feed(&Plain, &bytes, |_| ());
+        let fed = Cutter::default().feed(&Plain, &bytes, &mut |_: Found<'_>| ());
         assert_eq!(fed, Err("closed with 1013 overflow".to_owned()));
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     frame::RSV1,
-    http::{self, Answer},
+    http::{self, Answer, Site},
 };
 
 const OFFER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
@@ -38,9 +38,9 @@ impl Clone for Deflate {
 }
 
 impl Door for Deflate {
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         let offer = Some(("Sec-WebSocket-Extensions", OFFER));
-        Opening::single(http::handshake(authority, &path(topic, role), offer))
+        Opening::single(http::handshake(site, &path(site, topic, role), offer))
     }
 
     fn answer(&self, received: &[u8]) -> Answer {
@@ -217,7 +217,7 @@ mod tests {
                 (Cutter::new(Coding::Identity), Vec::new(), 0);
             let door = Deflate::default();
             for piece in bytes.chunks(piece_len) {
-                let fed = cutter.feed(&door, piece, |found| match found {
+                let fed = cutter.feed(&door, piece, &mut |found: Found<'_>| match found {
                     Found::Publication(payload) => payloads.push(payload.to_vec()),
                     Found::Reply(_) => replies += 1,
                     Found::Accepted => panic!("nothing was asked"),

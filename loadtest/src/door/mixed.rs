@@ -8,9 +8,10 @@ use std::cell::Cell;
 use memchr::{memchr, memmem};
 
 use super::{
-    Coding, Door, Found, Next, Opening, Plain, Role, Sse, Topic, sse::block, websocket::frame,
+    Coding, Door, Found, Next, Opening, Plain, Role, Sse, Topic, plain::path, sse::block,
+    websocket::frame,
 };
-use crate::http::{self, Answer, EVENT_STREAM, NDJSON};
+use crate::http::{self, Answer, EVENT_STREAM, NDJSON, Site};
 
 /// The first byte of every whole frame has this bit; no text begins with it.
 const FRAME_BIT: u8 = 0x80;
@@ -27,18 +28,18 @@ pub(crate) struct Mixed {
 impl Door for Mixed {
     const SUBSCRIBERS_PUBLISH: bool = false;
 
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         if role == Role::Publisher {
-            return Plain.open(authority, topic, role);
+            return Plain.open(site, topic, role);
         }
         let number = self.count.get();
         self.count.set(number + 1);
-        let path = format!("/topics/{topic}");
+        let path = path(site, topic, role);
         Opening::single(match number % 4 {
-            0 => http::handshake(authority, &path, None),
-            1 => http::handshake(authority, &format!("{path}?format=json"), None),
-            2 => http::stream(authority, &path, EVENT_STREAM),
-            _ => http::stream(authority, &path, NDJSON),
+            0 => http::handshake(site, &path, None),
+            1 => http::handshake(site, &format!("{path}?format=json"), None),
+            2 => http::stream(site, &path, EVENT_STREAM),
+            _ => http::stream(site, &path, NDJSON),
         })
     }
 
@@ -151,7 +152,7 @@ mod tests {
     fn subscribers_come_in_turn_and_publishers_stay_plain() {
         let door = Mixed::default();
         let request = |role| {
-            let text = door.open("host", "t", role).request;
+            let text = door.open(&Site::named("host"), "t", role).request;
             String::from_utf8(text).expect("text")
         };
         for expected in [

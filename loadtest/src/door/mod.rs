@@ -15,7 +15,7 @@ mod websocket;
 
 pub(crate) use centrifugo::Centrifugo;
 pub(crate) use coding::{Chunked, Coding};
-pub(crate) use cut::Cutter;
+pub(crate) use cut::{Cutter, Receiver};
 pub(crate) use deflate::Deflate;
 pub(crate) use mixed::Mixed;
 pub(crate) use mqtt::Mqtt;
@@ -27,7 +27,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use crate::http::Answer;
+use crate::http::{Answer, Site};
 
 /// The doors by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -166,9 +166,9 @@ pub(crate) trait Door {
     /// Whether the server answers each publication with what is [`Found::Accepted`].
     const ACKNOWLEDGES: bool = false;
 
-    /// How to open a connection to `topic` on the server called `authority`: path, subprotocol
-    /// and commands are the door's own.
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening;
+    /// How to open a connection to `topic` on `site`: subprotocol and commands are the door's own,
+    /// and so is the path, unless the site has one.
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening;
 
     /// Reads the server's answer to the opening's request.
     fn answer(&self, received: &[u8]) -> Answer;

@@ -4,7 +4,7 @@
 use super::{Door, Found, Next, Opening, Role, Topic, websocket::frame};
 use crate::{
     frame::{BINARY, Sender, push_head},
-    http::{self, Answer},
+    http::{self, Answer, Site},
 };
 
 /// First bytes of packets: the type in the upper half.
@@ -25,7 +25,7 @@ const CONNECT_BODY: &[u8] = b"\x00\x04MQTT\x04\x02\x00\x00\x00\x00";
 pub(crate) struct Mqtt;
 
 impl Door for Mqtt {
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         let mut commands = vec![message(CONNECT, CONNECT_BODY)];
         if role == Role::Subscriber {
             // Packet identifier 1, one topic, QoS 0.
@@ -34,8 +34,9 @@ impl Door for Mqtt {
             body.push(0);
             commands.push(message(SUBSCRIBE, &body));
         }
+        let path = site.path(topic, || "/mqtt".to_owned());
         Opening {
-            request: http::handshake(authority, "/mqtt", Some(("Sec-WebSocket-Protocol", "mqtt"))),
+            request: http::handshake(site, &path, Some(("Sec-WebSocket-Protocol", "mqtt"))),
             commands,
         }
     }
@@ -210,10 +211,10 @@ mod tests {
 
     #[test]
     fn subscribers_connect_then_subscribe() {
-        let opening = Mqtt.open("host", "t", Role::Subscriber);
+        let opening = Mqtt.open(&Site::named("host"), "t", Role::Subscriber);
         assert!(opening.commands[0].ends_with(b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x00\x00\x00"));
         assert!(opening.commands[1].ends_with(b"\x82\x06\x00\x01\x00\x01t\x00"));
         assert!(opening.request.windows(28).any(|part| part == b"Sec-WebSocket-Protocol: mqtt"));
-        assert_eq!(Mqtt.open("host", "t", Role::Publisher).commands.len(), 1);
+        assert_eq!(Mqtt.open(&Site::named("host"), "t", Role::Publisher).commands.len(), 1);
     }
 }

@@ -7,7 +7,7 @@ use super::{
     Door, Found, Next, Opening, Role, Topic,
     websocket::{frame, push_text},
 };
-use crate::http::{self, Answer};
+use crate::http::{self, Answer, Site};
 
 /// No answer to each publication, and no longer errors than needed.
 const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"name\":\"loadtest\",\"lang\":\"x\",\
@@ -18,14 +18,15 @@ const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"name\":\"
 pub(crate) struct Nats;
 
 impl Door for Nats {
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         let subscribe = match role {
             Role::Publisher => String::new(),
             Role::Subscriber => format!("SUB {topic} 1\r\n"),
         };
         // The answer to PING says that what came before it is done.
         let commands = vec![message(&format!("{CONNECT}{subscribe}PING\r\n"))];
-        Opening { request: http::handshake(authority, "/", None), commands }
+        let path = site.path(topic, || "/".to_owned());
+        Opening { request: http::handshake(site, &path, None), commands }
     }
 
     fn answer(&self, received: &[u8]) -> Answer {
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn only_subscribers_subscribe_and_publications_tell_their_length() {
         let command = |role| {
-            let opening = Nats.open("host", "bench-1", role);
+            let opening = Nats.open(&Site::named("host"), "bench-1", role);
             String::from_utf8_lossy(&opening.commands[0]).into_owned()
         };
         assert!(command(Role::Subscriber).ends_with("}\r\nSUB bench-1 1\r\nPING\r\n"));

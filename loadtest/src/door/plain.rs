@@ -4,24 +4,24 @@ use super::{
     Door, Found, Next, Opening, Role, Topic,
     websocket::{frame, push_text},
 };
-use crate::http::{self, Answer};
+use crate::http::{self, Answer, Site};
 
 /// The plain door. Publishers ask not to hear themselves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plain;
 
 /// What is asked for.
-pub(super) fn path(topic: &str, role: Role) -> String {
+pub(super) fn path(site: &Site, topic: &str, role: Role) -> String {
     let query = match role {
         Role::Publisher => "?echo=false",
         Role::Subscriber => "",
     };
-    format!("/topics/{topic}{query}")
+    site.path(topic, || format!("/topics/{topic}{query}"))
 }
 
 impl Door for Plain {
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
-        Opening::single(http::handshake(authority, &path(topic, role), None))
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
+        Opening::single(http::handshake(site, &path(site, topic, role), None))
     }
 
     fn answer(&self, received: &[u8]) -> Answer {

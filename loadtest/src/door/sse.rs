@@ -2,8 +2,8 @@
 
 use memchr::memchr;
 
-use super::{Chunked, Coding, Door, Found, Next, Opening, Plain, Role, Topic};
-use crate::http::{self, Answer, EVENT_STREAM};
+use super::{Chunked, Coding, Door, Found, Next, Opening, Plain, Role, Topic, plain::path};
+use crate::http::{self, Answer, EVENT_STREAM, Site};
 
 /// A block that has not ended by then never will.
 const BLOCK_LEN_MAX: usize = 64 << 20;
@@ -18,12 +18,12 @@ pub(crate) struct Sse;
 impl Door for Sse {
     const SUBSCRIBERS_PUBLISH: bool = false;
 
-    fn open(&self, authority: &str, topic: &str, role: Role) -> Opening {
+    fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         match role {
-            Role::Publisher => Plain.open(authority, topic, role),
+            Role::Publisher => Plain.open(site, topic, role),
             Role::Subscriber => {
-                let path = format!("/topics/{topic}");
-                Opening::single(http::stream(authority, &path, EVENT_STREAM))
+                let path = path(site, topic, role);
+                Opening::single(http::stream(site, &path, EVENT_STREAM))
             }
         }
     }
@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn a_publishers_connection_is_a_websocket() {
         assert_eq!(
-            Sse.open("host", "t", Role::Publisher),
-            Plain.open("host", "t", Role::Publisher)
+            Sse.open(&Site::named("host"), "t", Role::Publisher),
+            Plain.open(&Site::named("host"), "t", Role::Publisher)
         );
         assert_eq!(Sse.answer(&http::accepted()), Answer::Open(http::accepted().len()));
         assert!(matches!(Sse.coding(&http::accepted()), Coding::Identity));
@@ -174,7 +174,7 @@ mod tests {
                 let mut cutter = Cutter::new(Sse.coding(ANSWER.as_bytes()));
                 let mut payloads = Vec::new();
                 for piece in bytes.chunks(piece_len) {
-                    let fed = cutter.feed(&Sse, piece, |found| match found {
+                    let fed = cutter.feed(&Sse, piece, &mut |found: Found<'_>| match found {
                         Found::Publication(payload) => payloads.push(payload.to_vec()),
                         other => panic!("nobody asked: {other:?}"),
                     });
@@ -184,7 +184,7 @@ mod tests {
             }
             let mut cutter = Cutter::new(Sse.coding(ANSWER.as_bytes()));
             bytes.extend_from_slice(b"0\r\n\r\n");
-            let fed = cutter.feed(&Sse, &bytes, |_| ());
+            let fed = cutter.feed(&Sse, &bytes, &mut |_: Found<'_>| ());
             assert_eq!(fed, Err("the server ended the stream".to_owned()));
         }
     }

@@ -4,19 +4,19 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
-use super::{echo::Reads, recent::Recent};
+use super::echo::{self, Echo, Known, Place, Way};
 use crate::{
     door::{Door, Topic as TopicName},
     fault::{Faults, Order},
     pace::Window,
     report::{Latency, watch::Look},
-    stamp::{Filler, Stamp},
+    stamp::{COMPARED_LEN_MAX, Filler, Stamp},
 };
 
 #[derive(Debug)]
 struct Topic {
     published: u32,
-    recent: Recent,
+    echo: Echo,
     /// Under a closed loop.
     window: Option<Window>,
     /// Whether it stands in [`Ledger::credited`].
@@ -40,6 +40,16 @@ impl Topic {
 struct Subscriber {
     topic: u32,
     order: Order,
+    way: Way,
+}
+
+/// What has been received of a message that is not at its end yet.
+#[derive(Debug)]
+struct Message {
+    /// When its publications were sent.
+    times: Vec<u64>,
+    /// Whether they are all there is in it, and came in order.
+    is_clean: bool,
 }
 
 /// The books of a run. Subscriber `n` follows topic `n` modulo the number of topics.
@@ -48,9 +58,9 @@ pub(crate) struct Ledger {
     filler: Filler,
     topics: Vec<Topic>,
     subscribers: Vec<Subscriber>,
-    reads: Reads,
-    /// Whether all that was received since the last look at [`Ledger::recall`] was as expected.
-    is_clean: bool,
+    /// Bytes kept of each topic.
+    echo_len_max: usize,
+    message: Message,
     /// Topics that may publish again.
     credited: Vec<u32>,
     /// Publications stamped within count for the latency.
@@ -59,31 +69,33 @@ pub(crate) struct Ledger {
     pub(crate) faults: Faults,
     pub(crate) published: u64,
     pub(crate) received: u64,
+    /// By publishers, of their own.
+    pub(crate) heard: u64,
     settled: u64,
 }
 
 impl Ledger {
     /// For `topics` with `subscribers` each, and payloads of `payload_len` bytes.
     pub(crate) fn new(topics: u32, subscribers: u32, payload_len: usize) -> Self {
-        let topic = |_| Topic {
-            published: 0,
-            recent: Recent::new(topics, u32::MAX, payload_len),
-            window: None,
-            credited: false,
-        };
-        let subscriber = |index| Subscriber { topic: index % topics, order: Order::new() };
+        let topic =
+            |_| Topic { published: 0, echo: Echo::default(), window: None, credited: false };
+        let subscriber =
+            |index| Subscriber { topic: index % topics, order: Order::new(), way: Way::default() };
+        // A single subscriber hears nothing twice, and long payloads are compared in samples.
+        let is_echoed = subscribers > 1 && payload_len <= COMPARED_LEN_MAX;
         Self {
             filler: Filler::new(payload_len),
             topics: (0..topics).map(topic).collect(),
             subscribers: (0..topics * subscribers).map(subscriber).collect(),
-            reads: Reads::default(),
-            is_clean: false,
+            echo_len_max: if is_echoed { echo::len_max(topics as usize) } else { 0 },
+            message: Message { times: Vec::new(), is_clean: true },
             credited: Vec::new(),
             measured: 0..0,
             latency: Latency::histogram(),
             faults: Faults::default(),
             published: 0,
             received: 0,
+            heard: 0,
             settled: 0,
         }
     }
@@ -92,9 +104,7 @@ impl Ledger {
     pub(crate) fn close_loop(&mut self, window: u32) {
         let subscribers = self.subscribers_per_topic();
         self.credited = (0..self.topic_count()).collect();
-        let (topics, payload_len) = (self.topic_count(), self.filler.payload_len());
         for topic in &mut self.topics {
-            topic.recent = Recent::new(topics, window, payload_len);
             topic.window = Some(Window::new(window, subscribers));
             topic.credited = true;
         }
@@ -112,94 +122,91 @@ impl Ledger {
 
     /// Books the next publication of `topic`, stamped `time`, and appends it to `out`.
     pub(crate) fn publish<D: Door>(&mut self, door: &D, topic: u32, time: u64, out: &mut Vec<u8>) {
-        let Topic { published, recent, .. } = &mut self.topics[topic as usize];
+        let Topic { published, .. } = &mut self.topics[topic as usize];
         *published += 1;
         self.published += 1;
         let stamp = Stamp { topic, seq: *published, time };
         door.encode(out, TopicName(topic), self.filler.payload_len(), |out| {
-            let begin = out.len();
             self.filler.push(stamp, out);
-            recent.keep(stamp.seq, time, &out[begin..]);
         });
-    }
-
-    /// Books what subscriber `index` received at `now`.
-    #[inline]
-    pub(crate) fn receive(&mut self, index: u32, now: u64, payload: &[u8]) {
-        self.received += 1;
-        let Subscriber { topic: number, order } = &mut self.subscribers[index as usize];
-        let recent = &self.topics[*number as usize].recent;
-        let next = order.next();
-        // Nearly always it is the very one that its subscriber waits for.
-        match recent.time_of(next, payload) {
-            Some(time) if recent.is_whole() || !self.filler.is_compared(next, index) => {
-                order.advance();
-                let number = *number;
-                self.settle(number, next..next + 1, time, now);
-            }
-            _ => self.examine(index, now, payload),
-        }
     }
 
     /// Books what another subscriber received before `index` did, byte for byte. Returns how many of
     /// the `bytes` that were, which begin with a message.
     #[inline]
     pub(crate) fn recall(&mut self, index: u32, now: u64, bytes: &[u8]) -> usize {
-        self.is_clean = true;
-        let Self { subscribers, reads, topics, latency, .. } = self;
-        let Subscriber { topic: number, order } = &mut subscribers[index as usize];
-        let Some(read) = reads.find(*number, order.next(), bytes) else { return 0 };
-        order.advance_to(read.seqs.end);
-        let count = u64::from(read.seqs.end - read.seqs.start);
-        self.received += count;
-        self.settled += count;
-        for (time, count) in &read.times {
-            if self.measured.contains(time) {
-                latency.saturating_record_n(now.saturating_sub(*time), u64::from(*count));
-            }
-        }
-        let (number, seqs, len) = (*number, read.seqs.clone(), read.len());
-        topics[number as usize].settle(seqs, || self.credited.push(number));
+        let Self { subscribers, topics, latency, .. } = self;
+        let Subscriber { topic: number, order, way } = &mut subscribers[index as usize];
+        let topic = &mut topics[*number as usize];
+        let Some(known) = topic.echo.find(way, order.next(), bytes) else { return 0 };
+        let Known { len, seqs, places } = known;
+        order.advance_to(seqs.end);
+        self.received += places.len() as u64;
+        self.settled += places.len() as u64;
+        record(latency, &self.measured, now, places);
+        topic.settle(seqs, || self.credited.push(*number));
         len
     }
 
-    /// Notes that `bytes` were `count` publications for subscriber `index`, to recall them when others
-    /// get the same.
+    /// Notes that what subscriber `index` received since the last call was all that is in `message`
+    /// (`None` = there was more), to recall it when others get the same.
     #[inline]
-    pub(crate) fn learn(&mut self, index: u32, bytes: &[u8], count: u32) {
-        let Subscriber { topic: number, order } = &self.subscribers[index as usize];
-        let recent = &self.topics[*number as usize].recent;
-        if !self.is_clean || !recent.is_whole() || self.subscribers.len() == self.topics.len() {
-            return;
+    pub(crate) fn learn(&mut self, index: u32, message: Option<&[u8]>) {
+        let Message { times, is_clean } = &mut self.message;
+        let count = u32::try_from(times.len()).expect("a message is no longer");
+        let is_clean = std::mem::replace(is_clean, true) && count > 0 && self.echo_len_max > 0;
+        if let (Some(message), true) = (message, is_clean) {
+            let Subscriber { topic, order, way } = &mut self.subscribers[index as usize];
+            let echo = &mut self.topics[*topic as usize].echo;
+            echo.keep(way, order.next() - count, (message, times), self.echo_len_max);
         }
-        let seqs = order.next() - count..order.next();
-        self.reads.remember((*number, seqs), bytes, |seq| recent.kept_time(seq));
+        times.clear();
     }
 
-    /// Books what subscriber `index` received at `now`, whatever it is.
-    #[inline(never)]
-    fn examine(&mut self, index: u32, now: u64, payload: &[u8]) {
-        self.is_clean = false;
-        let subscriber = &mut self.subscribers[index as usize];
-        let Some(stamp) = Stamp::read(payload) else {
-            self.faults.corrupted += 1;
-            return;
-        };
-        let Some(topic) = self.topics.get_mut(stamp.topic as usize) else {
-            self.faults.corrupted += 1;
-            return;
-        };
-        if stamp.topic != subscriber.topic {
+    /// Books what the publisher of `topic` received: its own publication, from a server that sends
+    /// them back, or what was not for it.
+    #[cold]
+    pub(crate) fn hear(&mut self, topic: usize, payload: &[u8]) {
+        if Stamp::read(payload).is_some_and(|stamp| stamp.topic as usize == topic) {
+            self.heard += 1;
+        } else {
             self.faults.misrouted += 1;
-            return;
         }
-        let published = (1..=topic.published).contains(&stamp.seq);
-        if !published || !self.filler.check(stamp, payload, index) {
-            self.faults.corrupted += 1;
+    }
+
+    /// Books what subscriber `index` received at `now`.
+    #[inline]
+    pub(crate) fn receive(&mut self, index: u32, now: u64, payload: &[u8]) {
+        self.received += 1;
+        let Some(stamp) = self.read(index, payload) else {
+            self.message.is_clean = false;
             return;
-        }
-        let settled = subscriber.order.accept(stamp.seq, &mut self.faults);
+        };
+        let order = &mut self.subscribers[index as usize].order;
+        self.message.is_clean &= stamp.seq == order.next();
+        self.message.times.push(stamp.time);
+        let settled = order.accept(stamp.seq, &mut self.faults);
         self.settle(stamp.topic, settled, stamp.time, now);
+    }
+
+    /// The stamp of a publication that is subscriber `index`'s own and whole.
+    #[inline]
+    fn read(&mut self, index: u32, payload: &[u8]) -> Option<Stamp> {
+        let stamp = Stamp::read(payload);
+        let is_known = |stamp: &Stamp| {
+            let topic = self.topics.get(stamp.topic as usize);
+            topic.is_some_and(|topic| (1..=topic.published).contains(&stamp.seq))
+        };
+        let known = stamp.filter(is_known);
+        let Some(stamp) = known.filter(|stamp| self.filler.check(*stamp, payload, index)) else {
+            self.faults.corrupted += 1;
+            return None;
+        };
+        if stamp.topic != self.subscribers[index as usize].topic {
+            self.faults.misrouted += 1;
+            return None;
+        }
+        Some(stamp)
     }
 
     /// Books that one subscriber of topic `number` is done with the sequences `settled`, the last
@@ -270,10 +277,32 @@ impl Ledger {
     }
 }
 
+/// Takes down the latency of what stands at `places` and was received at `now`.
+#[inline]
+fn record(latency: &mut Histogram<u64>, measured: &Range<u64>, now: u64, places: &[Place]) {
+    let mut rest = places;
+    while let Some(Place { time, .. }) = rest.first() {
+        let mut count = 1;
+        if measured.contains(time) {
+            let value = now.saturating_sub(*time);
+            // Those behind are younger: many of them count as the same.
+            let since = now.saturating_sub(latency.lowest_equivalent(value)).min(measured.end - 1);
+            count = rest.iter().take_while(|place| place.time <= since).count().max(1);
+            latency.saturating_record_n(value, count as u64);
+        }
+        rest = &rest[count..];
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::array::from_fn;
+
     use super::*;
-    use crate::door::{Next, Plain};
+    use crate::{
+        door::{Chunked, Coding, Cutter, Found, Next, Plain, Receiver},
+        frame::{PING, Sender, TEXT, push_head},
+    };
 
     /// Publishes `count` on each of 2 topics with 2 subscribers; the payloads by topic.
     fn published(ledger: &mut Ledger, count: u32) -> [Vec<Vec<u8>>; 2] {
@@ -316,7 +345,7 @@ mod tests {
         for payload in &payloads {
             ledger.receive(0, 50, payload);
         }
-        ledger.learn(0, &bytes, 4);
+        ledger.learn(0, Some(&bytes));
         let more = [&bytes[..], b"more"].concat();
         assert_eq!(ledger.recall(1, 60, &more), bytes.len());
         let mut changed = bytes.clone();
@@ -342,9 +371,141 @@ mod tests {
             for at in &wrong {
                 ledger.receive(0, 50, &payloads[*at]);
             }
-            ledger.learn(0, &bytes, u32::try_from(wrong.len()).expect("a few"));
+            ledger.learn(0, Some(&bytes));
             assert_eq!(ledger.recall(1, 50, &bytes), 0, "{wrong:?}");
         }
+    }
+
+    /// One subscriber's reads, as a pool passes them on.
+    struct Intake<'a> {
+        ledger: &'a mut Ledger,
+        index: u32,
+        now: u64,
+        is_plain: bool,
+        /// Bytes.
+        recalled: usize,
+    }
+
+    impl Receiver for Intake<'_> {
+        fn take(&mut self, found: Found<'_>) {
+            match found {
+                Found::Publication(payload) => self.ledger.receive(self.index, self.now, payload),
+                _ => self.is_plain = false,
+            }
+        }
+
+        fn recall(&mut self, bytes: &[u8]) -> usize {
+            let len = self.ledger.recall(self.index, self.now, bytes);
+            self.recalled += len;
+            len
+        }
+
+        fn end(&mut self, message: Option<&[u8]>) {
+            self.ledger.learn(self.index, message.filter(|_| self.is_plain));
+            self.is_plain = true;
+        }
+    }
+
+    /// What a server that does wrong now and then makes of `payloads`.
+    fn sabotaged(payloads: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
+        let mut stream = Vec::new();
+        let mut push = |payload: &[u8], opcode| {
+            let mut frame = Vec::new();
+            push_head(&mut frame, opcode, payload.len(), Sender::Server);
+            frame.extend_from_slice(payload);
+            stream.push(frame);
+        };
+        for (index, payload) in payloads.iter().enumerate() {
+            match random.u8(0..40) {
+                0 => {}
+                1 => [payload, payload].into_iter().for_each(|payload| push(payload, TEXT)),
+                2 => {
+                    let mut changed = payload.clone();
+                    changed[random.usize(0..payload.len())] ^= 1 << random.u8(0..8);
+                    push(&changed, TEXT);
+                }
+                3 => push(&payloads[random.usize(0..=index)], TEXT),
+                4 => [(&b"hi"[..], PING), (payload, TEXT)]
+                    .into_iter()
+                    .for_each(|(payload, opcode)| push(payload, opcode)),
+                _ => push(payload, TEXT),
+            }
+        }
+        stream
+    }
+
+    /// A chunk for each frame, now and then two.
+    fn chunked(frames: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for frame in frames {
+            let cut = if random.u8(0..20) == 0 { random.usize(0..frame.len()) } else { 0 };
+            let (first, second) = frame.split_at(cut);
+            for chunk in [first, second].into_iter().filter(|chunk| !chunk.is_empty()) {
+                stream.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                stream.extend_from_slice(chunk);
+                stream.extend_from_slice(b"\r\n");
+            }
+        }
+        stream
+    }
+
+    #[test]
+    fn books_are_the_same_whether_looked_at_or_recalled() {
+        let (mut recalled, mut received) = (0, 0);
+        for seed in 0..200 {
+            let random = &mut fastrand::Rng::with_seed(seed);
+            // Without an echo, everything is looked at.
+            let (mut echoing, mut plain) = (Ledger::new(2, 4, 64), Ledger::new(2, 4, 64));
+            plain.echo_len_max = 0;
+            echoing.echo_len_max = 1 << random.u8(8..16);
+            let mut streams: Vec<(u32, Vec<u8>)> = Vec::new();
+            for ledger in [&mut plain, &mut echoing] {
+                ledger.measured = 5_000..90_000;
+                let payloads = published(ledger, 100);
+                if streams.is_empty() {
+                    streams = (0..8)
+                        .map(|index| {
+                            let frames = sabotaged(&payloads[index as usize % 2], random);
+                            let is_bare = seed % 2 == 0;
+                            let stream =
+                                if is_bare { frames.concat() } else { chunked(&frames, random) };
+                            (index, stream)
+                        })
+                        .collect();
+                }
+            }
+            let cutter = || match seed % 2 {
+                0 => Cutter::default(),
+                _ => Cutter::new(Coding::Chunked(Chunked::default())),
+            };
+            let mut cutters: [[Cutter; 8]; 2] = from_fn(|_| from_fn(|_| cutter()));
+            let mut now = 100_000;
+            while !streams.is_empty() {
+                let at = random.usize(0..streams.len());
+                let (index, stream) = &mut streams[at];
+                let len = random.usize(1..=3_000).min(stream.len());
+                let read: Vec<u8> = stream.drain(..len).collect();
+                now += random.u64(0..50_000);
+                for (ledger, cutters) in [&mut plain, &mut echoing].into_iter().zip(&mut cutters) {
+                    let mut intake =
+                        Intake { ledger, index: *index, now, is_plain: true, recalled: 0 };
+                    let fed = cutters[*index as usize].feed(&Plain, &read, &mut intake);
+                    assert_eq!(fed, Ok(()));
+                    recalled += intake.recalled;
+                }
+                if stream.is_empty() {
+                    streams.swap_remove(at);
+                }
+            }
+            for ledger in [&mut plain, &mut echoing] {
+                ledger.finish();
+            }
+            let books = |ledger: &Ledger| (ledger.faults, ledger.received, ledger.settled);
+            assert_eq!(books(&plain), books(&echoing), "seed {seed}");
+            assert_eq!(plain.latency, echoing.latency, "seed {seed}");
+            received += usize::try_from(plain.received).expect("a few") * 66;
+        }
+        assert!(recalled > received / 10, "{recalled} bytes of {received}");
     }
 
     #[test]

@@ -6,6 +6,5 @@
 mod echo;
 pub(crate) mod ledger;
 pub(crate) mod pool;
-mod recent;
 pub(crate) mod transport;
 pub(crate) mod unsent;

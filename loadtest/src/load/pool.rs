@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{
     clock::Clock,
-    door::{Cutter, Door, Found, Role},
+    door::{Cutter, Door, Found, Receiver, Role},
     http::{Answer, Target},
     load::{
         transport::{Buffers, Received, Transport},
@@ -52,9 +52,9 @@ pub(crate) trait Sink {
         0
     }
 
-    /// The last `bytes` were whole messages with a publication each, `count` of them.
+    /// What was seen since the last call was all that is in `message`; `None` = there was more.
     #[inline]
-    fn learn(&mut self, _index: usize, _bytes: &[u8], _count: u32) {}
+    fn learn(&mut self, _index: usize, _message: Option<&[u8]>) {}
 }
 
 /// A function that sees everything.
@@ -257,7 +257,7 @@ impl<D: Door> Pool<D> {
     }
 
     fn failed(&self) -> String {
-        format!("opening connection {} to {}", self.connections.len(), self.target.authority)
+        format!("opening connection {} to {}", self.connections.len(), self.target.site.authority)
     }
 
     fn start(&mut self, topic: &str, role: Role) -> io::Result<()> {
@@ -270,7 +270,7 @@ impl<D: Door> Pool<D> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(index), interest)?;
         let mut unsent = Unsent::default();
-        let opening = self.door.open(&self.target.authority, topic, role);
+        let opening = self.door.open(&self.target.site, topic, role);
         unsent.push(&opening.request);
         let commands = opening.commands.into_iter();
         let stage = Stage::Opening { answer: Vec::new(), commands };
@@ -458,39 +458,59 @@ impl Connection {
         to: &mut To<'_, S>,
     ) -> Result<Tally, String> {
         let Self { transport, stage, cutter, unsent } = self;
-        let mut tally = Tally::default();
-        let begins = cutter.is_between() && matches!(stage, Stage::Open);
-        let mut rest = bytes;
-        // Ends: what is recalled is taken off, and never nothing but the last time.
-        while begins && !rest.is_empty() {
-            let known = to.sink.recall(to.index, now, rest);
-            rest = &rest[known..];
-            if known == 0 {
-                break;
-            }
+        let tally = Tally::default();
+        let mut intake = Intake { transport, stage, unsent, to, now, tally, is_plain: true };
+        cutter.feed(door, bytes, &mut intake)?;
+        Ok(intake.tally)
+    }
+}
+
+/// What one connection's messages do to it and its sink.
+struct Intake<'a, 'b, S> {
+    transport: &'a mut Transport,
+    stage: &'a mut Stage,
+    unsent: &'a mut Unsent,
+    to: &'a mut To<'b, S>,
+    now: u64,
+    tally: Tally,
+    /// Whether the message has had nothing but publications in it.
+    is_plain: bool,
+}
+
+impl<S: Sink> Receiver for Intake<'_, '_, S> {
+    #[inline]
+    fn recall(&mut self, bytes: &[u8]) -> usize {
+        match self.stage {
+            Stage::Open => self.to.sink.recall(self.to.index, self.now, bytes),
+            _ => 0,
         }
-        let (mut count, mut is_plain) = (0, begins && !rest.is_empty());
-        cutter.feed(door, rest, |found| match found {
+    }
+
+    #[inline]
+    fn take(&mut self, found: Found<'_>) {
+        match found {
             Found::Publication(payload) => {
-                count += 1;
-                to.see(now, Seen::Publication(payload));
+                self.to.see(self.now, Seen::Publication(payload));
+                return;
             }
-            Found::Accepted if matches!(stage, Stage::Open) => {
-                is_plain = false;
-                tally.acknowledged += 1;
+            Found::Accepted if matches!(self.stage, Stage::Open) => self.tally.acknowledged += 1,
+            Found::Accepted => {
+                let Self { transport, stage, unsent, to, now, .. } = self;
+                stage.enter(unsent, transport, |seen| to.see(*now, seen));
             }
-            Found::Accepted => stage.enter(unsent, transport, |seen| to.see(now, seen)),
             // A failed reply shows again when the socket is read.
             Found::Reply(reply) => {
-                is_plain = false;
-                tally.replies += 1;
-                unsent.write(transport, &reply).unwrap_or_default();
+                self.tally.replies += 1;
+                self.unsent.write(self.transport, &reply).unwrap_or_default();
             }
-        })?;
-        if is_plain && cutter.is_between() {
-            to.sink.learn(to.index, rest, count);
         }
-        Ok(tally)
+        self.is_plain = false;
+    }
+
+    #[inline]
+    fn end(&mut self, message: Option<&[u8]>) {
+        let is_plain = mem::replace(&mut self.is_plain, true);
+        self.to.sink.learn(self.to.index, message.filter(|_| is_plain));
     }
 }
 

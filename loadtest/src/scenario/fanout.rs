@@ -143,8 +143,7 @@ impl Sink for Books<'_> {
         match seen {
             Seen::Publication(payload) => match self.subscriber(index) {
                 Some(subscriber) => self.ledger.receive(subscriber, now, payload),
-                // A publisher that asked for no echo.
-                None => self.ledger.faults.misrouted += 1,
+                None => self.ledger.hear(index, payload),
             },
             Seen::Ended(reason) => {
                 self.ledger.faults.closed += 1;
@@ -161,9 +160,9 @@ impl Sink for Books<'_> {
     }
 
     #[inline]
-    fn learn(&mut self, index: usize, bytes: &[u8], count: u32) {
+    fn learn(&mut self, index: usize, message: Option<&[u8]>) {
         if let Some(subscriber) = self.subscriber(index) {
-            self.ledger.learn(subscriber, bytes, count);
+            self.ledger.learn(subscriber, message);
         }
     }
 }
@@ -190,7 +189,9 @@ impl<D: Door> Run<D> {
             pool,
             clock,
             ledger,
-            schedule: options.rate.map(|rate| Schedule::new(clock.now(), rate)),
+            schedule: options
+                .rate
+                .map(|rate| Schedule::new(clock.now(), rate).stalled(options.stall)),
             topics,
             out: Vec::new(),
             spare: Spare::default(),
@@ -473,6 +474,12 @@ fn report<D>(
         series: Vec::new(),
     };
     report.notes = notes(&report, options);
+    if run.ledger.heard > 0 {
+        let count = grouped(run.ledger.heard);
+        report.notes.push(format!(
+            "the server sends publishers what is their own: {count} more deliveries, not counted"
+        ));
+    }
     if run.stalled {
         report.notes.push("stalled: nothing came for 5 s, so the run ended early".to_owned());
     }

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use serde_json::Value;
 
-use crate::harness::{PROGRAM, Scratch, Served, delivers, faults, records};
+use crate::harness::{PROGRAM, Scratch, Served, delivers, faults, records, tester};
 
 const SHORT: &str = "--warmup 50ms --drain 5s";
 
@@ -27,6 +27,42 @@ fn a_whole_stream_is_whole_whatever_the_shape() {
     check_whole(&["--join"], "--topics 1 --window 4 --payload 100000");
     check_whole(&[], "--topics 3 --rate 1000");
     check_whole(&["--join"], "--topics 1 --rate 2000 --payload 32");
+}
+
+#[test]
+fn what_a_stall_held_up_comes_at_once() {
+    let shape = "fanout --subscribers 2 --rate 10 --stall 60s --warmup 0s --duration 300ms";
+    let (output, report) = Served::bare(&[]).tester(shape);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    // 600 that were due, and 10 a second.
+    let count = report["publications"].as_u64().expect("a count");
+    assert!((600..700).contains(&count), "{report:#}");
+    let refused = Command::new(PROGRAM)
+        .args(["fanout", "--window", "1", "--stall", "1s", "--url", "ws://127.0.0.1:1"])
+        .output()
+        .expect("the tester starts");
+    assert_eq!(refused.status.code(), Some(2), "a closed loop has nothing that is due");
+}
+
+#[test]
+fn a_server_may_have_its_topics_elsewhere_and_send_publishers_their_own() {
+    let bare = Served::bare(&[]);
+    // Without the `?echo=false` of the usual path, publishers are subscribers, too.
+    for (path, shape) in [
+        ("/topics/room-{topic}?key=7", "fanout --topics 3 --subscribers 5 --rate 600"),
+        ("/topics/all", "churn --population 9 --rest 100ms"),
+    ] {
+        let line = format!("{shape} --duration 300ms");
+        let (output, report) = tester(&format!("{}{path}", bare.url), &line);
+        assert_eq!(output.status.code(), Some(0), "{report:#}");
+        let notes = report["notes"].as_array().map_or("", |notes| notes[0].as_str().unwrap_or(""));
+        assert!(shape.starts_with("churn") || notes.contains("what is their own"), "{report:#}");
+    }
+    // All topics in one place are not what was asked for.
+    let line = "fanout --topics 2 --subscribers 2 --rate 100 --duration 300ms --drain 1s";
+    let (output, report) = tester(&format!("{}/topics/all", bare.url), line);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert!(faults(&report, "misrouted") > 0, "{report:#}");
 }
 
 #[test]

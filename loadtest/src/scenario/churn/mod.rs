@@ -286,7 +286,11 @@ impl Churn {
         pool.turn(Wait::Sleep(NAP), |index, now, seen| {
             let Some(index) = index.checked_sub(1) else {
                 match seen {
-                    Seen::Publication(_) => faults.misrouted += 1,
+                    Seen::Publication(payload) => {
+                        // A server may send a publisher its own.
+                        let is_own = Stamp::read(payload).is_some_and(|stamp| stamp.topic == TOPIC);
+                        faults.misrouted += u64::from(!is_own);
+                    }
                     Seen::Ended(reason) => {
                         faults.closed += 1;
                         samples.add(format!("the publisher: {reason}"));

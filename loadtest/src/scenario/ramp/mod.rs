@@ -24,9 +24,11 @@ use crate::{
 };
 
 /// Before a step is measured: time for the server to have its buffers.
-const WARMUP: Duration = Duration::from_millis(500);
+const WARMUP: Duration = Duration::from_secs(1);
+/// What a step begins with is no more than what this takes to come about.
+const STALL_MAX: Duration = Duration::from_millis(100);
 /// A step whose p99 is under this share of the bound has passed clearly.
-const CLEAR_SHARE: f64 = 0.5;
+const CLEAR_SHARE: f64 = 0.25;
 /// Less of the offered deliveries within the window means that the rate was not reached.
 const REACHED_SHARE: f64 = 0.97;
 const RATE_MAX: u64 = 10_000_000;
@@ -34,14 +36,16 @@ const RATE_MAX: u64 = 10_000_000;
 /// Options of `ramp`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Doubles the rate until one fails, then halves the interval between the highest rate that passed \
-and the lowest that failed until they are 4 % apart. Then it looks for the limit again around \
-there, until it was found --repeat times and most finds are within 5 % of their median (or three \
-times as often, if they are not), and tells the median of them all. A step fails when a \
+Takes four times the rate until one fails, then halves the interval between the highest rate that \
+passed and the lowest that failed until they are 4 % apart. Then it looks for the limit again \
+around there, until it was found --repeat times and most finds are within 5 % of their median (or \
+three times as often, if they are not), and tells the median of them all. A step fails when a \
 publication is lost or a connection closed, when p99 is over the bound, or when less than 97 % of \
 the offered deliveries come in time. Two failed steps fail a rate, two passed ones pass it; one \
-that keeps half of the bound is enough. If the tester had no time left in the last failed step, \
-the result says that the tester is the limit.")]
+that keeps a quarter of the bound is enough. Each step begins as after a stall, with the \
+publications of the bound's time at once (100 ms at most): a rate from which a server does not \
+recover is none that it keeps up with. If the tester had no time left in the last failed step, the \
+result says that the tester is the limit.")]
 pub(crate) struct Options {
     #[command(flatten)]
     server: Server,
@@ -131,6 +135,7 @@ impl Ramp<'_> {
 fn step(options: &Options, rate: u64) -> anyhow::Result<(Step, Vec<Sample>)> {
     let run = Fanout {
         warmup: WARMUP,
+        stall: options.p99.min(STALL_MAX),
         // What is still to come after that counts with the latency it has by then.
         drain: options.step,
         ..Fanout::open_loop(&options.server, &options.shape, rate, options.step)

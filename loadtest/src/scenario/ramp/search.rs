@@ -3,7 +3,7 @@
 /// A search ends when the highest rate that passed and the lowest that failed are so close.
 const PRECISION_PERCENT: u64 = 4;
 /// How the first search looks for the limit from far away, in percent of the rate before.
-const STRIDE_PERCENT: u64 = 200;
+const STRIDE_PERCENT: u64 = 400;
 /// How the others look for it where the first found it.
 const STEP_PERCENT: u64 = 116;
 /// One hiccup of the machine is not the server's limit: so many steps decide.

@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    door::{Cutter, Door as _, Plain, Role},
+    door::{Cutter, Door as _, Found, Plain, Role},
     http::{Answer, Target},
 };
 
@@ -145,7 +145,7 @@ impl Laggard {
         socket.connect_timeout(&address.into(), OPENING_TIMEOUT)?;
         socket.set_read_timeout(Some(OPENING_TIMEOUT))?;
         let mut stream = TcpStream::from(socket);
-        stream.write_all(&Plain.open(&target.authority, topic, Role::Subscriber).request)?;
+        stream.write_all(&Plain.open(&target.site, topic, Role::Subscriber).request)?;
         let mut answer = Vec::new();
         // Byte by byte: what follows is read slowly.
         while Plain.answer(&answer) == Answer::Partial {
@@ -169,7 +169,8 @@ impl Laggard {
                 Ok(0) => self.ending.reason = Some("ended without a close frame".to_owned()),
                 Ok(len) => {
                     self.read += len as u64;
-                    self.ending.reason = self.cutter.feed(&Plain, &buf[..len], |_| ()).err();
+                    self.ending.reason =
+                        self.cutter.feed(&Plain, &buf[..len], &mut |_: Found<'_>| ()).err();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
