@@ -13,7 +13,7 @@ use super::{
     Door, Found, Next, Opening, Role, Topic,
     websocket::{frame, push_text},
 };
-use crate::http::{self, Answer, Site};
+use crate::http::{self, Site};
 
 /// Command numbers: each kind has one, so that an answer tells by its number what it answers.
 const CONNECT: u32 = 1;
@@ -45,10 +45,6 @@ impl Door for Centrifugo {
         }
         let path = site.path(topic, || "/connection/websocket".to_owned());
         Opening { request: http::handshake(site, &path, None), commands }
-    }
-
-    fn answer(&self, received: &[u8]) -> Answer {
-        http::answer(received)
     }
 
     fn encode(

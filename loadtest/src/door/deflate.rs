@@ -7,11 +7,7 @@ use std::cell::RefCell;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{
-    Door, Found, Next, Opening, Role, Topic,
-    plain::{Plain, path},
-    websocket::frame_allowing,
-};
+use super::{Door, Found, Next, Opening, Role, plain::path, websocket::frame_allowing};
 use crate::{
     frame::RSV1,
     http::{self, Answer, Site},
@@ -50,16 +46,6 @@ impl Door for Deflate {
             }
             answer => answer,
         }
-    }
-
-    fn encode(
-        &self,
-        out: &mut Vec<u8>,
-        topic: Topic,
-        payload_len: usize,
-        push: impl FnOnce(&mut Vec<u8>),
-    ) {
-        Plain.encode(out, topic, payload_len, push);
     }
 
     #[inline]

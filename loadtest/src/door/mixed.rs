@@ -8,8 +8,7 @@ use std::cell::Cell;
 use memchr::{memchr, memmem};
 
 use super::{
-    Coding, Door, Found, Next, Opening, Plain, Role, Sse, Topic, plain::path, sse::block,
-    websocket::frame,
+    Coding, Door, Found, Next, Opening, Plain, Role, Sse, plain::path, sse::block, websocket::frame,
 };
 use crate::http::{self, Answer, EVENT_STREAM, NDJSON, Site};
 
@@ -53,16 +52,6 @@ impl Door for Mixed {
 
     fn coding(&self, answer: &[u8]) -> Coding {
         Sse.coding(answer)
-    }
-
-    fn encode(
-        &self,
-        out: &mut Vec<u8>,
-        topic: Topic,
-        payload_len: usize,
-        push: impl FnOnce(&mut Vec<u8>),
-    ) {
-        Plain.encode(out, topic, payload_len, push);
     }
 
     #[inline]

@@ -27,7 +27,8 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use crate::http::{Answer, Site};
+use self::websocket::push_text;
+use crate::http::{self, Answer, Site};
 
 /// The doors by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -171,23 +172,54 @@ pub(crate) trait Door {
     fn open(&self, site: &Site, topic: &str, role: Role) -> Opening;
 
     /// Reads the server's answer to the opening's request.
-    fn answer(&self, received: &[u8]) -> Answer;
+    fn answer(&self, received: &[u8]) -> Answer {
+        http::answer(received)
+    }
 
     /// How what follows the whole `answer` is wrapped.
     fn coding(&self, _answer: &[u8]) -> Coding {
         Coding::Identity
     }
 
-    /// Appends one publication on `topic` whose payload, of `payload_len` bytes, `push` appends.
+    /// Appends one publication on `topic` whose payload, of `payload_len` bytes, `push` appends: a
+    /// text frame, unless the door has its own way.
     fn encode(
         &self,
         out: &mut Vec<u8>,
-        topic: Topic,
+        _topic: Topic,
         payload_len: usize,
         push: impl FnOnce(&mut Vec<u8>),
-    );
+    ) {
+        push_text(out, payload_len, push);
+    }
 
     /// Reads the message that `received` starts with, if it is whole, and passes what is in it to
     /// `on`.
     fn next(&self, received: &[u8], on: &mut impl FnMut(Found<'_>)) -> Next;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Door, Found, Next};
+    use crate::frame::{BINARY, Sender, push_head};
+
+    /// What a frame of `body` from the server holds for `door`, in short.
+    pub(super) fn read(door: &impl Door, body: &[u8]) -> Result<Vec<String>, String> {
+        let mut bytes = Vec::new();
+        push_head(&mut bytes, BINARY, body.len(), Sender::Server);
+        bytes.extend_from_slice(body);
+        let mut found = Vec::new();
+        let next = door.next(&bytes, &mut |one| {
+            found.push(match one {
+                Found::Publication(payload) => String::from_utf8_lossy(payload).into_owned(),
+                Found::Accepted => "accepted".to_owned(),
+                Found::Reply(_) => "reply".to_owned(),
+            });
+        });
+        match next {
+            Next::Taken(len) if len == bytes.len() => Ok(found),
+            Next::End(reason) => Err(reason),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use super::{Door, Found, Next, Opening, Role, Topic, websocket::frame};
 use crate::{
     frame::{BINARY, Sender, push_head},
-    http::{self, Answer, Site},
+    http::{self, Site},
 };
 
 /// First bytes of packets: the type in the upper half.
@@ -39,10 +39,6 @@ impl Door for Mqtt {
             request: http::handshake(site, &path, Some(("Sec-WebSocket-Protocol", "mqtt"))),
             commands,
         }
-    }
-
-    fn answer(&self, received: &[u8]) -> Answer {
-        http::answer(received)
     }
 
     fn encode(
@@ -151,26 +147,7 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What a frame of `packets` from the broker holds, in short.
-    fn read(packets: &[u8]) -> Result<Vec<String>, String> {
-        let mut bytes = Vec::new();
-        push_head(&mut bytes, BINARY, packets.len(), Sender::Server);
-        bytes.extend_from_slice(packets);
-        let mut found = Vec::new();
-        let next = Mqtt.next(&bytes, &mut |one| {
-            found.push(match one {
-                Found::Publication(payload) => String::from_utf8_lossy(payload).into_owned(),
-                Found::Accepted => "accepted".to_owned(),
-                Found::Reply(_) => "reply".to_owned(),
-            });
-        });
-        match next {
-            Next::Taken(len) if len == bytes.len() => Ok(found),
-            Next::End(reason) => Err(reason),
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::door::tests::read;
 
     #[test]
     fn a_frame_holds_any_number_of_packets() {
@@ -180,7 +157,7 @@ mod tests {
             (b"\x30\x08\x00\x01thello", &["hello"]),
             (b"\x30\x03\x00\x01t\xD0\x00\x30\x05\x00\x01thi", &["", "hi"]),
         ] {
-            assert_eq!(read(packets).expect("good"), expected, "{packets:?}");
+            assert_eq!(read(&Mqtt, packets).expect("good"), expected, "{packets:?}");
         }
     }
 
@@ -195,7 +172,7 @@ mod tests {
             (b"\x32\x05\x00\x01t\x00\x01", "PUBLISH with flags 0x2, not QoS 0"),
             (b"\xE0\x00", "a packet of type 14"),
         ] {
-            assert_eq!(read(packets), Err(reason.to_owned()), "{packets:?}");
+            assert_eq!(read(&Mqtt, packets), Err(reason.to_owned()), "{packets:?}");
         }
     }
 
@@ -205,7 +182,7 @@ mod tests {
             let mut out = Vec::new();
             Mqtt.encode(&mut out, Topic(7), len, |out| out.resize(out.len() + len, b'x'));
             let begin = out.iter().position(|byte| *byte == PUBLISH).expect("a packet");
-            assert_eq!(read(&out[begin..]).expect("good"), ["x".repeat(len)], "{len}");
+            assert_eq!(read(&Mqtt, &out[begin..]).expect("good"), ["x".repeat(len)], "{len}");
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     Door, Found, Next, Opening, Role, Topic,
     websocket::{frame, push_text},
 };
-use crate::http::{self, Answer, Site};
+use crate::http::{self, Site};
 
 /// No answer to each publication, and no longer errors than needed.
 const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"name\":\"loadtest\",\"lang\":\"x\",\
@@ -27,10 +27,6 @@ impl Door for Nats {
         let commands = vec![message(&format!("{CONNECT}{subscribe}PING\r\n"))];
         let path = site.path(topic, || "/".to_owned());
         Opening { request: http::handshake(site, &path, None), commands }
-    }
-
-    fn answer(&self, received: &[u8]) -> Answer {
-        http::answer(received)
     }
 
     fn encode(
@@ -106,27 +102,7 @@ fn message(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{BINARY, Sender, push_head};
-
-    /// What a frame of `text` from the server holds, in short.
-    fn read(text: &str) -> Result<Vec<String>, String> {
-        let mut bytes = Vec::new();
-        push_head(&mut bytes, BINARY, text.len(), Sender::Server);
-        bytes.extend_from_slice(text.as_bytes());
-        let mut found = Vec::new();
-        let next = Nats.next(&bytes, &mut |one| {
-            found.push(match one {
-                Found::Publication(payload) => String::from_utf8_lossy(payload).into_owned(),
-                Found::Accepted => "accepted".to_owned(),
-                Found::Reply(_) => "reply".to_owned(),
-            });
-        });
-        match next {
-            Next::Taken(len) if len == bytes.len() => Ok(found),
-            Next::End(reason) => Err(reason),
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::door::tests::read;
 
     #[test]
     fn a_frame_holds_any_number_of_lines_and_payloads() {
@@ -137,7 +113,7 @@ mod tests {
             ("MSG bench-1 1 5\r\nhello\r\n", &["hello"]),
             ("MSG t 1 reply.to 2\r\n\r\n\r\nMSG t 1 0\r\n\r\nPING\r\n", &["\r\n", "", "reply"]),
         ] {
-            assert_eq!(read(text).expect(text), expected, "{text}");
+            assert_eq!(read(&Nats, text.as_bytes()).expect(text), expected, "{text}");
         }
     }
 
@@ -150,7 +126,7 @@ mod tests {
             ("MSG t 1 4\r\nhello\r\n", "MSG without all of its payload"),
             ("MSG t 1 x\r\nhello\r\n", "MSG without all of its payload"),
         ] {
-            assert_eq!(read(text), Err(reason.to_owned()), "{text}");
+            assert_eq!(read(&Nats, text.as_bytes()), Err(reason.to_owned()), "{text}");
         }
     }
 

@@ -1,10 +1,7 @@
 //! The plain door: a WebSocket on `/topics/{topic}`, one frame per publication.
 
-use super::{
-    Door, Found, Next, Opening, Role, Topic,
-    websocket::{frame, push_text},
-};
-use crate::http::{self, Answer, Site};
+use super::{Door, Found, Next, Opening, Role, websocket::frame};
+use crate::http::{self, Site};
 
 /// The plain door. Publishers ask not to hear themselves.
 #[derive(Debug, Clone, Copy)]
@@ -22,20 +19,6 @@ pub(super) fn path(site: &Site, topic: &str, role: Role) -> String {
 impl Door for Plain {
     fn open(&self, site: &Site, topic: &str, role: Role) -> Opening {
         Opening::single(http::handshake(site, &path(site, topic, role), None))
-    }
-
-    fn answer(&self, received: &[u8]) -> Answer {
-        http::answer(received)
-    }
-
-    fn encode(
-        &self,
-        out: &mut Vec<u8>,
-        _topic: Topic,
-        payload_len: usize,
-        push: impl FnOnce(&mut Vec<u8>),
-    ) {
-        push_text(out, payload_len, push);
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use super::{Chunked, Coding, Door, Found, Next, Opening, Plain, Role, Topic, plain::path};
+use super::{Chunked, Coding, Door, Found, Next, Opening, Plain, Role, plain::path};
 use crate::http::{self, Answer, EVENT_STREAM, Site};
 
 /// A block that has not ended by then never will.
@@ -42,16 +42,6 @@ impl Door for Sse {
         } else {
             Coding::Identity
         }
-    }
-
-    fn encode(
-        &self,
-        out: &mut Vec<u8>,
-        topic: Topic,
-        payload_len: usize,
-        push: impl FnOnce(&mut Vec<u8>),
-    ) {
-        Plain.encode(out, topic, payload_len, push);
     }
 
     #[inline]
