@@ -12,7 +12,7 @@ use super::header;
 use super::identity::{Identity, Right, Rights};
 use super::jwks::KeySet;
 use super::proxy::Client;
-use super::token::{KeyFile, TokenError, Verifier};
+use super::token::{Claims, KeyFile, TokenError, Verifier};
 use super::{Anonymous, Secret};
 use crate::hub::TopicName;
 use crate::limits::{Audience, TopicRule};
@@ -73,12 +73,20 @@ impl Default for AuthConfig {
 }
 
 /// A client that was let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Identified {
     /// What it may do from now on.
     pub identity: Identity,
+    /// All that its token says, where it was let in by one.
+    pub claims: Option<Box<Claims>>,
     /// The whole `bearer.<jwt>` subprotocol, where the client was let in by it.
     pub used_bearer: Option<String>,
+}
+
+impl From<Identity> for Identified {
+    fn from(identity: Identity) -> Self {
+        Self { identity, claims: None, used_bearer: None }
+    }
 }
 
 /// The rules that turn a request into an identity, and an identity into rights.
@@ -133,16 +141,16 @@ impl Access {
     /// # Cancel safety
     /// Dropping it changes nothing.
     pub async fn identify(&self, parts: &Parts, client: Client) -> Result<Identified, Refused> {
-        let (identity, used_bearer) = match Credential::find(parts)? {
-            Some(Credential::ApiKey(key)) if self.is_api_key(key) => (Identity::SERVER, None),
-            Some(Credential::ApiKey(_)) => return Err(key_unknown()),
-            Some(Credential::Token(token)) => (self.by_token(&token).await?, None),
+        match Credential::find(parts)? {
+            Some(Credential::ApiKey(key)) if self.is_api_key(key) => Ok(Identity::SERVER.into()),
+            Some(Credential::ApiKey(_)) => Err(key_unknown()),
+            Some(Credential::Token(token)) => self.by_token(&token).await,
             Some(Credential::BearerProtocol(token)) => {
-                (self.by_token(token).await?, Some([BEARER_PROTOCOL, token].concat()))
+                let used_bearer = Some([BEARER_PROTOCOL, token].concat());
+                Ok(Identified { used_bearer, ..self.by_token(token).await? })
             }
-            None => (Identity::anonymous(self.anonymous(&parts.headers, client)?), None),
-        };
-        Ok(Identified { identity, used_bearer })
+            None => Ok(Identity::anonymous(self.anonymous(&parts.headers, client)?).into()),
+        }
     }
 
     /// Lets only the holder of an API key pass, wherever the request comes from.
@@ -217,13 +225,16 @@ impl Access {
         }
     }
 
-    async fn by_token(&self, token: &str) -> Result<Identity, Refused> {
+    async fn by_token(&self, token: &str) -> Result<Identified, Refused> {
         if !self.verifier.has_keys() {
             let message = "no key is configured to check tokens with; use an API key";
             return Err(Refusal::TokenInvalid.because(message));
         }
         match self.verifier.verify(token).await {
-            Ok(claims) => Ok(claims.identity(self.verifier.expiry_grace(), Stamp::now())),
+            Ok(claims) => {
+                let identity = claims.identity(self.verifier.expiry_grace(), Stamp::now());
+                Ok(Identified { claims: Some(Box::new(claims)), ..identity.into() })
+            }
             Err(error) => {
                 log_refused(error);
                 Err(error.into())

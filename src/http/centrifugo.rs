@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 
-use http::HeaderValue;
 use http::request::Parts;
 
 use super::connection::Connection;
@@ -12,7 +11,7 @@ use super::handshake::Handshake;
 use super::route::Route;
 use super::service::{Answer, Service};
 use super::subscribe::switching_protocols;
-use crate::auth::{Identity, Rights};
+use crate::auth::{Identified, Rights};
 use crate::protocol::centrifugo::{Codec, Commands, Opening as SessionOpening, Pings, Wire};
 use crate::reason::{Refusal, Refused};
 use crate::worker::Opening;
@@ -32,8 +31,8 @@ const TRANSPORT_PINGS_PARAMETER: &str = "cf_ws_frame_ping_pong=true";
 struct Terms {
     wire: Wire,
     pings: Pings,
-    /// The subprotocol to select.
-    protocol: Option<HeaderValue>,
+    /// The subprotocols to select from.
+    protocols: &'static [&'static str],
 }
 
 impl Service {
@@ -49,19 +48,21 @@ impl Service {
             let message = "this path takes WebSocket handshakes only";
             return Err(Refusal::HandshakeInvalid.because(message).into());
         };
-        let identity = self.caller(connection, &parts).await?;
+        let caller = self.caller(connection, &parts).await?;
         let query = parts.uri.query();
         let (terms, commands) = if *route == Route::UniSocket {
             let said = connect_parameter(query)?;
             let request = said.map(|said| connect_request(said.as_bytes())).transpose()?;
             // It does not answer our messages, so the transport has to look after it, too.
-            let terms = Terms { wire: Wire::UniFrames, pings: Pings::Transport, protocol: None };
+            let terms = Terms { wire: Wire::UniFrames, pings: Pings::Transport, protocols: &[] };
             (terms, request.map_or_else(Commands::none, |request| Commands::connect(Ok(request))))
         } else {
             (Terms::agree(query.unwrap_or_default(), &handshake), Commands::none())
         };
-        let Terms { wire, pings, protocol } = terms;
-        let session = SessionOpening { wire, identity, pings, name: None };
+        let Terms { wire, pings, protocols } = terms;
+        let used_bearer = caller.as_ref().and_then(|caller| caller.used_bearer.as_deref());
+        let protocol = handshake.select_protocol(protocols, used_bearer);
+        let session = SessionOpening { wire, caller: caller.map(Into::into), pings, name: None };
         let agreement = self.agreement(&parts.headers);
         let opening = Opening {
             rights: Rights::NONE,
@@ -80,18 +81,18 @@ impl Service {
         &self,
         connection: &Connection,
         parts: &Parts,
-    ) -> Result<Option<Identity>, Refused> {
+    ) -> Result<Option<Identified>, Refused> {
         let client = self.count_client(connection, parts)?;
         self.take_handshake(client)?;
-        let identity = match self.access.identify(parts, client).await {
-            Ok(identified) => Some(identified.identity),
+        let caller = match self.access.identify(parts, client).await {
+            Ok(identified) => Some(identified),
             Err(refused) if refused.refusal == Refusal::TokenRequired => None,
             Err(refused) => return Err(refused),
         };
         if self.worker.hub().memory().is_scarce() {
             return Err(Refusal::MemoryLimit.into());
         }
-        Ok(identity)
+        Ok(caller)
     }
 }
 
@@ -102,15 +103,14 @@ impl Terms {
         let asks = |parameter| query.split('&').any(|one| one == parameter);
         let wants_protobuf = offers(PROTOBUF) || PROTOBUF_PARAMETERS.into_iter().any(asks);
         let wire = if wants_protobuf { Wire::ProtobufFrames } else { Wire::JsonFrames };
-        let protocol = match wire.codec() {
-            Codec::Json => JSON,
-            Codec::Protobuf => PROTOBUF,
-        };
         let has_pings = asks(TRANSPORT_PINGS_PARAMETER);
         Self {
             wire,
             pings: if has_pings { Pings::Transport } else { Pings::Messages },
-            protocol: offers(protocol).then(|| HeaderValue::from_static(protocol)),
+            protocols: match wire.codec() {
+                Codec::Json => &[JSON],
+                Codec::Protobuf => &[PROTOBUF],
+            },
         }
     }
 }

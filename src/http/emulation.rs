@@ -44,7 +44,7 @@ impl Service {
         if *route == Route::Emulation {
             return self.emulate(connection, (parts, body)).await;
         }
-        let identity = self.caller(connection, &parts).await?;
+        let caller = self.caller(connection, &parts).await?.map(Into::into);
         let wire = match (route, codec(&parts.headers)?) {
             (Route::UniEvents, _) => Wire::UniEvents,
             (Route::UniStream, _) => Wire::UniBody,
@@ -73,7 +73,7 @@ impl Service {
             Wire::ProtobufBody => ("application/octet-stream", &b""[..]),
             _ => ("application/x-ndjson", &b""[..]),
         };
-        let session = SessionOpening { wire, identity, pings: Pings::Messages, name: None };
+        let session = SessionOpening { wire, caller, pings: Pings::Messages, name: None };
         let opening = Opening {
             rights: Rights::NONE,
             grant: None,

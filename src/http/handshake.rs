@@ -18,7 +18,7 @@ use crate::ws::Agreement;
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const KEY_LEN: usize = 16;
 /// The subprotocol of the plain door.
-const PLAIN: &str = "fanwire.plain";
+pub const PLAIN: &str = "fanwire.plain";
 
 /// A handshake without fault.
 #[derive(Debug, Clone)]
@@ -61,12 +61,13 @@ impl Handshake {
         self.protocols.iter().map(String::as_str)
     }
 
-    /// The subprotocol to answer with. `used_bearer` is the one that carried the token, whole:
-    /// browsers give up when nothing they offered is selected.
-    pub fn select_protocol(&self, used_bearer: Option<&str>) -> Option<HeaderValue> {
-        let wanted = [Some(PLAIN), used_bearer].into_iter().flatten();
-        let mut offered = wanted.filter(|name| self.protocols().any(|offer| offer == *name));
-        HeaderValue::from_str(offered.next()?).ok()
+    /// The subprotocol to answer with: the first of `own` and then `used_bearer` that is offered.
+    /// The latter is the one that carried the token, whole: browsers give up when nothing they
+    /// offered is selected.
+    pub fn select_protocol(&self, own: &[&str], used_bearer: Option<&str>) -> Option<HeaderValue> {
+        let mut wanted = own.iter().copied().chain(used_bearer);
+        let selected = wanted.find(|name| self.protocols().any(|offer| offer == *name))?;
+        HeaderValue::from_str(selected).ok()
     }
 }
 

@@ -10,7 +10,7 @@ use super::accept::Stream;
 use super::answer;
 use super::body::Content;
 use super::connection::Connection;
-use super::handshake::Handshake;
+use super::handshake::{Handshake, PLAIN};
 use super::query::{Format, TopicsQuery};
 use super::service::{Answer, Service};
 use super::subscribe::{retry, streaming, switching_protocols};
@@ -78,7 +78,8 @@ impl Service {
         let deflate = agreement.map(Agreement::window);
         let way = Way { door: Door::Plain, variant: protocol::JSON, deflate };
         let (pending, joined) = self.open_several(asked, way);
-        let protocol = handshake.select_protocol(asked.identified.used_bearer.as_deref());
+        let used_bearer = asked.identified.used_bearer.as_deref();
+        let protocol = handshake.select_protocol(&[PLAIN], used_bearer);
         let mut response = switching_protocols(handshake, protocol, agreement);
         self.finish_several(response.headers_mut(), &joined);
         connection.hand_over(pending);
@@ -123,7 +124,7 @@ impl Service {
 
     fn finish_several(&self, headers: &mut HeaderMap, joined: &[Joined]) {
         for joined in joined {
-            self.count_recovery(joined);
+            self.worker.metrics().count_recovery(joined.recovered);
         }
         let asked = joined.iter().filter_map(|joined| joined.recovered);
         let recovered = asked.reduce(|all, recovered| all && recovered);

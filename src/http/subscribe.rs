@@ -49,7 +49,7 @@ impl Service {
                 .then(|| protocol::json::subscribed(topic, joined.position, joined.recovered))
         });
         let used_bearer = checked.identified.used_bearer.as_deref();
-        let protocol = handshake.select_protocol(used_bearer);
+        let protocol = handshake.select_protocol(&[handshake::PLAIN], used_bearer);
         let mut response = switching_protocols(handshake, protocol, agreement);
         self.finish_joined(response.headers_mut(), &joined);
         connection.hand_over(pending);
@@ -106,15 +106,7 @@ impl Service {
 
     fn finish_joined(&self, headers: &mut HeaderMap, joined: &Joined) {
         answer::position_headers(headers, joined.position, joined.recovered);
-        self.count_recovery(joined);
-    }
-
-    pub(super) fn count_recovery(&self, joined: &Joined) {
-        match joined.recovered {
-            Some(true) => self.worker.metrics().recovered.add(1),
-            Some(false) => self.worker.metrics().not_recovered.add(1),
-            None => {}
-        }
+        self.worker.metrics().count_recovery(joined.recovered);
     }
 }
 

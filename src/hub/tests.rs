@@ -153,7 +153,7 @@ fn a_repeated_idempotency_key_publishes_nothing() {
     let hub = hub(TopicRule::default(), 1);
     let first = publish_with(&hub, "a", 1, Some("k")).expect("there is room");
     let second = publish_with(&hub, "a", 1, Some("k")).expect("there is room");
-    assert_eq!(second, Published { duplicate: true, ..first });
+    assert_eq!((first.sequence, second), (1, Published { duplicate: true, ..first }));
     assert_eq!(publish(&hub, "a", 1), 2);
     assert!(!publish_with(&hub, "b", 1, Some("k")).expect("there is room").duplicate);
 }
@@ -348,8 +348,9 @@ fn what_is_for_those_present_has_no_place_in_history() {
     let hub = hub(TopicRule { history_size: 3, ..TopicRule::default() }, 1);
     let (topic, _) = hub.subscribe(&name("a"), WORKER, Start::Live, |_| 0);
     for offset in 1..=4 {
-        let present = publish_to_present(&hub, "a", None);
-        assert_eq!((present.position, publish(&hub, "a", 1)), (None, offset));
+        let Published { position, sequence, .. } = publish_to_present(&hub, "a", None);
+        assert_eq!((position, sequence), (None, 2 * offset - 1));
+        assert_eq!(publish(&hub, "a", 1), offset);
     }
     publish_to_present(&hub, "a", None);
     // Its place in the order, the topic's offset with it, and whether that is shown.

@@ -76,6 +76,11 @@ impl State {
         self.top - self.unkept
     }
 
+    /// The answer to a publication that is nothing new.
+    fn duplicate(&self, position: Option<Position>) -> Published {
+        Published { position, sequence: self.top, duplicate: true, overrun: false }
+    }
+
     /// Bytes that are kept for clients who come back, and for publishers.
     fn held_len(&self) -> usize {
         let keys = self.keys.as_ref().map_or(0, |keys| keys.held_len());
@@ -161,6 +166,8 @@ impl Publish<'_> {
 pub struct Published {
     /// Its position; `None` = it is not kept.
     pub position: Option<Position>,
+    /// Its place in the topic's order, or that of the newest where nothing was published now.
+    pub sequence: u64,
     /// The idempotency key was seen before, or a newer version: nothing was published now.
     pub duplicate: bool,
     /// An inbox is over its budget: the publisher should pause.
@@ -304,14 +311,14 @@ impl Topic {
             let seen = state.keys.as_ref().and_then(|keys| keys.find(key));
             if let Some(offset) = seen {
                 let position = self.shown(offset).filter(|position| position.offset > 0);
-                return Ok(Ok(Published { position, duplicate: true, overrun: false }));
+                return Ok(Ok(state.duplicate(position)));
             }
         }
         if let (Some(version), Some(newest)) = (options.version, &state.version)
             && newest.is_at(version)
         {
             let position = self.shown(state.offset());
-            return Ok(Ok(Published { position, duplicate: true, overrun: false }));
+            return Ok(Ok(state.duplicate(position)));
         }
         // Under the lock: a session that has left looked at the top after the drain began, so what
         // it would miss finds the drain begun.
@@ -330,7 +337,7 @@ impl Topic {
         let is_kept = self.keeps(options.reach);
         let position = self.shown(state.offset()).filter(|_| is_kept);
         self.remember(&mut state, position, options);
-        Ok(Ok(Published { position, duplicate: false, overrun }))
+        Ok(Ok(Published { position, sequence: state.top, duplicate: false, overrun }))
     }
 
     fn keeps(&self, reach: Reach) -> bool {

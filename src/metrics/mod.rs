@@ -52,6 +52,15 @@ impl WorkerMetrics {
         self.refused[refusal as usize].add(1);
     }
 
+    /// Counts what a client was told that asked to recover; `None` = it did not ask.
+    pub fn count_recovery(&self, recovered: Option<bool>) {
+        match recovered {
+            Some(true) => self.recovered.add(1),
+            Some(false) => self.not_recovered.add(1),
+            None => {}
+        }
+    }
+
     /// Counts an accepted publication of `len` payload bytes.
     pub fn count_publication(&self, door: Door, len: u64) {
         self.publications[door.index()].add(1);

@@ -116,7 +116,8 @@ impl Worker {
                     Ok((seat, subscribed)) => (Some(seat), Ok(subscribed)),
                     Err(error) => (None, Err(error)),
                 };
-                session.on_subscribed(&subscribe, outcome, context);
+                let recovered = session.on_subscribed(&subscribe, outcome, context);
+                self.metrics.count_recovery(recovered);
                 // A subscription that was not good enough for the client is over already.
                 if let Some(seat) = seat.filter(|_| session.is_subscribed(&subscribe.topic)) {
                     self.enter(seat, peer(session.info(&subscribe.topic)), subscribe.hears);
@@ -183,32 +184,18 @@ impl Worker {
         // What it missed goes into the answer, not before it.
         self.join(key, slot, joined.top + 1);
         let topic = Arc::clone(&self.topics[joined.local as usize].topic);
-        let way = joined.position.zip(joined.newest);
-        let is_missing = way.is_some_and(|(from, to)| from.offset < to.offset);
-        let has_room = !is_missing || self.has_room_for_missed(key);
-        let recovered = joined.recovered.map(|is_recovered| is_recovered && has_room);
-        let is_replayed = match (subscribe.start, recovered) {
-            (Start::Last(_), _) => has_room,
-            (Start::Live | Start::Since(_) | Start::Unknown, recovered) => recovered == Some(true),
-        };
-        match recovered {
-            Some(true) => self.metrics.recovered.add(1),
-            Some(false) => self.metrics.not_recovered.add(1),
-            None => {}
-        }
-        let way = way.filter(|_| is_replayed);
+        let is_replayed =
+            joined.recovered == Some(true) || matches!(subscribe.start, Start::Last(_));
+        let way = joined.position.zip(joined.newest).filter(|_| is_replayed);
         let missed = way.and_then(|(from, to)| missed(&topic, from.offset, to.offset));
-        let seat = Seat { index: key.index, slot };
-        Ok((seat, Subscribed { topic: topic.name().clone(), top: joined.newest, missed }))
-    }
-
-    /// Whether a client may be given one more reply with what it missed. If not, it is told that it
-    /// did not recover: closed for being slow, it would come back and ask for as much again.
-    fn has_room_for_missed(&self, key: ConnectionKey) -> bool {
-        let connection = self.connections.get(key.index as usize);
-        let outbox = connection.and_then(|connection| connection.outbox.as_ref());
-        // Replies of the same frame are on their way to the outbox; the rest is for them.
-        outbox.map_or(0, |outbox| outbox.len()) <= self.gate.settings.reply_len_max / 2
+        let outbox = self.connections[key.index as usize].outbox.as_ref();
+        let subscribed = Subscribed {
+            topic: topic.name().clone(),
+            top: joined.newest,
+            missed,
+            waiting_len: outbox.map_or(0, |outbox| outbox.len()),
+        };
+        Ok((Seat { index: key.index, slot }, subscribed))
     }
 
     fn close_subscription(&mut self, key: ConnectionKey, topic: &TopicName) {
@@ -260,7 +247,7 @@ impl Worker {
                 if accepted.overrun {
                     self.pause(key);
                 }
-                Ok(own.map(|topic| (topic.id(), topic.top())))
+                Ok(own.map(|topic| (topic.id(), accepted.sequence)))
             }
             Err(PublishError::Overrun) => Err(ErrorCode::TooManyRequests),
             Err(_) => Err(ErrorCode::Internal),
@@ -390,7 +377,7 @@ mod tests {
             let others = others.collect();
             let session = centrifugo::Opening {
                 wire: Wire::JsonBody,
-                identity: Some(Identity::SERVER),
+                caller: Some(Identity::SERVER.into()),
                 pings: Pings::Messages,
                 name: None,
             };
@@ -433,6 +420,14 @@ mod tests {
 
         fn turn(&self) {
             self.handle.with(|worker| worker.turn(&mio::Events::with_capacity(1), 0));
+        }
+
+        /// How many recoveries are counted, and how many that could not be.
+        fn recoveries(&self) -> (u64, u64) {
+            self.handle.with(|worker| {
+                let metrics = &worker.metrics;
+                (metrics.recovered.get(), metrics.not_recovered.get())
+            })
         }
 
         fn unanswered(&self) -> usize {
@@ -500,16 +495,42 @@ mod tests {
             format!("{{\"id\":4,\"subscribe\":{{\"channel\":\"{topic}\",\"recover\":true}}}}")
         });
         crowd.say(&recover.collect::<Vec<_>>().join("\n"));
-        let counted = crowd.handle.with(|worker| {
-            let metrics = &worker.metrics;
-            (metrics.recovered.get(), metrics.not_recovered.get())
-        });
-        assert_eq!(counted, (1, 3), "a reply of 480 KB is all that may wait");
+        assert_eq!(crowd.recoveries(), (1, 3), "a reply of 480 KB is all that may wait");
         let got = crowd.got();
         assert_eq!(got.matches("\"was_recovering\":true").count(), 4);
         assert_eq!(got.matches("\"recovered\":true").count(), 1);
         crowd.say("{\"id\":3,\"publish\":{\"channel\":\"b\",\"data\":1}}");
         assert_eq!(crowd.got(), REPLY, "it goes on");
+    }
+
+    #[test]
+    fn a_recovery_is_counted_as_its_client_is_told() {
+        let crowd = Crowd::new();
+        // All of it is kept, but it is more than half an outbox holds.
+        let data = "x".repeat(60_000);
+        for _ in 0..9 {
+            crowd.say(&format!(
+                "{{\"id\":3,\"publish\":{{\"channel\":\"b\",\"data\":\"{data}\"}}}}"
+            ));
+            assert_eq!(crowd.got(), REPLY);
+        }
+        for (offset, flag, told, expected) in [
+            (0, 0, "\"was_recovering\":true", (0, 1)),
+            (1, 0, "\"recovered\":true", (1, 1)),
+            (0, 2, "\"code\":112", (1, 2)),
+        ] {
+            let ask = format!(
+                "{{\"channel\":\"b\",\"recover\":true,\"offset\":{offset},\"flag\":{flag}}}"
+            );
+            crowd.say(&format!("{{\"id\":4,\"subscribe\":{ask}}}"));
+            let got = crowd.got();
+            assert!(got.contains(told), "{told}");
+            assert_eq!(crowd.recoveries(), expected, "{told}");
+            crowd.say("{\"id\":5,\"unsubscribe\":{\"channel\":\"b\"}}");
+            crowd.got();
+        }
+        crowd.say("{\"id\":4,\"subscribe\":{\"channel\":\"b\"}}");
+        assert_eq!(crowd.recoveries(), (1, 2), "it did not ask");
     }
 
     #[test]

@@ -275,8 +275,8 @@ mod tests {
 
         fn connect_over(wire: Wire) -> Self {
             let (handle, hub) = idle_worker_of(2);
-            let (identity, pings) = (Some(Identity::SERVER), Pings::Messages);
-            let session = Some(SessionOpening { wire, identity, pings, name: None });
+            let (caller, pings) = (Some(Identity::SERVER.into()), Pings::Messages);
+            let session = Some(SessionOpening { wire, caller, pings, name: None });
             let (rights, door) = (Rights::NONE, Door::CentrifugoJson);
             let opening = Opening { rights, grant: None, door, deflate: None, session };
             let request = ConnectRequest::default();

@@ -11,8 +11,8 @@ use crate::auth::{Access, Identity, Rights};
 use crate::hub::{Hub, TopicName};
 use crate::id::WorkerId;
 use crate::protocol::centrifugo::{
-    self, ConnectionToken, Delta, ErrorCode, Host, Presence, Recovery, ServerSubscription,
-    Settings, SubscriptionToken, TokenFault, TopicOptions,
+    self, ConnectionToken, Delta, ErrorCode, Host, Presence, Recovery, Settings, SubscriptionToken,
+    TokenFault, TopicOptions,
 };
 use crate::time::Stamp;
 
@@ -75,18 +75,6 @@ impl Gate {
         ErrorCode::ALL.into_iter().map(ErrorCode::label).zip(counts).collect()
     }
 
-    /// Adds the user's own topic to those that come with the connection, if it has a name that a topic
-    /// can have.
-    fn with_personal_topic(&self, mut token: ConnectionToken) -> ConnectionToken {
-        let user = token.identity.user();
-        let name = user.and_then(|user| self.access.personal_topic(user));
-        let len_max = self.settings.topic_name_len_max;
-        if let Some(name) = name.filter(|name| TopicName::new(name, len_max).is_ok()) {
-            token.subscriptions.push(ServerSubscription::to(&name));
-        }
-        token
-    }
-
     /// Looks for a key that is not at hand, so that the client's next attempt finds it.
     fn fetch_key(&self, token: &str) {
         let (access, token) = (Arc::clone(&self.access), token.to_owned());
@@ -108,13 +96,18 @@ impl Host for Gate {
         self.access.rights(identity, topic, self.hub.rule(topic))
     }
 
+    fn personal_topic(&self, user: &str) -> Option<TopicName> {
+        let name = self.access.personal_topic(user)?;
+        TopicName::new(&name, self.settings.topic_name_len_max).ok()
+    }
+
     fn connection_token(&self, token: &str, now: Stamp) -> Result<ConnectionToken, TokenFault> {
         let grace = self.settings.expired_grace;
         let checked = centrifugo::connection_token(self.access.verifier(), token, grace, now);
         if matches!(checked, Err(TokenFault::KeyAway)) {
             self.fetch_key(token);
         }
-        checked.map(|token| self.with_personal_topic(token))
+        checked
     }
 
     fn subscription_token(&self, token: &str, now: Stamp) -> Result<SubscriptionToken, TokenFault> {

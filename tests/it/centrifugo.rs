@@ -148,6 +148,36 @@ fn a_publisher_gets_its_own_push_before_the_reply() {
 }
 
 #[test]
+fn recoveries_are_counted_as_the_client_is_told() {
+    let server = Server::start("[[topic]]\nmatch = \"off\"\nhistory_size = 0\n");
+    let data = "x".repeat(60_000);
+    for topic in ["a", "b"] {
+        (0..6).for_each(|_| drop(server.publish(topic, &data)));
+    }
+    let wish = |offset: u64| json!({ "recover": true, "offset": offset });
+    let mut told = [0, 0];
+    for subs in [
+        // Each has room in a reply, both together have not.
+        json!({ "a": wish(0), "b": wish(0) }),
+        json!({ "a": wish(2), "b": wish(3) }),
+        json!({ "a": wish(7), "off": wish(0) }),
+        json!({ "a": {} }),
+    ] {
+        let mut socket = server.websocket("/connection/websocket");
+        socket.text(&json!({ "id": 1, "connect": { "subs": subs } }).to_string());
+        let connected = socket.json()["connect"]["subs"].take();
+        for sub in connected.as_object().unwrap().values() {
+            let is_recovered = sub["recovered"] == true;
+            told[usize::from(!is_recovered)] += u64::from(sub["was_recovering"] == true);
+        }
+    }
+    assert_eq!(told, [3, 3]);
+    for (result, count) in ["recovered", "not_recovered"].into_iter().zip(told) {
+        server.await_metric("fanwire_recoveries_total", &[("result", result)], count);
+    }
+}
+
+#[test]
 fn a_publication_that_is_refused_is_counted() {
     let server = Server::start("limits.publish_rate_max = 1\n");
     let mut socket = server.websocket("/connection/websocket");

@@ -14,6 +14,7 @@ mod auth;
 mod auth_keys;
 mod auth_token;
 mod centrifugo;
+mod centrifugo_token;
 mod churn;
 mod cli;
 mod compression;

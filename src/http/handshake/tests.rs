@@ -3,7 +3,7 @@
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Version};
 
-use super::Handshake;
+use super::{Handshake, PLAIN};
 use crate::reason::Refusal;
 
 const GOOD: [(&str, &str); 5] = [
@@ -186,7 +186,7 @@ fn the_plain_protocol_or_the_used_bearer_is_selected() {
         (&["bearer.a"], Some("bearer.b"), None),
         (&["mqtt, Fanwire.Plain"], None, None),
     ] {
-        let selected = handshake(offered).select_protocol(used_bearer);
+        let selected = handshake(offered).select_protocol(&[PLAIN], used_bearer);
         assert_eq!(selected, expected.map(HeaderValue::from_static), "{offered:?}");
     }
     let handshake = handshake(&["b, a", "c"]);

@@ -19,6 +19,9 @@ pub trait Host {
     /// What `identity` may do on a topic.
     fn rights(&self, identity: &Identity, topic: &TopicName) -> Rights;
 
+    /// The topic that is for `user` alone, if users have such topics and this one's can be.
+    fn personal_topic(&self, user: &str) -> Option<TopicName>;
+
     /// Checks a connection token.
     ///
     /// # Errors
@@ -91,17 +94,24 @@ pub enum TokenFault {
     KeyAway,
 }
 
-/// What a connection token says.
+/// What a connection token says, or a request in its place.
 #[derive(Debug, Clone)]
 pub struct ConnectionToken {
     /// Who the client is and what it may do.
     pub identity: Identity,
-    /// When the connection ends unless it is renewed, in seconds since 1970; `None` = never.
+    /// When the connection ends unless it is renewed, in seconds since 1970; `None` = with the
+    /// identity, which the client is not told.
     pub expires_at: Option<u64>,
     /// What other clients see of it: JSON, empty = nothing.
     pub info: Bytes,
     /// Topics that the client is subscribed to without asking.
     pub subscriptions: Vec<ServerSubscription>,
+}
+
+impl From<Identity> for ConnectionToken {
+    fn from(identity: Identity) -> Self {
+        Self { identity, expires_at: None, info: Bytes::new(), subscriptions: Vec::new() }
+    }
 }
 
 /// A position as it was written, be it that of a topic or not.

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::frame::{Codec, Wire};
 use super::message::{ClientInfo, Join, Leave, Publication, Push, Reply};
@@ -17,6 +18,9 @@ use crate::hub::{self, Payload, PayloadKind, Tags, TopicName};
 
 /// The tag of a publication whose data are base64, and its value.
 const ENCODING_TAG: (&str, &str) = ("encoding", "base64");
+
+/// What JSON needs to name all fields of a publication.
+const FIELD_NAMES_LEN: usize = 128;
 
 impl ClientInfo {
     /// A client as clients of this protocol see it.
@@ -58,6 +62,13 @@ impl Publication {
             one.data = json::string(&String::from_utf8_lossy(&one.data));
         }
         one
+    }
+}
+
+impl Publication {
+    /// Bytes that it takes in a reply, at most, unless names in it must be escaped.
+    pub(super) fn reply_len(&self) -> usize {
+        self.encoded_len() + FIELD_NAMES_LEN
     }
 }
 

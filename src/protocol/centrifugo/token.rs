@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::host::{ConnectionToken, Hears, ServerSubscription, SubscriptionToken, TokenFault};
 use super::json;
-use crate::auth::{Attachment, SubscriptionOptions, TokenError, Verifier};
+use crate::auth::{
+    Attachment, Claims, Identified, Identity, SubscriptionOptions, TokenError, Verifier,
+};
 use crate::time::Stamp;
 
 /// Checks a connection token with the keys at hand; the identity ends `grace` after it.
@@ -20,22 +22,40 @@ pub fn connection_token(
     now: Stamp,
 ) -> Result<ConnectionToken, TokenFault> {
     let claims = verifier.try_verify(token, now).map_err(|error| fault(verifier, error))?;
-    let identity = claims.identity(grace, now);
-    let plain = claims.topics.iter().map(|topic| ServerSubscription::to(topic));
-    // What is said of a topic in particular stands before its plain mention.
-    let detailed = claims.subscriptions.iter();
-    let subscriptions = detailed.map(|(topic, options)| ServerSubscription {
-        info: json_of(options.info.as_ref()),
-        data: json_of(options.data.as_ref()),
-        hears: hears(options),
-        ..ServerSubscription::to(topic)
-    });
     Ok(ConnectionToken {
-        identity,
         expires_at: claims.expires_at,
-        info: json_of(claims.info.as_ref()),
-        subscriptions: subscriptions.chain(plain).collect(),
+        ..ConnectionToken::of(&claims, claims.identity(grace, now))
     })
+}
+
+impl ConnectionToken {
+    fn of(claims: &Claims, identity: Identity) -> Self {
+        let plain = claims.topics.iter().map(|topic| ServerSubscription::to(topic));
+        // What is said of a topic in particular stands before its plain mention.
+        let detailed = claims.subscriptions.iter();
+        let subscriptions = detailed.map(|(topic, options)| ServerSubscription {
+            info: json_of(options.info.as_ref()),
+            data: json_of(options.data.as_ref()),
+            hears: hears(options),
+            ..ServerSubscription::to(topic)
+        });
+        Self {
+            info: json_of(claims.info.as_ref()),
+            subscriptions: subscriptions.chain(plain).collect(),
+            ..identity.into()
+        }
+    }
+}
+
+/// A client whom its request lets in is not told when its token runs out: a cookie is renewed by
+/// coming back, not by a command.
+impl From<Identified> for ConnectionToken {
+    fn from(Identified { identity, claims, .. }: Identified) -> Self {
+        match claims {
+            Some(claims) => Self::of(&claims, identity),
+            None => identity.into(),
+        }
+    }
 }
 
 /// Checks a subscription token with the keys at hand.

@@ -58,6 +58,14 @@ impl Request {
         self
     }
 
+    /// Adds a parameter to its query.
+    pub(crate) fn query(mut self, parameter: &str) -> Self {
+        let (rest, version) = self.line.rsplit_once(' ').unwrap();
+        let mark = if rest.contains('?') { '&' } else { '?' };
+        self.line = format!("{rest}{mark}{parameter} {version}");
+        self
+    }
+
     /// Adds a header, also beside one of the same name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));

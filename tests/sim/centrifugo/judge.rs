@@ -241,10 +241,11 @@ impl Judge<'_> {
             let is_missed = offset > asked.offset && offset <= top.offset;
             is_missed && self.record.payloads[**number].topic == topic
         });
-        let len: usize = lens.map(|(number, _)| self.record.payloads[*number].len).sum();
-        // A reply is at most half an outbox long, and escaping may make it longer.
+        // A reply is at most half an outbox long. Escaping may make it longer, and each publication
+        // has a publisher, and names for its fields.
+        let len: usize = lens.map(|(number, _)| 2 * self.record.payloads[*number].len + 256).sum();
         missed > (rule.history_size as u64).min(PAGE_COUNT_MAX)
-            || len > self.record.setup.limits.outbox_bytes_max / 4
+            || len > self.record.setup.limits.outbox_bytes_max / 2
     }
 
     /// I6.

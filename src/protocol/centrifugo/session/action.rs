@@ -90,6 +90,8 @@ pub struct Subscribed {
     /// What lies between the position asked for and `top`, oldest first; `None` = not recovered,
     /// or none was asked for. More than [`super::PAGE_COUNT_MAX`] count as not recovered.
     pub missed: Option<Vec<Arc<Publication>>>,
+    /// Bytes that wait for the client already.
+    pub waiting_len: usize,
 }
 
 /// A publication of the client's.

@@ -10,7 +10,7 @@ use super::super::message::{
     PublishRequest, PublishResult, Reply,
 };
 use super::action::{Action, CommandId, Headcount, History, Order, Page, Publish, Span};
-use super::subscribe::{named, page, since, topic};
+use super::subscribe::{named, since, topic};
 use super::{Failure, PAGE_COUNT_MAX, Session};
 use crate::auth::Right;
 use crate::hub::{PayloadKind, TopicName};
@@ -194,4 +194,18 @@ impl Session {
             Err(error) => self.refuse(command, error, context),
         }
     }
+}
+
+/// The first of `publications`, at least one, as far as one reply may hold them.
+fn page(
+    publications: impl Iterator<Item = Publication>,
+    context: &Context<'_>,
+) -> Vec<Publication> {
+    let mut len = 0_usize;
+    let page = publications.take(PAGE_COUNT_MAX).take_while(|publication| {
+        let is_first = len == 0;
+        len = len.saturating_add(publication.reply_len());
+        is_first || len <= context.settings.reply_len_max
+    });
+    page.collect()
 }

@@ -5,13 +5,12 @@ use bytes::Bytes;
 use super::super::code::{Disconnect, ErrorCode};
 use super::super::host::{ConnectionToken, Context, ServerSubscription, TokenFault};
 use super::super::message::{
-    self, ConnectRequest, ConnectResult, Push, RefreshRequest, RefreshResult, Reply,
+    self, ConnectRequest, ConnectResult, Publication, Push, RefreshRequest, RefreshResult, Reply,
     SubscribeResult,
 };
 use super::action::{Action, Cause, Wish};
-use super::subscribe::missed_len;
 use super::subscription::Origin;
-use super::{Account, CommandId, Failure, Phase, Session};
+use super::{Account, CommandId, Failure, Owner, Phase, Session};
 use crate::auth::{Expiry, Right};
 use crate::hub::TopicName;
 
@@ -24,7 +23,7 @@ pub(super) struct Connecting {
     command: CommandId,
     result: ConnectResult,
     awaited: usize,
-    /// Bytes of what the client missed that the reply holds already, of all topics.
+    /// Bytes of publications in `result`, which is one reply for all topics.
     pub(super) missed_len: usize,
 }
 
@@ -49,18 +48,13 @@ impl Session {
         request: &ConnectRequest,
         context: &mut Context<'_>,
     ) -> Result<(), Failure> {
-        let token = if request.token.is_empty() {
-            let Some(identity) = &self.identity else {
-                return Err(Disconnect::BadRequest.into());
-            };
-            // A token that came with the request ends with its time, too.
-            let expiry = identity.grant().and_then(|grant| grant.expiry);
-            let info = Bytes::new();
-            self.account = expiry.map(|end| Box::new(Account { info, expiry: Some(end) }));
-            Accepted::default()
-        } else {
-            self.log_in(&request.token, context)?
+        let token = match &mut self.owner {
+            Owner::Caller(caller) if request.token.is_empty() => {
+                *caller.take().ok_or(Disconnect::BadRequest)?
+            }
+            Owner::Caller(_) | Owner::Client(_) => verified(&request.token, context)?,
         };
+        let token = self.accept(token, context)?;
         let (expires, ttl) = seconds_left(token.expires_at, context);
         let given = self.given(token.subscriptions, request, context)?;
         let result = ConnectResult { expires, ttl, ..self.connect_result(context) };
@@ -76,25 +70,19 @@ impl Session {
         Ok(())
     }
 
-    fn log_in(&mut self, token: &str, context: &Context<'_>) -> Result<Accepted, Failure> {
-        let token = context.host.connection_token(token, context.now);
-        let token = token.map_err(|fault| match fault {
-            TokenFault::Expired => Failure::Error(ErrorCode::TokenExpired),
-            TokenFault::Invalid | TokenFault::NoKey => Disconnect::InvalidToken.into(),
-            TokenFault::KeyAway => ErrorCode::Internal.into(),
-        })?;
-        self.accept(token, context)
-    }
-
     fn accept(
         &mut self,
         token: ConnectionToken,
         context: &Context<'_>,
     ) -> Result<Accepted, Failure> {
-        let ConnectionToken { identity, expires_at, info, subscriptions } = token;
+        let ConnectionToken { identity, expires_at, info, mut subscriptions } = token;
         let expiry = check_expiry(expires_at, context)?;
-        self.identity = Some(identity);
-        self.account = Some(Box::new(Account { info, expiry }));
+        let expiry = expiry.or_else(|| identity.grant()?.expiry);
+        let personal = identity.user().and_then(|user| context.host.personal_topic(user));
+        subscriptions.extend(personal.map(|topic| ServerSubscription::to(topic.as_str())));
+        let is_plain = info.is_empty() && expiry.is_none();
+        self.account = (!is_plain).then(|| Box::new(Account { info, expiry }));
+        self.owner = Owner::Client(identity);
         Ok(Accepted { expires_at, subscriptions })
     }
 
@@ -170,7 +158,8 @@ impl Session {
         let Some(connecting) = &mut self.connecting else { return };
         match outcome {
             Ok(result) => {
-                connecting.missed_len += missed_len(&result.publications);
+                let lens = result.publications.iter().map(Publication::reply_len);
+                connecting.missed_len += lens.sum::<usize>();
                 connecting.result.subs.insert(topic.to_string(), result);
                 connecting.awaited = connecting.awaited.saturating_sub(1);
                 self.try_finish_connect(context);
@@ -268,6 +257,16 @@ impl Session {
         granted.dedup();
         present != granted
     }
+}
+
+/// What a token in `connect` says.
+fn verified(token: &str, context: &Context<'_>) -> Result<ConnectionToken, Failure> {
+    let token = context.host.connection_token(token, context.now);
+    token.map_err(|fault| match fault {
+        TokenFault::Expired => Failure::Error(ErrorCode::TokenExpired),
+        TokenFault::Invalid | TokenFault::NoKey => Disconnect::InvalidToken.into(),
+        TokenFault::KeyAway => ErrorCode::Internal.into(),
+    })
 }
 
 /// Whether something ends some time, and in how many seconds it is to be renewed.

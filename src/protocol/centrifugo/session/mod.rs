@@ -36,7 +36,7 @@ use bytes::Bytes;
 
 use super::code::{Disconnect, ErrorCode};
 use super::frame::{Commands, Frame, Wire};
-use super::host::Context;
+use super::host::{ConnectionToken, Context};
 use super::message::{ClientInfo, Command, ConnectRequest, Push, Reply};
 use crate::auth::{Expiry, Identity};
 use crate::hub::TopicName;
@@ -62,7 +62,7 @@ pub struct Opening {
     /// What carries its messages.
     pub wire: Wire,
     /// Who the request said it was; `None` = nobody without a token in `connect`.
-    pub identity: Option<Identity>,
+    pub caller: Option<ConnectionToken>,
     /// Who looks whether the client is still there.
     pub pings: Pings,
     /// What the session is called in requests about it, where a WebSocket cannot bring them. Nobody
@@ -129,6 +129,15 @@ impl From<Disconnect> for Failure {
     }
 }
 
+/// Whose session it is.
+#[derive(Debug)]
+enum Owner {
+    /// Whoever will connect: who the request said, unless `connect` says it.
+    Caller(Option<Box<ConnectionToken>>),
+    /// Who connected.
+    Client(Identity),
+}
+
 /// What a token gives to a connection beside its identity.
 #[derive(Debug)]
 struct Account {
@@ -144,8 +153,8 @@ pub struct Session {
     phase: Phase,
     pings: Pings,
     client: ClientId,
-    identity: Option<Identity>,
-    /// `None` = without a token.
+    owner: Owner,
+    /// `None` = nothing of it.
     account: Option<Box<Account>>,
     name: Option<Box<str>>,
     subscriptions: Subscriptions,
@@ -160,12 +169,12 @@ pub struct Session {
 impl Session {
     /// A session of a client that has said nothing yet.
     pub fn new(opening: Opening, context: &mut Context<'_>) -> Self {
-        let Opening { wire, identity, pings, name } = opening;
+        let Opening { wire, caller, pings, name } = opening;
         Self {
             phase: Phase::New,
             pings,
             client: ClientId::random(context.random),
-            identity,
+            owner: Owner::Caller(caller.map(Box::new)),
             account: None,
             name,
             subscriptions: Subscriptions::default(),
@@ -199,7 +208,14 @@ impl Session {
 
     /// The user, where one is known.
     pub fn user(&self) -> Option<&Arc<str>> {
-        self.identity.as_ref()?.user()
+        self.identity()?.user()
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        match &self.owner {
+            Owner::Caller(_) => None,
+            Owner::Client(identity) => Some(identity),
+        }
     }
 
     /// How others see the client on `topic`.

@@ -1,11 +1,11 @@
 //! Subscriptions: opened by the client or for it, recovered, renewed and ended.
 
+use std::iter;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::super::code::{Disconnect, ErrorCode, UnsubscribeCode};
-use super::super::frame::Codec;
 use super::super::host::{
     Asked, Context, Delta, Hears, Presence, Recovery, ServerSubscription, SubscriptionToken,
     TokenFault, TopicOptions,
@@ -17,7 +17,7 @@ use super::super::message::{
 use super::action::{Action, Cause, Subscribe, Subscribed, Wish};
 use super::connect::{Given, check_expiry, seconds_left};
 use super::subscription::{Origin, Stage, Subscription, Terms};
-use super::{CommandId, Failure, PAGE_COUNT_MAX, Session};
+use super::{CommandId, FRAME_LEN_MAX, Failure, PAGE_COUNT_MAX, Session};
 use crate::auth::Right;
 use crate::hub::{self, Epoch, Position, Since, Start, TopicName};
 use crate::limits::JoinLeave;
@@ -187,8 +187,7 @@ impl Session {
     }
 
     pub(super) fn may(&self, right: Right, topic: &TopicName, context: &Context<'_>) -> bool {
-        let identity = self.identity.as_ref();
-        identity.is_some_and(|identity| context.host.rights(identity, topic).has(right))
+        self.identity().is_some_and(|identity| context.host.rights(identity, topic).has(right))
     }
 
     /// Subscribes the client to what it did not ask for by a command, unless that is over already.
@@ -243,14 +242,20 @@ impl Session {
         self.give(given, (Cause::Server, wish), context)
     }
 
-    /// The outcome of [`Action::Subscribe`].
+    /// The outcome of [`Action::Subscribe`]. Returns whether the client recovers, as it is told;
+    /// `None` = it did not ask to, or has no subscription for another reason.
     pub fn on_subscribed(
         &mut self,
         subscribe: &Subscribe,
         outcome: Result<Subscribed, ErrorCode>,
         context: &mut Context<'_>,
-    ) {
+    ) -> Option<bool> {
         let outcome = outcome.and_then(|subscribed| self.settle(subscribe, subscribed, context));
+        let recovered = match &outcome {
+            Ok(result) => result.was_recovering.then_some(result.recovered),
+            Err(ErrorCode::UnrecoverablePosition) => Some(false),
+            Err(_) => None,
+        };
         if outcome.is_err() && self.subscriptions.opening(subscribe.key).is_some() {
             self.subscriptions.remove(subscribe.topic.as_str());
         }
@@ -269,6 +274,7 @@ impl Session {
                 }
             }
         }
+        recovered
     }
 
     /// Puts a subscription that the host opened into force, and says what the client is told.
@@ -278,8 +284,6 @@ impl Session {
         subscribed: Subscribed,
         context: &Context<'_>,
     ) -> Result<SubscribeResult, ErrorCode> {
-        // The reply to `connect` is one for all its topics.
-        let beside = self.connecting.as_ref().map_or(0, |connecting| connecting.missed_len);
         let Some(subscription) = self.subscriptions.opening(subscribe.key) else {
             // It was ended before it began, and the host told so.
             return Err(ErrorCode::Internal);
@@ -292,7 +296,7 @@ impl Session {
             was_recovering: subscribe.wish.recover.is_some(),
             ..SubscribeResult::default()
         };
-        let Subscribed { topic, top, missed } = subscribed;
+        let Subscribed { topic, top, missed, waiting_len } = subscribed;
         subscription.stage = Stage::Open;
         subscription.topic = topic;
         subscription.terms.clone_from(&subscribe.terms);
@@ -310,14 +314,10 @@ impl Session {
             Start::Last(_) => missed.filter(|missed| !missed.is_empty()),
             _ => missed,
         };
-        let codec = self.wire().codec();
-        let replay = missed.and_then(|missed| replay((codec, subscribe.delta), &missed, context));
-        let len_max = context.settings.reply_len_max;
-        let fits = |publications: &[Publication]| {
-            let len = missed_len(publications);
-            len == 0 || beside == 0 || beside + len <= len_max
-        };
-        match replay.filter(|publications| fits(publications)) {
+        let replay = missed.and_then(|missed| {
+            self.replay(subscribe.delta, (&missed, waiting_len), context.settings.reply_len_max)
+        });
+        match replay {
             Some(publications) => {
                 result.recovered = true;
                 result.publications = publications;
@@ -332,40 +332,36 @@ impl Session {
         }
         Ok(result)
     }
-}
 
-/// What a client missed, unless it is too much for one reply.
-fn replay(
-    (codec, delta): (Codec, Delta),
-    missed: &[Arc<hub::Publication>],
-    context: &Context<'_>,
-) -> Option<Vec<Publication>> {
-    let before = std::iter::once(None).chain(missed.iter().map(|one| Some(one.payload())));
-    let encoded = missed.iter().zip(before).map(|(one, before)| match delta {
-        Delta::Off => Publication::of(codec, one),
-        Delta::Fossil => Publication::after(codec, one, before),
-    });
-    let page = page(encoded, context);
-    (page.len() == missed.len()).then_some(page)
-}
-
-/// Bytes of publications in a reply.
-pub(super) fn missed_len(publications: &[Publication]) -> usize {
-    publications.iter().map(|publication| publication.data.len()).sum()
-}
-
-/// The first of `publications`, at least one, as far as one reply may hold them.
-pub(super) fn page(
-    publications: impl Iterator<Item = Publication>,
-    context: &Context<'_>,
-) -> Vec<Publication> {
-    let mut len = 0_usize;
-    let page = publications.take(PAGE_COUNT_MAX).take_while(|publication| {
-        let is_first = len == 0;
-        len = len.saturating_add(publication.data.len().max(1));
-        is_first || len <= context.settings.reply_len_max
-    });
-    page.collect()
+    /// What the client missed, unless that is too much to wait for it beside what does: closed for
+    /// being slow, it would come back and ask for as much again.
+    fn replay(
+        &self,
+        delta: Delta,
+        (missed, waiting_len): (&[Arc<hub::Publication>], usize),
+        len_max: usize,
+    ) -> Option<Vec<Publication>> {
+        let connecting_len = self.connecting.as_ref().map_or(0, |connecting| connecting.missed_len);
+        let waiting_len = waiting_len + self.out.len() + connecting_len;
+        let len_max = match missed.len() {
+            // An outbox holds the longest one and a little more.
+            1 if waiting_len <= FRAME_LEN_MAX => usize::MAX,
+            0..=PAGE_COUNT_MAX => len_max,
+            _ => return None,
+        };
+        let mut room = len_max.saturating_sub(waiting_len);
+        let codec = self.wire().codec();
+        let before = iter::once(None).chain(missed.iter().map(|one| Some(one.payload())));
+        let encoded = missed.iter().zip(before).map(|(one, before)| {
+            let publication = match delta {
+                Delta::Off => Publication::of(codec, one),
+                Delta::Fossil => Publication::after(codec, one, before),
+            };
+            room = room.checked_sub(publication.reply_len())?;
+            Some(publication)
+        });
+        encoded.collect()
+    }
 }
 
 /// The name of a topic in a command that must have one.

@@ -122,9 +122,9 @@ fn history_is_read_from_either_end() {
 fn a_page_of_history_is_cut_where_a_reply_would_be_too_long() {
     let mut world = World::new();
     for _ in 0..4 {
-        world.publish("a", "\"0123456789\"");
+        world.publish("a", &format!("\"0123456789{}\"", "x".repeat(1_000)));
     }
-    world.settings.reply_len_max = 30;
+    world.settings.reply_len_max = 2_500;
     let client = world.connected();
     let count = |got: &[String]| got[0].matches("0123456789").count();
     let say = r#"{"id":2,"history":{"channel":"a","limit":10}}"#;

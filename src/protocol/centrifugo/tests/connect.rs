@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::world::{START, World};
 use crate::auth::{Expiry, Grant, Identity, Right};
-use crate::protocol::centrifugo::{Opening, Pings, Wire};
+use crate::hub::{Peer, TopicName};
+use crate::protocol::centrifugo::{ConnectionToken, Opening, Pings, ServerSubscription, Wire};
 use crate::time::Stamp;
 
 /// What ended the session, as code and reason.
@@ -160,9 +162,9 @@ fn a_token_brings_subscriptions_with_it() {
 fn one_reply_holds_what_was_missed_in_all_topics_or_says_that_it_does_not() {
     let mut world = World::new();
     for topic in ["a", "b"] {
-        (0..4).for_each(|_| world.publish(topic, "1"));
+        (0..4).for_each(|_| world.publish(topic, &"x".repeat(1_000)));
     }
-    world.settings.reply_len_max = 6;
+    world.settings.reply_len_max = 6 * 1_200;
     for (offset, recovered) in [(0, 1), (1, 2)] {
         let wish = format!(r#"{{"recover":true,"offset":{offset}}}"#);
         let client = world.enter(Wire::JsonFrames, None);
@@ -175,6 +177,7 @@ fn one_reply_holds_what_was_missed_in_all_topics_or_says_that_it_does_not() {
         assert_eq!(got[0].matches(r#""was_recovering":true"#).count(), 2, "{got:?}");
         assert_eq!(got[0].matches(r#""recovered":true"#).count(), recovered, "{got:?}");
     }
+    assert_eq!(world.recovered, [true, false, true, true]);
 }
 
 #[test]
@@ -263,7 +266,7 @@ fn a_connection_ends_with_the_token_that_its_request_came_with() {
     let expiry = Expiry::new(START + 60, Duration::ZERO, now);
     let client = world.enter_by(Opening {
         wire: Wire::JsonFrames,
-        identity: Some(Identity::token(Grant { publisher: None, caps: None, expiry })),
+        caller: Some(Identity::token(Grant { publisher: None, caps: None, expiry }).into()),
         pings: Pings::Transport,
         name: None,
     });
@@ -274,12 +277,53 @@ fn a_connection_ends_with_the_token_that_its_request_came_with() {
     assert_eq!(end(&mut world, client), Some((3005, "connection expired".to_owned())));
 }
 
+/// A client whose request has a token that names a topic.
+fn come_with_token(world: &mut World) -> usize {
+    let grant = Grant { publisher: Some(Peer::user("pat".into())), caps: None, expiry: None };
+    let subscription =
+        ServerSubscription { data: Bytes::from_static(b"[2]"), ..ServerSubscription::to("a") };
+    world.enter_by(Opening {
+        wire: Wire::JsonFrames,
+        caller: Some(ConnectionToken {
+            info: Bytes::from_static(b"{\"name\":\"Pat\"}"),
+            subscriptions: vec![subscription],
+            ..Identity::token(grant).into()
+        }),
+        pings: Pings::Messages,
+        name: None,
+    })
+}
+
+#[test]
+fn a_token_of_the_request_counts_as_one_in_connect() {
+    let mut world = World::new();
+    let client = come_with_token(&mut world);
+    let got = world.say(client, r#"{"id":1,"connect":{}}"#);
+    assert!(got[0].contains(r#""a":{"#) && got[0].contains(r#""data":[2]"#), "{got:?}");
+    assert!(!got[0].contains("expires"), "{got:?}");
+    assert_eq!(world.topics(client), ["a", "#pat"]);
+    let topic = TopicName::new("a", 255).unwrap();
+    let info = world.client(client).session.info(&topic);
+    assert_eq!((&*info.user, &*info.conn_info), ("pat", &b"{\"name\":\"Pat\"}"[..]));
+    for (token, close) in [("pat//a", None), ("pat//a,b", Some(3010)), ("ann//a", Some(3500))] {
+        let client = come_with_token(&mut world);
+        world.say(client, r#"{"id":1,"connect":{}}"#);
+        world.say(client, &format!(r#"{{"id":2,"refresh":{{"token":"{token}"}}}}"#));
+        assert_eq!(end(&mut world, client).map(|(code, _)| code), close, "{token}");
+    }
+    // One in `connect` stands before it, with all that it says.
+    let client = come_with_token(&mut world);
+    world.say(client, r#"{"id":1,"connect":{"token":"ann//b"}}"#);
+    assert_eq!(world.topics(client), ["b"]);
+    assert_eq!(world.client(client).session.user().map(|user| &**user), Some("ann"));
+}
+
 #[test]
 fn a_transport_that_pings_leaves_no_word_of_it() {
     let mut world = World::new();
     let client = world.enter_by(Opening {
         wire: Wire::JsonFrames,
-        identity: Some(Identity::SERVER),
+        caller: Some(Identity::SERVER.into()),
         pings: Pings::Transport,
         name: None,
     });

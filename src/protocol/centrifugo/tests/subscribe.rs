@@ -236,6 +236,7 @@ fn nothing_is_recovered_where_nothing_is_kept() {
         r#"{"id":2,"subscribe":{"channel":"off:a","recover":true,"offset":1,"flag":2}}"#,
     );
     assert_eq!(got, [r#"{"id":2,"subscribe":{"was_recovering":true}}"#]);
+    assert_eq!(world.recovered, [false]);
 }
 
 #[test]
@@ -253,12 +254,53 @@ fn more_than_a_reply_holds_is_not_recovered() {
     let got = world.say(client, &recover(1));
     assert!(got[0].contains("\"recovered\":true"));
     assert_eq!(got[0].matches("{\"data\":").count(), 300);
-    // The bytes count as well.
-    world.settings.reply_len_max = 5;
+    assert_eq!(world.recovered, [false, true]);
+}
+
+#[test]
+fn what_is_recovered_has_room_beside_what_waits() {
+    for (waiting_len, missed, expected) in [
+        (0, 5, false),
+        (0, 4, true),
+        (1_200, 4, false),
+        (1_200, 3, true),
+        (9_999, 2, false),
+        (9_999, 0, true),
+        // The longest publication has room beside a little else.
+        (9_999, 1, true),
+        (100_000, 1, false),
+        (100_000, 0, true),
+    ] {
+        let mut world = World::new();
+        (0..5).for_each(|_| world.publish("a", &"x".repeat(1_000)));
+        world.settings.reply_len_max = 4_800;
+        world.waiting_len = waiting_len;
+        let client = world.connected();
+        let offset = 5 - missed;
+        let say = format!(
+            r#"{{"id":2,"subscribe":{{"channel":"a","recover":true,"offset":{offset},"epoch":"EPOCH"}}}}"#
+        );
+        let got = world.say(client, &say);
+        assert_eq!(got[0].contains("\"recovered\":true"), expected, "{waiting_len} {missed}");
+        assert_eq!(got[0].matches("xxx\"").count(), if expected { missed } else { 0 });
+        assert_eq!(world.recovered, [expected]);
+    }
+}
+
+#[test]
+fn replies_of_one_frame_share_the_room() {
+    let mut world = World::new();
+    let topics = ["a", "b", "c"];
+    for topic in topics {
+        (0..2).for_each(|_| world.publish(topic, &"x".repeat(1_000)));
+    }
+    world.settings.reply_len_max = 4_900;
     let client = world.connected();
-    assert!(world.say(client, &recover(296))[0].contains("\"recovered\":true"));
-    let client = world.connected();
-    assert!(!world.say(client, &recover(295))[0].contains("recovered"));
+    let say = topics
+        .map(|topic| format!(r#"{{"id":2,"subscribe":{{"channel":"{topic}","recover":true}}}}"#));
+    let got = world.say(client, &say.join("\n"));
+    assert_eq!(got[0].matches("\"recovered\":true").count(), 2, "{got:?}");
+    assert_eq!(world.recovered, [true, true, false]);
 }
 
 #[test]

@@ -147,8 +147,8 @@ fn pings_are_empty_and_nobody_waits_for_an_answer() {
     for pings in [Pings::Messages, Pings::Transport] {
         for wire in WIRES {
             let mut world = World::new();
-            let identity = Some(Identity::SERVER);
-            let client = world.enter_by(Opening { wire, identity, pings, name: None });
+            let caller = Some(Identity::SERVER.into());
+            let client = world.enter_by(Opening { wire, caller, pings, name: None });
             let got = world.say(client, "{}");
             let connect = r#"{"connect":{"client":"CLIENT","version":"Fanwire","ping":25}}"#;
             assert_eq!(got, [on(wire, connect)]);

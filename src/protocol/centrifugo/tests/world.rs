@@ -55,6 +55,10 @@ impl Host for Town {
         identity.own_rights(topic.as_str())
     }
 
+    fn personal_topic(&self, user: &str) -> Option<TopicName> {
+        (user == "pat").then(|| TopicName::new("#pat", 255).unwrap())
+    }
+
     fn refused(&self, error: ErrorCode) {
         self.refused.borrow_mut().push(error);
     }
@@ -143,6 +147,10 @@ pub(super) struct World {
     /// Whether answers wait until they are asked for.
     pub(super) is_slow: bool,
     waiting: Vec<(usize, Action)>,
+    /// What waits for every client.
+    pub(super) waiting_len: usize,
+    /// What those were told that asked to recover.
+    pub(super) recovered: Vec<bool>,
 }
 
 /// The context of a call, from the fields that it borrows.
@@ -184,6 +192,8 @@ impl World {
             clients: Vec::new(),
             is_slow: false,
             waiting: Vec::new(),
+            waiting_len: 0,
+            recovered: Vec::new(),
         }
     }
 
@@ -191,7 +201,7 @@ impl World {
     pub(super) fn enter(&mut self, wire: Wire, identity: Option<Identity>) -> usize {
         self.enter_by(Opening {
             wire,
-            identity,
+            caller: identity.map(Into::into),
             pings: Pings::Messages,
             name: (wire.is_emulated() || wire.is_unidirectional()).then(|| "secret".into()),
         })
@@ -345,7 +355,8 @@ impl World {
     fn subscribe(&mut self, client: usize, subscribe: &Subscribe) {
         if let Err(error) = unless_broken(&subscribe.topic, ()) {
             let session = &mut self.clients[client].session;
-            return session.on_subscribed(subscribe, Err(error), context!(self));
+            let recovered = session.on_subscribed(subscribe, Err(error), context!(self));
+            return assert_eq!(recovered, None);
         }
         let (topic, joined) = self.hub.subscribe(&subscribe.topic, WORKER, subscribe.start, |_| 0);
         let is_recovered = joined.recovered == Some(true);
@@ -356,10 +367,16 @@ impl World {
         });
         let member =
             Member { topic: topic.name().clone(), next: joined.top + 1, hears: subscribe.hears };
-        let subscribed = Subscribed { topic: topic.name().clone(), top: joined.newest, missed };
+        let subscribed = Subscribed {
+            topic: topic.name().clone(),
+            top: joined.newest,
+            missed,
+            waiting_len: self.waiting_len,
+        };
         let client = &mut self.clients[client];
         client.members.push(member);
-        client.session.on_subscribed(subscribe, Ok(subscribed), context!(self));
+        let recovered = client.session.on_subscribed(subscribe, Ok(subscribed), context!(self));
+        self.recovered.extend(recovered);
     }
 
     fn leave(&mut self, client: usize, topic: &TopicName) {
