@@ -131,10 +131,10 @@ impl KeySet {
     }
 
     /// Awaits the fetch under way, or one that is begun for it if the last is long enough ago.
-    /// Returns whether it is worth looking again.
-    pub(super) async fn refresh(&self) -> bool {
-        let Some(mut done) = self.ask() else { return false };
-        matches!(timeout(fetch::TIMEOUT, done.changed()).await, Ok(Ok(())))
+    pub(super) async fn refresh(&self) {
+        let Some(mut done) = self.ask() else { return };
+        // One that takes too long, or whose end nobody tells any more, has brought nothing.
+        let _ended = timeout(fetch::TIMEOUT, done.changed()).await;
     }
 
     /// Begins a fetch if none is under way and the last is long enough ago. Gives what tells its

@@ -203,9 +203,8 @@ impl Verifier {
         else {
             return checked;
         };
-        if !keys.refresh().await {
-            return checked;
-        }
+        keys.refresh().await;
+        // Also where nothing was to be awaited: a fetch may have ended since.
         self.check_now(token, Stamp::now())
     }
 
