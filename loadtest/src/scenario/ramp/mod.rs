@@ -14,7 +14,7 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use self::search::{Search, Try, Vote, is_settled, middle};
+use self::search::{Search, Try, Vote, is_agreed, is_settled, middle};
 use super::{Verdict, fanout};
 use crate::{
     cli::{Fanout, Server, Shape, duration},
@@ -38,14 +38,14 @@ const RATE_MAX: u64 = 10_000_000;
 #[command(after_help = "\
 Takes four times the rate until one fails, then halves the interval between the highest rate that \
 passed and the lowest that failed until they are 4 % apart. Then it looks for the limit again \
-around there, until it was found --repeat times and most finds are within 5 % of their median (or \
-three times as often, if they are not), and tells the median of them all. A step fails when a \
-publication is lost or a connection closed, when p99 is over the bound, or when less than 97 % of \
-the offered deliveries come in time. Two failed steps fail a rate, two passed ones pass it; one \
-that keeps a quarter of the bound is enough. Each step begins as after a stall, with the \
-publications of the bound's time at once (100 ms at most): a rate from which a server does not \
-recover is none that it keeps up with. If the tester had no time left in the last failed step, the \
-result says that the tester is the limit.")]
+around there, until it was found --repeat times and most finds, the last of them too, are within \
+5 % of their median (or three times as often, if they are not: that is told), and tells the median \
+of them all. A step fails when a publication is lost or a connection closed, when p99 is over the \
+bound, or when less than 97 % of the offered deliveries come in time. Two failed steps fail a rate, \
+two passed ones pass it; one that keeps a quarter of the bound is enough. Each step begins as after \
+a stall, with the publications of the bound's time at once (100 ms at most): a rate from which a \
+server does not recover is none that it keeps up with. If the tester had no time left in the last \
+failed step, the result says that the tester is the limit.")]
 pub(crate) struct Options {
     #[command(flatten)]
     server: Server,
@@ -297,6 +297,11 @@ impl Report {
             table.row("server RSS", mebibytes(server.rss_bytes));
         }
         table.row("stopped by", self.limit.map_or("--rate-max", Failure::text));
+        if !self.rates.is_empty() && !is_agreed(&self.rates) {
+            let note =
+                "the limit moved while it was looked for: the machine's speed, or the server's";
+            table.row("note", note);
+        }
         if self.tester_is_limit {
             table.row(
                 "note",

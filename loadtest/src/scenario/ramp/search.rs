@@ -106,14 +106,16 @@ impl Search {
     }
 }
 
-/// Whether `wanted` searches or more have found enough: most of them agree, or it is no use.
+/// Whether `wanted` searches or more have found enough: they agree, or it is no use.
 pub(super) fn is_settled(rates: &[u64], wanted: usize) -> bool {
-    let agree = |middle: u64| {
-        let near = |rate: &&u64| rate.abs_diff(middle) * 100 <= middle * AGREED_PERCENT;
-        rates.iter().filter(near).count() * 2 > rates.len()
-    };
-    let is_agreed = middle(rates).is_some_and(agree);
-    rates.len() >= wanted && (is_agreed || rates.len() >= wanted * SEARCHES_MAX)
+    rates.len() >= wanted && (is_agreed(rates) || rates.len() >= wanted * SEARCHES_MAX)
+}
+
+/// Whether most searches agree, and the last of them, too: otherwise the limit has moved.
+pub(super) fn is_agreed(rates: &[u64]) -> bool {
+    let Some((middle, last)) = middle(rates).zip(rates.last()) else { return false };
+    let is_near = |rate: &&u64| rate.abs_diff(middle) * 100 <= middle * AGREED_PERCENT;
+    is_near(&last) && rates.iter().filter(is_near).count() * 2 > rates.len()
 }
 
 /// The middle of what several searches found, the lower one of two.
@@ -184,6 +186,8 @@ mod tests {
         assert!(!is_settled(&[], 1) && is_settled(&[7], 1));
         assert!(!is_settled(&[100, 100], 3) && is_settled(&[100, 100, 100], 3));
         assert!(is_settled(&[80, 100, 105], 3), "two of three");
+        assert!(!is_settled(&[100, 105, 80], 3), "but the limit has moved");
+        assert!(is_settled(&[100, 105, 80, 80, 81], 3));
         assert!(!is_settled(&[90, 100, 110], 3));
         assert!(!is_settled(&[90, 100, 110, 100], 3), "half of them is not most");
         assert!(is_settled(&[90, 100, 110, 100, 98], 3));
