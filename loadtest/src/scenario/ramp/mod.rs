@@ -330,4 +330,27 @@ mod tests {
         assert_eq!(judge(&Found { p99: 50.1, ..good() }), Some(Failure::Latency));
         assert_eq!(judge(&Found { reached: 0.96, p99: 99.0, ..good() }), Some(Failure::Rate));
     }
+
+    #[test]
+    fn finds_that_do_not_agree_are_told() {
+        let told = |rates: &[u64]| {
+            let report = Report {
+                origin: Origin::here(),
+                shape: String::new(),
+                rate: middle(rates),
+                rates: rates.to_vec(),
+                deliveries_per_second: 0.0,
+                p99_ms: 0.0,
+                server: None,
+                limit: None,
+                tester_is_limit: false,
+                disturbed: false,
+                steps: Vec::new(),
+                series: Vec::new(),
+            };
+            report.table().text().contains("the limit moved")
+        };
+        assert!(told(&[76_000, 76_000, 54_532]) && told(&[100, 120, 140]));
+        assert!(!told(&[53_200, 51_365, 53_419]) && !told(&[]));
+    }
 }
